@@ -1,0 +1,22 @@
+"""Errors for a person. The type says who is at fault; the text says what was attempted, expected, came, and what to do.
+
+What a peer does on the wire is never one of these: that is recorded (:mod:`countersign.recorder`).
+"""
+
+
+class CountersignError(Exception):
+    """What the command line prints as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class UserError(CountersignError):
+    """The user's input is at fault: a flag, a file that was named, a value in it."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(CountersignError):
+    """The machine is at fault: a port is taken, a directory is not writable, a store is corrupt."""
+
+    exit_code = 3
