@@ -1,0 +1,83 @@
+"""What several commands share: the home, the store, how things are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from countersign.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from countersign.recorder.store import Store
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        envvar="COUNTERSIGN_HOME",
+        help="Where the CA and the recordings live (default: the platform's user data directory).",
+        show_default=False,
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", help="Another store: a file or a database URL (default: in the home).", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+RecordingId = Annotated[
+    str, typer.Argument(metavar="ID", help="An id or an unambiguous beginning of one, a label, `last` or `last~1`.")
+]
+
+
+def default_home() -> Path:
+    """``COUNTERSIGN_HOME``, or the platform's user data directory."""
+    named = os.environ.get("COUNTERSIGN_HOME")
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("countersign"))
+
+
+def home_of(given: Path | None) -> Path:
+    """The home directory, made with mode 0700 if it is not there."""
+    from countersign.recorder.private_files import make_private_dir
+
+    try:
+        return make_private_dir(given or default_home())
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{fault}, or name another home with --home or COUNTERSIGN_HOME") from None
+
+
+def store_location(home: Path | None, url: str | None) -> str:
+    """Where recordings are kept."""
+    return url or str(home_of(home) / "recordings.sqlite")
+
+
+def open_store(home: Path | None, url: str | None) -> closing[Store]:
+    """The store, made if it is not there; for a ``with``."""
+    from countersign.recorder.store import Store
+
+    return closing(Store.open(store_location(home, url)))
+
+
+def print_json(document: Any) -> None:
+    """JSON for a machine; escapes keep every control character of a peer's out of a terminal."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
+
+
+def write_out(data: bytes, out: Path | None) -> None:
+    """To a file (0600, whole or not at all), or to standard output."""
+    if out is None or str(out) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    from countersign.recorder.private_files import write_private
+
+    write_private(out, data, overwrite=True, allow_sticky=True)

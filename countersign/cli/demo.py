@@ -1,0 +1,95 @@
+"""``countersign demo``: the main job on the embedded target, in a few seconds, nothing else needed."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import ssl
+import tempfile
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from countersign.cli.common import Home, home_of
+from countersign.errors import CountersignError
+
+if TYPE_CHECKING:
+    from countersign.recorder.recording import Recording
+
+_SECONDS = 15
+
+
+def demo(
+    home: Home = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep CA and recordings in the home, for ls, show, export.")
+    ] = False,
+) -> None:
+    """A target, an inspecting proxy in front of it, and a client that trusts the proxy's CA, then one that does not."""
+    from countersign.cli.ladder import print_ladder
+
+    folder = nullcontext(home_of(home)) if keep or home else tempfile.TemporaryDirectory(prefix="countersign-demo-")
+    with folder as place:
+        good, bad = asyncio.run(_run(Path(place)))
+    for recording, title in (
+        (good, "1. The client trusts the inspection CA"),
+        (bad, "2. The client trusts only the target's own CA, like a MID Server whose cacerts lacks the device's root"),
+    ):
+        typer.secho(f"\n{title}\n", bold=True)
+        print_ladder(recording)
+    typer.echo()
+    if keep or home:
+        typer.echo("kept: look again with `countersign ls`, `countersign show last`, `countersign export last`")
+    if (good.outcome.status.value, bad.outcome.status.value) != ("established", "failed"):
+        raise CountersignError("the demo did not go as it should: the first has to be established, the second to fail")
+
+
+async def _run(home: Path) -> tuple[Recording, Recording]:
+    from countersign.ca import Authority
+    from countersign.lab.target import EmbeddedTarget, Pki
+    from countersign.proxy import Address, Engine, Identity, Settings
+    from countersign.recorder.store import Owner, Store, StoreWriter
+
+    authority = Authority.open(home / "ca")
+    pki = Pki.make()
+    path = str(home / "recordings.sqlite")
+    Store.open(path).close()
+    writer = StoreWriter(path, owner=Owner.current())
+    writer.start()
+    try:
+        async with EmbeddedTarget(pki) as target:
+            settings = Settings(
+                listen=Address("127.0.0.1", 0),
+                target=Address("127.0.0.1", target.asking_port),
+                roots=(pki.public.root.der,),
+                identity=Identity(pki.client.chain, pki.client.key),
+                label="demo",
+            )
+            async with Engine(settings, authority, writer) as engine:
+                port = engine.ports[0]
+                await asyncio.to_thread(_client, port, authority.root_pem)
+                await asyncio.to_thread(_client, port, pki.public.root_pem)
+    finally:
+        writer.stop()
+    with closing(Store.open(path)) as store:
+        return store.get("last~1"), store.get("last")
+
+
+def _client(port: int, trusted: bytes) -> None:
+    """One GET as any Python program makes it; what it thinks of the certificate is on the recording."""
+    from countersign.lab.target import HOST
+
+    context = ssl.create_default_context(cadata=trusted.decode("ascii"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=HOST) as tls:
+                connection = http.client.HTTPConnection(HOST)
+                connection.sock = tls
+                connection.request("GET", "/", headers={"Connection": "close"})
+                connection.getresponse().read()
+        except ssl.SSLError:
+            return

@@ -1,0 +1,156 @@
+"""The embedded target: an HTTPS server behind a CA that looks like a public one, for demos and tests.
+
+It answers every request with a short text that says what it saw of the client. One port asks for a client certificate
+(and names the CAs that it takes), one does not. It runs on the engine's own streams and legs, as a TLS server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import h11
+
+from countersign.ca import Authority, issue
+from countersign.proxy._openssl import Buffers, EndOfData, Offer, TlsConnection, TlsServerSide, TlsTrouble
+from countersign.proxy.stream import RECEIVE_BUFFER, Stream
+
+if TYPE_CHECKING:
+    from countersign.ca import Minted
+
+HOST = "instance.lab.test"
+_EVERY_VERSION = (0x0303, 0x0304)
+_SUITES = (0x1302, 0x1303, 0x1301, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8)
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pki:
+    """The public-looking CA of the lab, the CA of its clients, and what was issued under both."""
+
+    public: Authority
+    clients: Authority
+    server: Minted
+    client: Minted
+
+    @classmethod
+    def make(cls, *hosts: str) -> Self:
+        """New keys throughout; nothing is written anywhere."""
+        public = Authority.make(name="Lab Public Trust")
+        clients = Authority.make(name="Lab Client Trust")
+        return cls(
+            public,
+            clients,
+            issue(public, *(hosts or (HOST, "localhost", "127.0.0.1"))),
+            issue(clients, "mid.lab.test", purpose="client"),
+        )
+
+
+class EmbeddedTarget:
+    """An HTTPS server on loopback: ``plain_port`` asks for nothing, ``asking_port`` for a client certificate."""
+
+    def __init__(self, pki: Pki) -> None:
+        self.pki = pki
+        self.requests = 0
+        self._side = TlsServerSide()
+        self._buffers = Buffers()
+        self._receive = bytearray(RECEIVE_BUFFER)
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for asks in (False, True):
+            self._servers.append(
+                await loop.create_server(
+                    lambda asks=asks: Stream(self._receive, lambda stream: self._accepted(stream, asks)),  # type: ignore[misc]
+                    "127.0.0.1",
+                    0,
+                )
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def plain_port(self) -> int:
+        return int(self._servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def asking_port(self) -> int:
+        return int(self._servers[1].sockets[0].getsockname()[1])
+
+    def _accepted(self, stream: Stream, asks: bool) -> None:  # noqa: FBT001
+        task = asyncio.get_running_loop().create_task(self._serve(stream, asks), name="lab-target")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, stream: Stream, asks: bool) -> None:  # noqa: FBT001
+        clients = self.pki.clients
+        connection = self._side.connection(
+            Offer(_EVERY_VERSION, _SUITES),
+            chain=self.pki.server.chain,
+            key=self.pki.server.key,
+            alpn=b"http/1.1",
+            ask_for=(clients.issuer.der, clients.root.der) if asks else None,
+        )
+        try:
+            with contextlib.suppress(TlsTrouble, EndOfData, TimeoutError, h11.RemoteProtocolError):
+                async with asyncio.timeout(_SECONDS):
+                    await self._talk(stream, connection)
+        finally:
+            connection.close()
+            stream.close()
+
+    async def _talk(self, stream: Stream, connection: TlsConnection) -> None:
+        while True:
+            try:
+                done = connection.handshake()
+            finally:
+                stream.write(connection.drain(self._buffers))
+            if done:
+                break
+            if not await self._more(stream, connection):
+                return
+        http = h11.Connection(h11.SERVER)
+        while True:
+            event = http.next_event()
+            if isinstance(event, h11.Request):
+                self._answer(http, stream, connection, event)
+            elif event is h11.PAUSED:
+                http.start_next_cycle()
+            elif event is h11.NEED_DATA:
+                count = connection.read(self._buffers)
+                stream.write(connection.drain(self._buffers))
+                if count:
+                    http.receive_data(self._buffers.read(count))
+                elif not await self._more(stream, connection):
+                    return
+            elif isinstance(event, h11.ConnectionClosed):
+                return
+
+    async def _more(self, stream: Stream, connection: TlsConnection) -> bool:
+        data = await stream.read()
+        if data:
+            connection.feed(data)
+        return bool(data)
+
+    def _answer(self, http: h11.Connection, stream: Stream, connection: TlsConnection, request: h11.Request) -> None:
+        self.requests += 1
+        chain = connection.peer_chain()
+        seen = f"{len(chain)} client certificate(s)" if chain else "no client certificate"
+        body = f"{HOST}: {request.method.decode()} seen over {connection.openssl.get_protocol_version_name()}, {seen}\n"
+        headers = [("Server", "countersign-lab"), ("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
+        out = http.send(h11.Response(status_code=200, headers=headers)) or b""
+        if request.method != b"HEAD":
+            out += http.send(h11.Data(data=body.encode())) or b""
+        out += http.send(h11.EndOfMessage()) or b""
+        connection.write(out)
+        stream.write(connection.drain(self._buffers))

@@ -1,0 +1,196 @@
+"""The running proxy: listeners, the sessions in progress, their recordings on the way to the store, a graceful stop.
+
+The engine never waits for the store. Every 100 ms it hands over a snapshot of each open session that has something
+new, and a finished session at once; what the store does with them happens in its own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, Self
+
+import structlog
+
+from countersign.ca import LeafMint
+from countersign.errors import EnvironmentFault
+from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
+from countersign.proxy.session import Session
+from countersign.proxy.settings import SecretsKept
+from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.recorder.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from countersign.ca import Authority
+    from countersign.proxy.settings import Settings
+    from countersign.recorder.recording import Recording
+
+_SNAPSHOT_EVERY = 0.1
+_BACKLOG = 1024
+
+log = structlog.get_logger("countersign.proxy")
+
+
+class Keeper(Protocol):
+    """Where recordings go: the store's writer, or a list in a test."""
+
+    def submit(self, recording: Recording) -> None:
+        """Keep this; a later one with the same id replaces it. Must not block and must not raise."""
+
+
+class Engine:
+    """An asyncio proxy. ``start``, then ``stop``; or ``async with``.
+
+    ``now`` and ``monotonic`` are the clocks: the first gives aware UTC datetimes, the second seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        authority: Authority,
+        keeper: Keeper,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.now = now
+        self.monotonic = monotonic
+        self.receive_buffer = bytearray(RECEIVE_BUFFER)
+        self.buffers = Buffers()
+        self.mint = LeafMint(authority)
+        keylog = settings.secrets is not SecretsKept.NONE
+        identity = settings.identity
+        self.client_side = TlsClientSide(
+            settings.roots,
+            enforce=settings.verify,
+            identity=None if identity is None else (identity.chain, identity.key),
+            keylog=keylog,
+        )
+        self.server_side = TlsServerSide(keylog=keylog)
+        self.finished = 0
+        self._keeper = keeper
+        self._servers: list[asyncio.Server] = []
+        self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._snapshots: asyncio.Task[None] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen. Raises :class:`EnvironmentFault` when the address cannot be had."""
+        listen = self.settings.listen
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                lambda: Stream(self.receive_buffer, self._accepted), listen.host, listen.port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise EnvironmentFault(_cannot_listen(str(listen), error)) from None
+        self._servers.append(server)
+        self._snapshots = asyncio.create_task(self._take_snapshots(), name="countersign-snapshots")
+
+    async def stop(self) -> None:
+        """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
+        for server in self._servers:
+            server.close()
+        if self._sessions:
+            await asyncio.wait(self._sessions, timeout=self.settings.limits.stop)
+        for task in list(self._sessions):
+            task.cancel()
+        if self._sessions:
+            await asyncio.wait(self._sessions)
+        if self._snapshots is not None:
+            self._snapshots.cancel()
+            await asyncio.gather(self._snapshots, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the real port."""
+        return [address_text(listener.getsockname()) for server in self._servers for listener in server.sockets]
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of all listeners."""
+        return [listener.getsockname()[1] for server in self._servers for listener in server.sockets]
+
+    @property
+    def open_sessions(self) -> int:
+        return len(self._sessions)
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def _accepted(self, stream: Stream) -> None:
+        session = Session(self, stream)
+        task = asyncio.get_running_loop().create_task(session.run(), name=f"session-{session.recording.id}")
+        self._sessions[task] = session
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        session = self._sessions.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours: the recording says so, the log has where, and the next client is served.
+            session.broke(error)
+            log.error("session broke", id=session.recording.id, exc_info=error)
+        recording = session.recording.finished(self.now())
+        self._keeper.submit(recording)
+        self.finished += 1
+        outcome = recording.outcome
+        write = log.info if outcome.broken_by is None else log.warning
+        write(
+            "session",
+            id=recording.id,
+            outcome=outcome.status.value,
+            broken_by=outcome.broken_by.value if outcome.broken_by else None,
+            alert=outcome.alert,
+            client=recording.client,
+            target=recording.target,
+            sni=printable(recording.sni) if recording.sni else None,
+            seconds=round(session.clock(), 3),
+            text=printable(outcome.text),
+        )
+
+    async def _take_snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(_SNAPSHOT_EVERY)
+            for session in list(self._sessions.values()):
+                if session.recording.changed:
+                    session.progress()
+                    self._keeper.submit(session.recording.snapshot())
+
+
+def _cannot_listen(address: str, error: OSError) -> str:
+    reason = {
+        errno.EADDRINUSE: "something else listens there; choose another port, or 0 for any free one",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.EACCES: "ports below 1024 need privileges; choose a higher one",
+    }.get(error.errno or 0)
+    if isinstance(error, socket.gaierror):
+        reason = "no address is known for that name"
+    return f"cannot listen on {address}: {reason or error.strerror or error}"
+
+
+def write_ready_file(path: Path, engine: Engine) -> None:
+    """Say where the proxy listens, whole or not at all: ``{"listen": ..., "host": ..., "port": ..., "pid": ...}``."""
+    host, _, port = engine.addresses[0].rpartition(":")
+    text = json.dumps({"listen": engine.addresses[0], "host": host.strip("[]"), "port": int(port), "pid": os.getpid()})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write the ready file {path}: {error.strerror}") from None

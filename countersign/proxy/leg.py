@@ -1,0 +1,113 @@
+"""One TLS conversation of ours: an OpenSSL connection, the stream under it, and the tap that records both.
+
+Every byte passes :meth:`TlsLeg.feed` or :meth:`TlsLeg.flush`, so that the tap sees the wire in both directions before
+(or right after) OpenSSL does; what OpenSSL says of the encrypted part is settled after each step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from countersign.proxy._openssl import TlsTrouble
+from countersign.recorder.recording import Ending, LegRole
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.tap import LegTap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from countersign.proxy._openssl import Buffers, TlsConnection
+    from countersign.proxy.stream import Stream
+    from countersign.recorder.live import LiveRecording
+
+
+class HandshakeEnded(Exception):  # noqa: N818 - a fact about the wire
+    """The peer's bytes ended, or its time did, in the middle of the handshake."""
+
+    def __init__(self, how: Ending) -> None:
+        super().__init__(how.value)
+        self.how = how
+
+
+class TlsLeg:
+    """A leg in which the proxy is one of the two sides."""
+
+    def __init__(
+        self,
+        role: LegRole,
+        stream: Stream,
+        connection: TlsConnection,
+        recording: LiveRecording,
+        *,
+        buffers: Buffers,
+        clock: Callable[[], float],
+        tap: LegTap | None = None,
+    ) -> None:
+        self.role = role
+        self.stream = stream
+        self.connection = connection
+        self.peer = Side.CLIENT if role is LegRole.CLIENT else Side.SERVER
+        self.live = recording.leg(role)
+        self._us = self.peer.peer
+        self._recording = recording
+        self._buffers = buffers
+        self._clock = clock
+        self._tap = tap or LegTap()
+        self._heard = False
+        connection.tap(self._hear)
+
+    def _hear(self, written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's flag
+        self._tap.inside(self._us if written else self.peer, content_type, version, data)
+        self._heard = True
+
+    def feed(self, data: bytes | memoryview, *, seen: bool = False) -> None:
+        """Bytes from the peer; ``seen`` when the tap has had them already."""
+        if not seen and not self._tap.wire_done:
+            self._recording.add(self.role, self._tap.wire(self.peer, data, self._clock()))
+        self.connection.feed(data)
+
+    def flush(self) -> None:
+        """Send what OpenSSL wants sent, and settle what it said meanwhile."""
+        out = self.connection.drain(self._buffers)
+        if out:
+            if not self._tap.wire_done:
+                self._recording.add(self.role, self._tap.wire(self._us, out, self._clock()))
+            self.stream.write(out)
+        if self._heard:
+            self._heard = False
+            self._recording.add(self.role, self._tap.settle(self._clock()))
+
+    async def handshake(self, limit: float) -> None:
+        """Raises :class:`TlsTrouble` or :class:`HandshakeEnded`; what was to be sent then has been sent."""
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    try:
+                        done = self.connection.handshake()
+                    finally:
+                        self.flush()
+                    if done:
+                        return
+                    data = await self.stream.read()
+                    if not data:
+                        assert self.stream.ending is not None
+                        raise HandshakeEnded(self.stream.ending)
+                    self.feed(data)
+        except TimeoutError:
+            raise HandshakeEnded(Ending.SILENT) from None
+
+    def count(self, length: int) -> None:
+        """Application data came from the peer."""
+        self.live.count(self.peer, length, self._clock())
+
+    def count_sent(self, length: int) -> None:
+        """Application data went to the peer."""
+        self.live.count(self._us, length, self._clock())
+
+    def close(self) -> None:
+        """Forget the OpenSSL connection; the stream stays as it is."""
+        self.connection.close()
+
+
+__all__ = ["HandshakeEnded", "TlsLeg", "TlsTrouble"]

@@ -1,0 +1,185 @@
+"""Moving application data between two connections, both ways, with back-pressure and half-close.
+
+Each direction is a :class:`~countersign.proxy.stream.Sink`: its source pours in, its destination gets the bytes at
+once, and while the destination's send buffer is full its source is not read. Ends are mirrored as they came: a
+close_notify becomes a close_notify, a FIN a FIN, a reset a reset; the other direction goes on until it ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from countersign.proxy._openssl import EndOfData, TlsTrouble
+from countersign.recorder.recording import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from countersign.proxy._openssl import Buffers
+    from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.stream import Stream
+
+
+class Relay:
+    """Two directions and the moment when both have ended, or nothing has moved for too long."""
+
+    def __init__(self, *, idle: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle = idle
+        self._open = 2
+        self._moved = self._loop.time()
+        self._timer = self._loop.call_later(idle, self._check)
+        self.timed_out = False
+        self.finished: asyncio.Future[None] = self._loop.create_future()
+
+    def moved(self) -> None:
+        self._moved = self._loop.time()
+
+    def direction_ended(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self.finish()
+
+    def finish(self) -> None:
+        """Both directions are over."""
+        self._timer.cancel()
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    def _check(self) -> None:
+        left = self._moved + self._idle - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            self.timed_out = True
+            self.finish()
+
+
+class RawDirection:
+    """Bytes as they are; ``watch`` sees each chunk and the end before they are passed on."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        source: Stream,
+        destination: Stream,
+        *,
+        watch: Callable[[memoryview], None],
+        ended: Callable[[Ending], None],
+    ) -> None:
+        self._relay = relay
+        self._source = source
+        self._destination = destination
+        self._watch = watch
+        self._ended = ended
+        self.back: RawDirection | None = None
+
+    def data(self, chunk: memoryview) -> None:
+        self._relay.moved()
+        self._watch(chunk)
+        self._destination.write(bytes(chunk))
+        if self._destination.full:
+            self._source.pause()
+
+    def ended(self, how: Ending) -> None:
+        self._ended(how)
+        if how is Ending.RESET:
+            self._destination.abort()
+            self._relay.finish()
+            return
+        self._destination.finish()
+        self._relay.direction_ended()
+
+    def room(self, *, free: bool) -> None:
+        """Our source's own send buffer: the other direction's destination."""
+        if self.back is not None:
+            (self.back._source.resume if free else self.back._source.pause)()  # noqa: SLF001 - the same class
+
+
+class TlsDirection:
+    """Application data of one leg, decrypted and encrypted again for the other."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        source: TlsLeg,
+        destination: TlsLeg,
+        *,
+        buffers: Buffers,
+        ended: Callable[[Ending], None],
+        trouble: Callable[[TlsTrouble], None],
+    ) -> None:
+        self._relay = relay
+        self._source = source
+        self._destination = destination
+        self._buffers = buffers
+        self._ended = ended
+        self._trouble = trouble
+        self._closed = False  # the source has sent close_notify
+
+    def begin(self) -> None:
+        """Pass on what came with the end of the handshake, then pour."""
+        self._pump()
+        self._source.stream.pour_into(self)
+
+    def data(self, chunk: memoryview) -> None:
+        self._relay.moved()
+        if self._closed:
+            return  # nothing belongs after a close_notify (RFC 8446 6.1), and it must not pile up in OpenSSL
+        try:
+            self._source.feed(chunk)
+        except TlsTrouble as trouble:
+            self._broken(trouble)
+            return
+        self._pump()
+
+    def _pump(self) -> None:
+        source, destination, buffers = self._source, self._destination, self._buffers
+        broken: TlsTrouble | None = None
+        try:
+            while not self._closed and (count := source.connection.read(buffers)):
+                source.count(count)
+                destination.count_sent(count)
+                destination.connection.pass_on(buffers, count)
+            if source.connection.holding:
+                source.connection.retry()
+        except EndOfData:
+            self._closed = True
+            destination.connection.close_notify()
+        except TlsTrouble as trouble:
+            broken = trouble
+        source.flush()
+        destination.flush()
+        if broken is not None:
+            self._broken(broken)
+            return
+        balance(source, destination)
+        balance(destination, source)
+
+    def _broken(self, trouble: TlsTrouble) -> None:
+        self._trouble(trouble)
+        self._source.stream.close()
+        self._destination.stream.close()
+        self._relay.finish()
+
+    def ended(self, how: Ending) -> None:
+        self._ended(how)
+        if how is Ending.RESET:
+            self._destination.stream.abort()
+            self._relay.finish()
+            return
+        self._destination.stream.finish()
+        self._relay.direction_ended()
+
+    def room(self, *, free: bool) -> None:  # noqa: ARG002 - both ends are looked at
+        """The send buffer of our *source's* stream; what fills it comes from our destination."""
+        balance(self._destination, self._source)
+
+
+def balance(source: TlsLeg, destination: TlsLeg) -> None:
+    """Read from the source only while the destination takes what comes."""
+    if destination.stream.full or destination.connection.holding:
+        source.stream.pause()
+    else:
+        source.stream.resume()

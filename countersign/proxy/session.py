@@ -1,0 +1,531 @@
+"""The way of one connection, from accept to the finished recording. Each step is a method; ends are exceptions.
+
+    accept -> prelude -> sniff the ClientHello -> decide -> dial -> the server leg -> mint -> the client leg -> relay
+
+The target is spoken to first: the leaf that the client gets is made after the one that the target showed, and what the
+target chose (version, suite, group, ALPN) is what the client gets. What ends a session early is noted on the recording
+as a :class:`~countersign.recorder.recording.Failure` with who is at fault; nothing is only logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from countersign.ca import CannotMimic
+from countersign.proxy import prelude
+from countersign.proxy._openssl import GROUP_NAMES, OPENSSL_VERSION, Offer, TlsTrouble
+from countersign.proxy.dial import DialFailed, barred, dial, resolve
+from countersign.proxy.leg import HandshakeEnded, TlsLeg
+from countersign.proxy.relay import RawDirection, Relay, TlsDirection
+from countersign.proxy.settings import Action, Mode, SecretsKept, may_connect
+from countersign.recorder.live import LiveRecording
+from countersign.recorder.recording import Ending, Failure, LegRole, Party, Verification
+from countersign.recorder.text import printable
+from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.leg import LegDecoder
+from countersign.recorder.wire.names import alert_number, cipher_suite_name, group_name, version_name
+from countersign.recorder.wire.reading import HelloSummary, summarize_client_hello
+from countersign.recorder.wire.secrets import parse_line
+from countersign.recorder.wire.tap import LegTap
+
+if TYPE_CHECKING:
+    from countersign.proxy.dial import SockAddr
+    from countersign.proxy.engine import Engine
+    from countersign.proxy.settings import Address
+    from countersign.proxy.stream import Stream
+
+_HELLO_AT_MOST = 256 * 1024
+_NOT_TLS_KEPT = 64
+_SUPPORTED_VERSIONS = 43
+_HANDSHAKE_SECRETS = frozenset({"CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET"})
+_DEFAULT_GROUPS = (0x11EC, 0x001D, 0x0017, 0x001E, 0x0018, 0x0019, 0x0100, 0x0101)  # OpenSSL's own order
+_CREDENTIALS = re.compile(rb"(?i)((?:proxy-)?authorization:|cookie:|auth |pass |login |user )[^\r\n]*")
+
+
+class _Over(Exception):  # noqa: N818 - the session ends here; its failure is on the recording
+    pass
+
+
+class Session:
+    """One client connection."""
+
+    def __init__(self, engine: Engine, stream: Stream) -> None:
+        self._engine = engine
+        self._settings = engine.settings
+        self._client = stream
+        self._target_stream: Stream | None = None
+        self._legs: list[TlsLeg] = []
+        self._began = engine.monotonic()
+        self._relay: Relay | None = None
+        self.recording = LiveRecording(
+            started=engine.now(),
+            mode=self._settings.mode.value,
+            action=self._settings.action.value,
+            client=stream.peer(),
+            target=str(self._settings.target) if self._settings.target else None,
+            label=self._settings.label,
+        )
+
+    def clock(self) -> float:
+        """Seconds since the session's start."""
+        return self._engine.monotonic() - self._began
+
+    async def run(self) -> None:
+        """Everything, from accept to close. Raises nothing but cancellation."""
+        try:
+            await self._go()
+        except _Over:
+            pass
+        except asyncio.CancelledError:
+            self._stopped()
+        finally:
+            self._close()
+
+    def _stopped(self) -> None:
+        """The proxy is being stopped: both sides of every leg end by our hand."""
+        for leg in self.recording.legs.values():
+            for side in Side:
+                self.recording.end(leg.role, side, Ending.STOPPED, self.clock())
+
+    def _close(self) -> None:
+        for leg in self._legs:
+            leg.close()
+        for stream in (self._client, self._target_stream):
+            if stream is not None:
+                stream.close()
+        self._count_bytes()
+
+    def _count_bytes(self) -> None:
+        self.recording.from_client = self._client.received
+        if self._target_stream is not None:
+            self.recording.from_target = self._target_stream.received
+
+    def broke(self, error: BaseException) -> None:
+        """A fault of our own ended the session; the recording says so."""
+        text = f"broke on a fault of its own ({type(error).__name__}); its log has the details"
+        self.recording.fail(Failure(self.clock(), None, Party.PROXY, "internal", text))
+
+    def progress(self) -> None:
+        """Called before a snapshot of the open session is stored."""
+        self._count_bytes()
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    async def _go(self) -> None:
+        if not may_connect(self._client.peer_host(), self._settings.allow):
+            self.recording.action = "refuse"
+            raise self._over(None, Party.PROXY, "not-allowed", "does not let this client in (--allow)")
+        target, addresses = await self._prelude()
+        if self._settings.mode is not Mode.REVERSE:
+            # The client is told 200 only when the TCP connection stands, so a failed dial is an HTTP status.
+            await self._dial_for_connect(target, addresses)
+        chunks, hello = await self._sniff()
+        if hello is None:
+            await self._relay_not_tls(target, chunks)
+        elif self._settings.action is Action.PASSTHROUGH:
+            await self._pass_through(target, chunks)
+        else:
+            await self._intercept(target, chunks, hello)
+
+    def _over(self, leg: LegRole | None, by: Party, code: str, text: str) -> _Over:
+        self.recording.fail(Failure(self.clock(), leg, by, code, text))
+        return _Over()
+
+    async def _prelude(self) -> tuple[Address, list[SockAddr]]:
+        if self._settings.target is not None:
+            return self._settings.target, []
+        try:
+            async with asyncio.timeout(self._settings.limits.hello):
+                asked = await prelude.read_connect(self._client)
+        except TimeoutError:
+            raise self._over(None, Party.CLIENT, "silent", "connected and sent no CONNECT request in time") from None
+        except prelude.PreludeFailed as failed:
+            self.recording.prelude = failed.record
+            raise self._over(None, Party.CLIENT, failed.code, failed.text) from None
+        if asked is None:
+            raise self._over(None, Party.CLIENT, "silent", "connected and closed without sending a CONNECT request")
+        self.recording.prelude = asked.record
+        self.recording.target = printable(str(asked.target))
+        self.recording.changed = True
+        try:
+            addresses = await resolve(asked.target)
+        except DialFailed as failed:
+            self._answer(502, f"{failed.by.value} {failed.text}")
+            raise self._over(None, failed.by, failed.code, failed.text) from None
+        reason = barred(addresses, self._engine.ports)
+        if reason is not None:
+            self._answer(403, reason)
+            raise self._over(None, Party.PROXY, "not-allowed", f"does not dial {asked.target}: {reason}")
+        return asked.target, addresses
+
+    def _answer(self, status: int, text: str = "") -> None:
+        prelude.answer(self._client, status, text)
+        self.recording.prelude["answer"] = status
+
+    async def _dial_for_connect(self, target: Address, addresses: list[SockAddr]) -> None:
+        try:
+            await self._dial(target, addresses)
+        except DialFailed as failed:
+            self._answer(504 if failed.code == "connect-timeout" else 502, f"{failed.by.value} {failed.text}")
+            raise self._over(None, failed.by, failed.code, failed.text) from None
+        self._answer(200)
+
+    async def _dial(self, target: Address, addresses: list[SockAddr]) -> Stream:
+        """The TCP connection to the target, made once. Raises :class:`DialFailed`."""
+        if self._target_stream is None:
+            found = addresses or await resolve(target)
+            self._target_stream = await dial(
+                target, found, buffer=self._engine.receive_buffer, limit=self._settings.limits.connect
+            )
+        return self._target_stream
+
+    async def _sniff(self) -> tuple[list[tuple[float, bytes]], Message | None]:
+        """The client's first bytes with their times, and its ClientHello; none when it does not speak TLS."""
+        decoder = LegDecoder()
+        chunks: list[tuple[float, bytes]] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.limits.hello):
+                while True:
+                    data = await self._client.read()
+                    t = self.clock()
+                    if not data:
+                        break
+                    chunks.append((t, data))
+                    size += len(data)
+                    events = decoder.receive(Side.CLIENT, data, t)
+                    if decoder.is_tls is False:
+                        return chunks, None
+                    for event in events:
+                        if isinstance(event, Message):
+                            return chunks, event
+                    if size > _HELLO_AT_MOST:
+                        break
+        except TimeoutError:
+            self._keep_cut_hello(chunks, Ending.SILENT)
+            said = "sent no ClientHello" if not chunks else f"sent only {size} bytes, not a whole ClientHello,"
+            text = f"connected and {said} within {self._settings.limits.hello:g} s"
+            raise self._over(None, Party.CLIENT, "silent", text) from None
+        ending = self._client.ending or Ending.STOPPED
+        self._keep_cut_hello(chunks, ending)
+        how = {Ending.RESET: "reset the connection", Ending.FIN: "closed the connection"}.get(ending, "went on")
+        if not chunks:
+            raise self._over(None, Party.CLIENT, "no-hello", f"connected and {how} without sending a ClientHello")
+        raise self._over(
+            None, Party.CLIENT, "cut-hello", f"sent {size} bytes and {how} in the middle of its ClientHello"
+        )
+
+    def _keep_cut_hello(self, chunks: list[tuple[float, bytes]], ending: Ending) -> None:
+        """Record what there is of a ClientHello that never became whole."""
+        if not chunks:
+            return
+        decoder = LegDecoder()
+        role = LegRole.CLIENT if self._settings.action is Action.INTERCEPT else LegRole.THROUGH
+        for t, data in chunks:
+            self.recording.add(role, decoder.receive(Side.CLIENT, data, t))
+        self.recording.add(role, decoder.end(Side.CLIENT, self.clock()))
+        self.recording.end(role, Side.CLIENT, ending, self.clock())
+
+    # -- not TLS, and passed through -----------------------------------------------------------------------------
+
+    async def _relay_not_tls(self, target: Address, chunks: list[tuple[float, bytes]]) -> None:
+        self.recording.not_tls = True
+        self.recording.action = "relay"
+        first = {Side.CLIENT: b"", Side.SERVER: b""}
+        self.recording.prelude["not_tls"] = {"from_client": "", "from_target": ""}
+
+        def keep(side: Side, data: bytes | memoryview) -> None:
+            if len(first[side]) < _NOT_TLS_KEPT:
+                first[side] += bytes(data[: _NOT_TLS_KEPT - len(first[side])])
+                key = "from_client" if side is Side.CLIENT else "from_target"
+                self.recording.prelude["not_tls"][key] = _redacted(first[side])
+                self.recording.changed = True
+
+        got = chunks[0][1]
+        expected = "a TLS record of type handshake (0x16)"
+        self.recording.problems.append(
+            (LegRole.THROUGH, Problem(chunks[0][0], Side.CLIENT, "record.content_type", 0, expected, f"0x{got[0]:02x}"))
+        )
+        try:
+            stream = await self._dial(target, [])
+        except DialFailed as failed:
+            for _t, data in chunks:
+                keep(Side.CLIENT, data)
+            raise self._over(None, failed.by, failed.code, failed.text) from None
+        await self._relay_raw(stream, chunks, keep, lambda _side, _how: None)
+
+    async def _pass_through(self, target: Address, chunks: list[tuple[float, bytes]]) -> None:
+        decoder = LegDecoder()
+        role = LegRole.THROUGH
+        try:
+            stream = await self._dial(target, [])
+        except DialFailed as failed:
+            for t, data in chunks:
+                self.recording.add(role, decoder.receive(Side.CLIENT, data, t))
+            raise self._over(None, failed.by, failed.code, failed.text) from None
+
+        def watch(side: Side, data: bytes | memoryview) -> None:
+            self.recording.add(role, decoder.receive(side, data, self.clock()))
+            if self.recording.sni is None and side is Side.CLIENT:
+                self._note_sni(role)
+
+        def ended(side: Side, how: Ending) -> None:
+            self.recording.add(role, decoder.end(side, self.clock()))
+            self.recording.end(role, side, how, self.clock())
+
+        await self._relay_raw(stream, chunks, watch, ended)
+
+    def _note_sni(self, role: LegRole) -> None:
+        messages = self.recording.leg(role).messages
+        if messages and messages[0].content is Content.HANDSHAKE:
+            self.recording.sni = summarize_client_hello(messages[0].raw).sni
+
+    async def _relay_raw(self, stream: Stream, chunks: list[tuple[float, bytes]], watch: object, ended: object) -> None:
+        assert callable(watch)
+        assert callable(ended)
+        relay = Relay(idle=self._settings.limits.idle)
+        up = RawDirection(
+            relay,
+            self._client,
+            stream,
+            watch=lambda data: watch(Side.CLIENT, data),
+            ended=lambda how: ended(Side.CLIENT, how),
+        )
+        down = RawDirection(
+            relay,
+            stream,
+            self._client,
+            watch=lambda data: watch(Side.SERVER, data),
+            ended=lambda how: ended(Side.SERVER, how),
+        )
+        up.back, down.back = down, up
+        for _t, data in chunks:
+            up.data(memoryview(data))
+        self._client.pour_into(up)
+        stream.pour_into(down)
+        await self._until_finished(relay)
+
+    async def _until_finished(self, relay: Relay) -> None:
+        self._relay = relay
+        await relay.finished
+        if relay.timed_out:
+            for role in self.recording.legs:
+                for side in Side:
+                    self.recording.end(role, side, Ending.STOPPED, self.clock())
+
+    # -- intercepted ---------------------------------------------------------------------------------------------
+
+    async def _intercept(self, target: Address, chunks: list[tuple[float, bytes]], hello: Message) -> None:
+        tap = LegTap()
+        for t, data in chunks:
+            self.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
+        summary = summarize_client_hello(hello.raw)
+        self.recording.sni = summary.sni
+        server = await self._server_leg(target, summary, tap)
+        chain = server.connection.peer_chain()
+        self._note_mimicry(server)
+        try:
+            minted = await self._engine.mint.leaf_for(chain[0])
+        except CannotMimic as reason:
+            self._alert_client(tap, "internal_error")
+            raise self._over(LegRole.SERVER, Party.TARGET, "cannot-mimic", str(reason)) from None
+        self.recording.not_mirrored += minted.left_out
+        connection = self._engine.server_side.connection(
+            _client_leg_offer(server, summary),
+            chain=minted.chain,
+            key=minted.key,
+            alpn=server.connection.chosen_alpn,
+        )
+        client = self._leg(LegRole.CLIENT, self._client, connection, tap)
+        for _t, data in chunks:
+            client.feed(data, seen=True)
+        await self._shake(client, Party.CLIENT)
+        await self._relay_tls(client, server)
+
+    def _leg(self, role: LegRole, stream: Stream, connection: object, tap: LegTap | None = None) -> TlsLeg:
+        leg = TlsLeg(
+            role,
+            stream,
+            connection,  # type: ignore[arg-type]
+            self.recording,
+            buffers=self._engine.buffers,
+            clock=self.clock,
+            tap=tap,
+        )
+        self._legs.append(leg)
+        if self._settings.secrets is not SecretsKept.NONE:
+            leg.connection.on_secret = lambda line: self._keep_secret(leg, line)
+        return leg
+
+    def _keep_secret(self, leg: TlsLeg, line: bytes) -> None:
+        secret = parse_line(line.decode("ascii", "replace"))
+        if secret is not None and (self._settings.secrets is SecretsKept.ALL or secret.label in _HANDSHAKE_SECRETS):
+            leg.live.secrets.append(secret)
+            self.recording.changed = True
+
+    async def _server_leg(self, target: Address, summary: HelloSummary, tap: LegTap) -> TlsLeg:
+        offer = _server_leg_offer(summary)
+        if not offer.speakable():
+            self._alert_client(tap, "handshake_failure")
+            raise self._over(LegRole.CLIENT, Party.PROXY, "cannot-speak", _unspeakable(summary))
+        try:
+            stream = await self._dial(target, [])
+        except DialFailed as failed:
+            self._alert_client(tap, "internal_error")
+            raise self._over(LegRole.SERVER, failed.by, failed.code, failed.text) from None
+        connection = self._engine.client_side.connection(
+            offer,
+            name=summary.sni or target.host,
+            sni=summary.sni_raw,
+            alpn=summary.alpn_raw,
+        )
+        leg = self._leg(LegRole.SERVER, stream, connection)
+        try:
+            await leg.handshake(self._settings.limits.handshake)
+        except (TlsTrouble, HandshakeEnded) as trouble:
+            self._note_verification(leg)
+            self._alert_client(tap, self._fitting_alert(leg, trouble))
+            raise self._failed_handshake(leg, trouble, Party.TARGET) from None
+        self._note_verification(leg)
+        return leg
+
+    def _note_verification(self, leg: TlsLeg) -> None:
+        error = leg.connection.verify_error
+        if error is not None:
+            leg.live.verification = Verification(
+                trusted=False, error=error[0], depth=error[1], enforced=self._settings.verify
+            )
+        elif any(message.content is Content.HANDSHAKE and message.code == 11 for message in leg.live.messages):
+            leg.live.verification = Verification(trusted=True, enforced=self._settings.verify)
+
+    def _fitting_alert(self, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded) -> str:
+        """What the client is told: the target's own alert where it sent one."""
+        for message in leg.live.messages:
+            if message.content is Content.ALERT and message.sender is Side.SERVER and len(message.raw) == 2:
+                from countersign.recorder.wire.names import alert_name
+
+                return alert_name(message.raw[1])
+        return "handshake_failure" if isinstance(trouble, TlsTrouble) else "internal_error"
+
+    def _alert_client(self, tap: LegTap, name: str) -> None:
+        """A fatal alert in clear, before our ServerHello (RFC 8446 6.2)."""
+        number = alert_number(name)
+        record = bytes((21, 3, 3, 0, 2, 2, number if number is not None else 40))
+        self.recording.add(LegRole.CLIENT, tap.wire(Side.SERVER, record, self.clock()))
+        self._client.write(record)
+
+    async def _shake(self, leg: TlsLeg, peer: Party) -> None:
+        try:
+            await leg.handshake(self._settings.limits.handshake)
+        except (TlsTrouble, HandshakeEnded) as trouble:
+            raise self._failed_handshake(leg, trouble, peer) from None
+
+    def _failed_handshake(self, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded, peer: Party) -> _Over:
+        if isinstance(trouble, HandshakeEnded):
+            self.recording.end(leg.role, leg.peer, trouble.how, self.clock())
+            return _Over()
+        if trouble.by_peer:
+            return _Over()  # its alert is on the recording, and says more than OpenSSL's words
+        error = leg.connection.verify_error
+        if leg.role is LegRole.SERVER and error is not None and self._settings.verify:
+            whose = "the leaf" if error[1] == 0 else f"certificate {error[1]} of the chain, counted from the leaf"
+            return self._over(
+                leg.role,
+                Party.PROXY,
+                "untrusted",
+                f"does not trust the target's certificate: {error[0]} ({whose};"
+                f" {'--upstream-ca' if self._settings.roots is not None else 'the system store'} is what it trusts)",
+            )
+        by = Party.PROXY if _nothing_shared(trouble.reason) else peer
+        text = (
+            f"found nothing that both sides speak: OpenSSL says {trouble.reason!r}"
+            if by is Party.PROXY
+            else f"sent something that cannot be taken: OpenSSL says {trouble.reason!r}"
+        )
+        return self._over(leg.role, by, "no-shared-parameters" if by is Party.PROXY else "protocol", text)
+
+    def _note_mimicry(self, server: TlsLeg) -> None:
+        """What of the target's choices the client leg cannot follow."""
+        group = server.connection.group
+        if group is not None and not any(name.lower() == group.lower() for name in GROUP_NAMES.values()):
+            self.recording.not_mirrored.append(f"group {group}")
+
+    async def _relay_tls(self, client: TlsLeg, server: TlsLeg) -> None:
+        relay = Relay(idle=self._settings.limits.idle)
+
+        def direction(source: TlsLeg, destination: TlsLeg, peer: Party) -> TlsDirection:
+            return TlsDirection(
+                relay,
+                source,
+                destination,
+                buffers=self._engine.buffers,
+                ended=lambda how: self.recording.end(source.role, source.peer, how, self.clock()),
+                trouble=lambda trouble: self._late_trouble(source, trouble, peer),
+            )
+
+        up = direction(client, server, Party.CLIENT)
+        down = direction(server, client, Party.TARGET)
+        up.begin()
+        down.begin()
+        await self._until_finished(relay)
+
+    def _late_trouble(self, leg: TlsLeg, trouble: TlsTrouble, peer: Party) -> None:
+        """After the handshake: an alert is on the recording already; anything else is the peer's doing."""
+        leg.flush()
+        if not trouble.by_peer:
+            text = f"sent something after the handshake that cannot be taken: OpenSSL says {trouble.reason!r}"
+            self.recording.fail(Failure(self.clock(), leg.role, peer, "protocol", text))
+
+
+# -- what is offered and followed ------------------------------------------------------------------------------------
+
+
+def _server_leg_offer(summary: HelloSummary) -> Offer:
+    """Our own hello, but nothing that the client did not offer: else the target's choice could not be followed."""
+    groups = [group for group in _DEFAULT_GROUPS if group in summary.groups]
+    groups = groups or [group for group in summary.groups if group in GROUP_NAMES]
+    shares = set(summary.key_share_groups) & set(groups)
+    names = [f"{'*' if group in shares else ''}{GROUP_NAMES[group]}" for group in groups]
+    return Offer(_versions(summary), summary.ciphers, ":".join(names))
+
+
+def _versions(summary: HelloSummary) -> tuple[int, ...]:
+    """Without supported_versions a hello means everything up to its version (RFC 8446 4.2.1)."""
+    if _SUPPORTED_VERSIONS in summary.extensions:
+        return summary.versions
+    return tuple(version for version in (0x0301, 0x0302, 0x0303) if version <= summary.legacy_version)
+
+
+def _client_leg_offer(server: TlsLeg, summary: HelloSummary) -> Offer:
+    """What the target chose first; the client's other suites stand behind it."""
+    version = server.connection.version
+    chosen = server.connection.chosen_cipher(summary.ciphers)
+    group = server.connection.group
+    offered = [group] if group else []
+    offered += [GROUP_NAMES[number] for number in _DEFAULT_GROUPS if GROUP_NAMES[number] != group]
+    ciphers = tuple(sorted(summary.ciphers, key=lambda cipher: cipher != chosen))
+    return Offer((version,), ciphers, ":".join(f"?{name}" for name in offered))
+
+
+def _unspeakable(summary: HelloSummary) -> str:
+    versions = ", ".join(version_name(version) for version in summary.versions) or "no version"
+    suites = ", ".join(cipher_suite_name(suite) for suite in summary.ciphers[:6]) or "no suite"
+    more = f" and {len(summary.ciphers) - 6} more" if len(summary.ciphers) > 6 else ""
+    groups = "" if not summary.groups else f", groups {', '.join(group_name(group) for group in summary.groups[:4])}"
+    return (
+        f"cannot speak what the client offers: {versions} with {suites}{more}{groups};"
+        f" {OPENSSL_VERSION} has none of it. Use --passthrough for this client"
+    )
+
+
+def _nothing_shared(reason: str) -> bool:
+    return any(
+        word in reason for word in ("no shared", "unsupported protocol", "no suitable", "no protocols available")
+    )
+
+
+def _redacted(data: bytes) -> str:
+    """The first bytes of a conversation that is not TLS, without credentials, as printable text."""
+    return printable(_CREDENTIALS.sub(rb"\1 (redacted)", data).decode("latin-1"))

@@ -1,0 +1,149 @@
+"""What the engine is told: frozen, checked when it is made, with a sentence for each mistake."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from countersign.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+
+class Mode(StrEnum):
+    """How clients reach the proxy."""
+
+    REVERSE = "reverse"
+    CONNECT = "connect"
+
+
+class Action(StrEnum):
+    """What is done with a TLS connection."""
+
+    INTERCEPT = "intercept"
+    PASSTHROUGH = "passthrough"
+
+
+class SecretsKept(StrEnum):
+    """Which traffic secrets a recording keeps (DESIGN 3)."""
+
+    NONE = "none"
+    HANDSHAKE = "handshake"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host name or address and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_HOST_PORT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\[\]:/\s@]*)):(?P<port>\d{1,5})")
+
+
+def parse_address(text: str, *, what: str, any_port: bool = False) -> Address:
+    """``host:port``, ``[::1]:port``. Raises :class:`UserError` that names ``what`` was being read."""
+    match = _HOST_PORT.fullmatch(text.strip())
+    if match is None:
+        hint = " (an IPv6 address goes in brackets: [::1]:443)" if text.count(":") > 1 else ""
+        missing = " has no port" if ":" not in text else " is not of that form"
+        raise UserError(f"{what} takes HOST:PORT; {text!r}{missing}{hint}")
+    port = int(match["port"])
+    if port > 65535 or (port == 0 and not any_port):
+        raise UserError(f"{what} takes a port from {0 if any_port else 1} to 65535, got {port}")
+    host = match["six"] or match["host"]
+    if not host:
+        raise UserError(f"{what} takes HOST:PORT; {text!r} has no host")
+    return Address(host, port)
+
+
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """An address or a range in CIDR form, for ``--allow``."""
+    try:
+        return ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise UserError(f"--allow takes an address or a range such as 10.1.0.0/16, got {text!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that each step may take."""
+
+    hello: float = 10.0
+    connect: float = 10.0
+    handshake: float = 20.0
+    idle: float = 300.0
+    stop: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A certificate chain (DER, leaf first) with its key, shown to targets that ask for one."""
+
+    chain: tuple[bytes, ...]
+    key: PrivateKeyTypes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a running proxy needs to know.
+
+    ``roots`` are the DER certificates that the target's chain is verified against; none means the system's store.
+    ``verify`` off lets untrusted targets through, and every recording says what was wrong.
+    """
+
+    listen: Address
+    mode: Mode = Mode.REVERSE
+    target: Address | None = None
+    action: Action = Action.INTERCEPT
+    roots: tuple[bytes, ...] | None = None
+    verify: bool = True
+    identity: Identity | None = None
+    label: str | None = None
+    secrets: SecretsKept = SecretsKept.NONE
+    allow: tuple[IPv4Network | IPv6Network, ...] = ()
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if self.mode is Mode.REVERSE and self.target is None:
+            raise UserError("--mode reverse needs to know where to go: give --target HOST:PORT")
+        if self.mode is not Mode.REVERSE and self.target is not None:
+            raise UserError(f"--target is for --mode reverse; in --mode {self.mode} each client names its own target")
+        if self.mode is not Mode.REVERSE and not self.allow and not _is_loopback(self.listen.host):
+            raise UserError(
+                f"--listen {self.listen} would be an open proxy for everybody who reaches it: "
+                "give --allow CIDR for the clients that may use it, or listen on 127.0.0.1"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def may_connect(host: str, allow: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether a client at this address may use the proxy; without a list, everybody who reaches it may."""
+    if not allow:
+        return True
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in allow)

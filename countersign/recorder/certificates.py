@@ -1,0 +1,708 @@
+"""What a certificate says, each field read in isolation.
+
+Certificates come from the wire, so they say anything: version 1, a negative serial, two subject alternative names,
+a common name with a NUL or a right-to-left override in it, a month 13, an elliptic curve written out as numbers. A
+library that validates while it loads turns the whole certificate into an exception then, and which exception differs
+by field (``cryptography`` raises InvalidVersion, DuplicateExtension, UnsupportedGeneralNameType, UnsupportedAlgorithm,
+TypeError and ValueError: THREATS.md T16). Here the certificate is cut where its fields meet
+(:mod:`countersign.recorder.der`) and each piece is read for itself. A field that cannot be read is ``None`` or empty
+and a sentence in ``problems``; the fields beside it are read all the same.
+
+Three bounds keep it cheap whatever arrives (T18): lists keep their first hundred entries and a count, text is clipped,
+and public keys are described from their bytes and never loaded: a modulus of 16384 bits or an explicit curve costs
+nothing. The one computation on a key is the check whether a certificate signed itself, made for sizes up to 8192 bits.
+
+Text is made safe to show (:mod:`countersign.recorder.text`): whatever does not print as itself is written as ``\\x1b``
+or ``\\u202e``. RFC 4514 doubles a real backslash, so the two cannot be taken for each other.
+
+RFC 5280 is meant wherever only a section is cited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from countersign.recorder import der as asn1
+from countersign.recorder.der import DerError, Piece
+from countersign.recorder.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEPT = 100
+"""How many entries of a list are kept; ``san_count`` has the true number."""
+
+_LARGEST = 1 << 20
+_MOST_ENTRIES = 1 << 16
+_LONGEST_TEXT = 512
+_LONGEST_NUMBER = 64
+_CACHED_UP_TO = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionPart:
+    """One extension as it came (4.2): ``value`` is what the OCTET STRING holds, ``raw`` the whole SEQUENCE."""
+
+    oid: str
+    critical: bool
+    value: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateParts:
+    """A certificate cut where its fields meet (4.1); each part is the DER as it came, tag and length included.
+
+    ``version`` is empty where it is left out (version 1). ``extensions`` is ``None`` where there is no such field.
+    ``others`` are parts that no field of 4.1 claims, the unique identifiers among them, as (tag, DER).
+    """
+
+    version: bytes
+    serial: bytes
+    inner_algorithm: bytes
+    issuer: bytes
+    validity: bytes
+    subject: bytes
+    public_key: bytes
+    others: tuple[tuple[int, bytes], ...]
+    extensions: bytes | None
+    tbs: bytes
+    algorithm: bytes
+    signature: bytes
+    trailing: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What one certificate says. ``None`` and empty mean: not there, or unreadable and named in ``problems``.
+
+    ``serial`` is hexadecimal with a minus sign where it is negative; times are RFC 3339 in UTC; ``sha256``, ``ski``
+    and ``aki`` are hexadecimal. ``self_issued``: subject and issuer are the same bytes; ``self_signed``: its own key
+    verifies its signature (``None``: not tried, because the key is of a kind or size that is not loaded).
+    """
+
+    sha256: str
+    subject: str | None = None
+    issuer: str | None = None
+    serial: str | None = None
+    not_before: str | None = None
+    not_after: str | None = None
+    version: int | None = None
+    key: str | None = None
+    signature_algorithm: str | None = None
+    san: tuple[str, ...] = ()
+    san_count: int = 0
+    is_ca: bool = False
+    path_length: int | None = None
+    key_usage: tuple[str, ...] = ()
+    extended_key_usage: tuple[str, ...] = ()
+    ski: str | None = None
+    aki: str | None = None
+    ocsp: tuple[str, ...] = ()
+    ca_issuers: tuple[str, ...] = ()
+    crl: tuple[str, ...] = ()
+    must_staple: bool = False
+    sct_count: int = 0
+    self_issued: bool = False
+    self_signed: bool | None = False
+    extensions: tuple[str, ...] = ()
+    critical: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def valid_at(self, moment: datetime) -> bool | None:
+        """Whether ``moment`` lies within the dates; ``None`` where one of them cannot be read."""
+        if self.not_before is None or self.not_after is None:
+            return None
+        return datetime.fromisoformat(self.not_before) <= moment <= datetime.fromisoformat(self.not_after)
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as they stand in a recording, beside ``from`` and ``der``."""
+        values = asdict(self)
+        first = ("subject", "issuer", "serial", "not_before", "not_after", "sha256")
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in (*first, *(name for name in values if name not in first))
+            for value in [values[name]]
+        }
+
+
+def read_certificate(der: bytes) -> CertificateFacts:
+    """What ``der`` says. Never raises, for any bytes; the cost is bounded by a small multiple of their length."""
+    return _read_cached(der) if len(der) <= _CACHED_UP_TO else _read(der)
+
+
+def cut_certificate(der: bytes) -> CertificateParts:
+    """``der`` cut into its fields (4.1). Raises :class:`DerError` where not even the outline is a certificate's."""
+    if len(der) > _LARGEST:
+        raise DerError(f"expected a certificate of at most {_LARGEST} bytes, got {len(der)}")
+    outer = asn1.first_piece(der).expect(asn1.SEQUENCE, "a Certificate")
+    tbs, algorithm, signature = asn1.exactly(3, outer.body, "a Certificate")
+    fields = asn1.at_most(16, tbs.expect(asn1.SEQUENCE, "a TBSCertificate").body, "a TBSCertificate")
+    version = fields.pop(0).raw if fields and fields[0].tag == 0xA0 else b""
+    if len(fields) < 6:
+        raise DerError(f"expected at least 6 fields in the TBSCertificate, got {len(fields)}")
+    serial, inner, issuer, validity, subject, public_key, *rest = fields
+    extensions = next((piece.raw for piece in rest if piece.tag == 0xA3), None)
+    return CertificateParts(
+        version=version,
+        serial=serial.raw,
+        inner_algorithm=inner.raw,
+        issuer=issuer.raw,
+        validity=validity.raw,
+        subject=subject.raw,
+        public_key=public_key.raw,
+        others=tuple((piece.tag, piece.raw) for piece in rest if piece.raw is not extensions),
+        extensions=extensions,
+        tbs=tbs.raw,
+        algorithm=algorithm.raw,
+        signature=signature.raw,
+        trailing=len(der) - len(outer.raw),
+    )
+
+
+def cut_extensions(field_der: bytes) -> Iterator[ExtensionPart]:
+    """The extensions in the ``[3]`` field, in their order, twins included. Raises :class:`DerError` on the way."""
+    for piece in asn1.children(asn1.whole(field_der, 0xA3, "[3]").body, "Extensions"):
+        parts = asn1.at_most(3, piece.expect(asn1.SEQUENCE, "an Extension").body, "an Extension")
+        if len(parts) < 2:
+            raise DerError(f"expected 2 or 3 parts in an Extension, got {len(parts)}")
+        oid = asn1.decode_oid(parts[0].expect(asn1.OID, "an extension's identifier").body)
+        critical = len(parts) == 3 and any(parts[1].expect(asn1.BOOLEAN, "critical").body)
+        yield ExtensionPart(oid, critical, parts[-1].expect(asn1.OCTET_STRING, "an extension's value").body, piece.raw)
+
+
+def describe_key(public_key: bytes) -> str:
+    """A SubjectPublicKeyInfo in words: ``RSA 2048``, ``EC P-256``, ``Ed25519``. The key is never loaded."""
+    algorithm, bits = asn1.exactly(2, asn1.whole(public_key, asn1.SEQUENCE, "a SubjectPublicKeyInfo").body, "a key")
+    oid, *parameters = asn1.at_most(2, algorithm.expect(asn1.SEQUENCE, "an AlgorithmIdentifier").body, "an algorithm")
+    name = asn1.decode_oid(oid.expect(asn1.OID, "an algorithm").body)
+    if name in {"1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10"}:  # RFC 8017 A.1.1, RFC 4055 3.1
+        modulus, _ = asn1.exactly(
+            2, asn1.whole(asn1.decode_bits(bits.body), asn1.SEQUENCE, "a key").body, "an RSAPublicKey"
+        )
+        size = _bit_length(modulus.expect(asn1.INTEGER, "a modulus").body)
+        return f"{'RSA' if name.endswith('.1.1') else 'RSA-PSS'} {size}"
+    if name == "1.2.840.10045.2.1":  # RFC 5480 2.1.1
+        if not parameters or parameters[0].tag != asn1.OID:
+            return "EC explicit parameters"
+        curve = asn1.decode_oid(parameters[0].body)
+        return f"EC {_CURVES.get(curve, curve)}"
+    if name == "1.2.840.10040.4.1":  # RFC 3279 2.3.2
+        prime = next(asn1.pieces(parameters[0].body), None) if parameters else None
+        return f"DSA {_bit_length(prime.body)}" if prime else "DSA"
+    return _KEYS.get(name, f"unknown ({name})")
+
+
+def describe_algorithm(algorithm: bytes) -> str:
+    """The name that OpenSSL gives a signature's AlgorithmIdentifier, or its number."""
+    oid = asn1.first_piece(asn1.whole(algorithm, asn1.SEQUENCE, "an AlgorithmIdentifier").body)
+    dotted = asn1.decode_oid(oid.expect(asn1.OID, "an algorithm").body)
+    return _SIGNATURES.get(dotted, dotted)
+
+
+def read_validity(validity: bytes) -> tuple[datetime | None, datetime | None, tuple[str, ...]]:
+    """Both dates of a Validity (4.1.2.5), each ``None`` where it is unreadable, and what is wrong with them."""
+    problems: list[str] = []
+    dates: list[datetime | None] = [None, None]
+    try:
+        moments = asn1.exactly(2, asn1.whole(validity, asn1.SEQUENCE, "a Validity").body, "a Validity")
+    except DerError as wrong:
+        return None, None, (f"validity: {wrong}",)
+    for index, (name, piece) in enumerate(zip(("not_before", "not_after"), moments, strict=True)):
+        try:
+            dates[index], doubt = _time(piece)
+        except DerError as wrong:
+            doubt = str(wrong)
+        if doubt:
+            problems.append(f"{name}: {doubt}")
+    return dates[0], dates[1], tuple(problems)
+
+
+# -- the reading of one certificate ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Facts and problems in the making."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def problem(self, name: str, what: object) -> None:
+        self.problems.append(f"{name}: {what}")
+
+    def field(self, name: str, read: Callable[[], Any]) -> None:
+        """Read one field; what is wrong with it stays with it."""
+        try:
+            self.facts[name] = read()
+        except DerError as wrong:
+            self.problem(name, wrong)
+
+
+def _read(der: bytes) -> CertificateFacts:
+    sha256 = hashlib.sha256(der).hexdigest()
+    try:
+        parts = cut_certificate(der)
+    except DerError as wrong:
+        return CertificateFacts(sha256=sha256, problems=(f"certificate: {wrong}",))
+    reading = _Reading()
+    if parts.trailing:
+        reading.problem("certificate", f"{parts.trailing} bytes after it")
+    for tag, _ in parts.others:
+        reading.problem("tbs_certificate", f"a part with tag 0x{tag:02x}")
+    reading.field("version", lambda: _version(parts.version))
+    reading.field("serial", lambda: _serial(parts.serial, reading))
+    reading.field("issuer", lambda: _name(parts.issuer, "issuer", reading))
+    reading.field("subject", lambda: _name(parts.subject, "subject", reading))
+    _validity(parts.validity, reading)
+    reading.field("key", lambda: describe_key(parts.public_key))
+    reading.field("signature_algorithm", lambda: describe_algorithm(parts.algorithm))
+    if parts.inner_algorithm != parts.algorithm:  # 4.1.1.2
+        reading.problem("signature_algorithm", "not the one that the signed part names")
+    if parts.extensions is not None:
+        _extensions(parts, reading)
+    reading.facts["self_issued"] = parts.subject == parts.issuer
+    reading.facts["self_signed"] = parts.subject == parts.issuer and signed_by(parts, parts.public_key)
+    return CertificateFacts(sha256=sha256, **reading.facts, problems=tuple(reading.problems[:KEPT]))
+
+
+_read_cached = lru_cache(maxsize=1024)(_read)
+
+
+def _bit_length(body: bytes) -> int:
+    """The size of a positive INTEGER in bits, without making a number of it."""
+    digits = body.lstrip(b"\x00")
+    return len(digits) * 8 - (8 - digits[0].bit_length()) if digits else 0
+
+
+def _version(version: bytes) -> int:
+    if not version:
+        return 1
+    inner = asn1.first_piece(asn1.first_piece(version).body).expect(asn1.INTEGER, "a version")
+    return asn1.decode_integer(inner.body) + 1
+
+
+def _serial(serial: bytes, reading: _Reading) -> str:
+    body = asn1.first_piece(serial).expect(asn1.INTEGER, "a serial number").body
+    if not body:
+        raise DerError("a number of no bytes")
+    if len(body) > 20:  # 4.1.2.2
+        reading.problem("serial", f"{len(body)} bytes where at most 20 are allowed")
+    if len(body) > _LONGEST_NUMBER:
+        return f"{body[:_LONGEST_NUMBER].hex()}... ({len(body)} bytes)"
+    value = int.from_bytes(body, signed=True)
+    if value <= 0:
+        reading.problem("serial", "negative" if value else "zero")
+    digits = f"{abs(value):x}"
+    return ("-" if value < 0 else "") + digits.rjust(len(digits) + len(digits) % 2, "0")
+
+
+def _validity(validity: bytes, reading: _Reading) -> None:
+    not_before, not_after, problems = read_validity(validity)
+    reading.problems += problems
+    for name, moment in (("not_before", not_before), ("not_after", not_after)):
+        reading.facts[name] = f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}Z" if moment else None
+    if not_before and not_after and not_after < not_before:
+        reading.problem("validity", "it ends before it begins")
+
+
+def _time(piece: Piece) -> tuple[datetime, str]:
+    """One date and what is doubtful about its form. RFC 5280 4.1.2.5 allows one for each tag."""
+    if piece.tag not in {asn1.UTC_TIME, asn1.GENERALIZED_TIME}:
+        raise DerError(f"expected a time, got tag 0x{piece.tag:02x}")
+    body = piece.body[:40]
+    short = piece.tag == asn1.UTC_TIME
+    shown = printable(body.decode("latin-1"))
+    split = _split_time(body, short=short)
+    if split is None:
+        raise DerError(f"expected {'YYMMDDHHMMSSZ' if short else 'YYYYMMDDHHMMSSZ'}, got '{shown}'")
+    year, digits, strict = split
+    try:
+        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(0, 10, 2))
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError as wrong:
+        raise DerError(f"expected a date that exists, got '{shown}' ({wrong})") from wrong
+    if not strict:
+        return moment, f"'{shown}' is not in the form that DER allows"
+    if not short and year < 2050:
+        return moment, "a GeneralizedTime before 2050"
+    return moment, ""
+
+
+def _split_time(body: bytes, *, short: bool) -> tuple[int, bytes, bool] | None:
+    """The year, ``MMDDHHMMSS`` and whether the form is DER's; an offset from UTC is not taken for a date."""
+    width = 2 if short else 4
+    zone = body[-1:] == b"Z"
+    digits, _, fraction = (body[:-1] if zone else body).replace(b",", b".").partition(b".")
+    if not digits.isdigit() or len(digits) not in {width + 8, width + 10} or (fraction and not fraction.isdigit()):
+        return None
+    strict = zone and len(digits) == width + 10 and not fraction and b"." not in body and b"," not in body
+    year = int(digits[:width])
+    if short:
+        year += 1900 if year >= 50 else 2000
+    return year, digits[width:].ljust(10, b"0"), strict
+
+
+# -- names -------------------------------------------------------------------------------------------------------
+
+
+def _name(name: bytes, which: str, reading: _Reading) -> str:
+    """A Name as RFC 4514 writes it, last part first; an unknown attribute keeps its number."""
+    relative: list[str] = []
+    for rdn in asn1.children(name, "a Name"):
+        body = rdn.expect(asn1.SET, "a RelativeDistinguishedName").body
+        values: list[str] = []
+        for attribute in asn1.at_most(KEPT, body, "a RelativeDistinguishedName"):
+            oid, value = asn1.exactly(2, attribute.expect(asn1.SEQUENCE, "an attribute").body, "an attribute")
+            dotted = asn1.decode_oid(oid.expect(asn1.OID, "an attribute's type").body)
+            values.append(f"{_ATTRIBUTES.get(dotted, dotted)}={_attribute(value, which, reading)}")
+        relative.append("+".join(values))
+    return ",".join(reversed(relative))
+
+
+def _attribute(value: Piece, which: str, reading: _Reading) -> str:
+    encoding = _STRINGS.get(value.tag)
+    if encoding is None:
+        return f"#{_clipped(value.raw[:_LONGEST_TEXT].hex())}"
+    try:
+        text = value.body.decode(encoding)
+    except UnicodeDecodeError:
+        reading.problem(which, f"text that is not the {encoding} it claims to be")
+        text = value.body.decode("utf-8" if encoding == "utf-8" else "latin-1", "surrogateescape")
+        text = "".join(chr(ord(char) - 0xDC00) if "\udc80" <= char <= "\udcff" else char for char in text)
+    return _rfc4514(_clipped(text))
+
+
+def _rfc4514(text: str) -> str:
+    """RFC 4514 2.4, with the escapes of this module for what is not printable."""
+    safe = printable(re.sub(r'(["+,;<>\\])', r"\\\1", text))
+    if safe[:1] in {" ", "#"}:
+        safe = "\\" + safe
+    if safe[-1:] == " " and len(safe) > 1 and safe != "\\ ":
+        safe = safe[:-1] + "\\ "
+    return safe
+
+
+def _clipped(text: str) -> str:
+    extra = len(text) - _LONGEST_TEXT
+    return text if extra <= 0 else f"{text[:_LONGEST_TEXT]}... ({extra} more)"
+
+
+def _text(body: bytes) -> str:
+    """What should be ASCII, with what is not and real backslashes escaped."""
+    clipped = _clipped(body.decode("latin-1"))
+    return printable(clipped.replace("\\", "\\\\"), ascii_only=True)
+
+
+def _general_name(piece: Piece, which: str, reading: _Reading) -> str:
+    """One GeneralName (4.2.1.6) with the prefix that OpenSSL gives it."""
+    match piece.tag:
+        case 0x81:
+            return f"email:{_text(piece.body)}"
+        case 0x82:
+            return f"DNS:{_text(piece.body)}"
+        case 0x86:
+            return f"URI:{_text(piece.body)}"
+        case 0x87 if len(piece.body) in {4, 16}:
+            return f"IP:{ipaddress.ip_address(piece.body)}"
+        case 0x87:
+            reading.problem(which, f"an IP address of {len(piece.body)} bytes")
+            return f"IP:#{_clipped(piece.body[:_LONGEST_TEXT].hex())}"
+        case 0x88:
+            return f"RID:{asn1.decode_oid(piece.body)}"
+        case 0xA4:
+            return f"dirName:{_name(piece.body, which, reading)}"
+        case 0xA0:
+            return f"otherName:{_other_name(piece.body)}"
+        case _:
+            reading.problem(which, f"a name of a kind that is not read (tag 0x{piece.tag:02x})")
+            return f"#{_clipped(piece.raw[:_LONGEST_TEXT].hex())}"
+
+
+def _other_name(body: bytes) -> str:
+    oid, value = asn1.exactly(2, body, "an otherName")
+    inner = asn1.first_piece(value.body)
+    encoding = _STRINGS.get(inner.tag)
+    dotted = asn1.decode_oid(oid.body)
+    if encoding is None:
+        return f"{dotted}:#{_clipped(inner.raw[:_LONGEST_TEXT].hex())}"
+    return f"{dotted}:{printable(_clipped(inner.body.decode(encoding, 'replace')).replace(chr(92), chr(92) * 2))}"
+
+
+# -- extensions --------------------------------------------------------------------------------------------------
+
+
+def _extensions(parts: CertificateParts, reading: _Reading) -> None:
+    """Read each extension by itself; a second one of the same kind is noted and not read (4.2)."""
+    seen: set[str] = set()
+    names: list[str] = []
+    critical: list[str] = []
+    try:
+        for count, extension in enumerate(cut_extensions(parts.extensions or b"")):
+            if count == KEPT:
+                reading.problem("extensions", f"more than {KEPT}, which were read")
+                break
+            name, read = _EXTENSIONS.get(extension.oid, (extension.oid, None))
+            names.append(name)
+            if extension.critical:
+                critical.append(name)
+            if extension.oid in seen:
+                reading.problem("extensions", f"{name} more than once")
+                continue
+            seen.add(extension.oid)
+            if read:
+                try:
+                    read(extension.value, reading)
+                except DerError as wrong:
+                    reading.problem(name, wrong)
+    except DerError as wrong:
+        reading.problem("extensions", wrong)
+    reading.facts["extensions"], reading.facts["critical"] = tuple(names), tuple(critical)
+
+
+def _san(value: bytes, reading: _Reading) -> None:
+    names: list[str] = []
+    count = 0
+    try:
+        for piece in asn1.pieces(asn1.whole(value, asn1.SEQUENCE, "GeneralNames").body):
+            count += 1
+            if count > _MOST_ENTRIES:
+                reading.problem("subject_alt_name", f"more than {_MOST_ENTRIES} names")
+                break
+            if count <= KEPT:
+                try:
+                    names.append(_general_name(piece, "subject_alt_name", reading))
+                except DerError as wrong:
+                    reading.problem("subject_alt_name", f"name {count}: {wrong}")
+    finally:
+        reading.facts["san"], reading.facts["san_count"] = tuple(names), count
+
+
+def _basic_constraints(value: bytes, reading: _Reading) -> None:
+    parts = asn1.children(value, "BasicConstraints")
+    if parts and parts[0].tag == asn1.BOOLEAN:
+        reading.facts["is_ca"] = any(parts.pop(0).body)
+    if parts:
+        reading.facts["path_length"] = asn1.decode_integer(parts[0].expect(asn1.INTEGER, "a path length").body)
+
+
+def _key_usage(value: bytes, reading: _Reading) -> None:
+    reading.facts["key_usage"] = key_usages(value)
+
+
+def key_usages(value: bytes) -> tuple[str, ...]:
+    """The names of the bits that a KeyUsage sets (4.2.1.3)."""
+    bits = asn1.decode_bits(asn1.whole(value, asn1.BIT_STRING, "a KeyUsage").body)
+    return tuple(
+        name for bit, name in enumerate(KEY_USAGES) if bit // 8 < len(bits) and bits[bit // 8] >> (7 - bit % 8) & 1
+    )
+
+
+def _extended_key_usage(value: bytes, reading: _Reading) -> None:
+    purposes = asn1.children(value, "ExtKeyUsageSyntax")
+    dotted = [asn1.decode_oid(piece.expect(asn1.OID, "a purpose").body) for piece in purposes[:KEPT]]
+    reading.facts["extended_key_usage"] = tuple(_PURPOSES.get(oid, oid) for oid in dotted)
+
+
+def _ski(value: bytes, reading: _Reading) -> None:
+    reading.facts["ski"] = _identifier(asn1.whole(value, asn1.OCTET_STRING, "a key identifier").body)
+
+
+def _aki(value: bytes, reading: _Reading) -> None:
+    for piece in asn1.children(value, "an AuthorityKeyIdentifier"):
+        if piece.tag == 0x80:
+            reading.facts["aki"] = _identifier(piece.body)
+
+
+def _identifier(body: bytes) -> str:
+    return _clipped(body[:_LONGEST_TEXT].hex())
+
+
+def _authority_access(value: bytes, reading: _Reading) -> None:
+    """4.2.2.1: where the issuer's OCSP responder and its certificate are."""
+    places: dict[str, list[str]] = {"ocsp": [], "ca_issuers": []}
+    for description in asn1.children(value, "AuthorityInfoAccess")[:KEPT]:
+        method, place = asn1.exactly(2, description.expect(asn1.SEQUENCE, "an AccessDescription").body, "a description")
+        kind = {"1.3.6.1.5.5.7.48.1": "ocsp", "1.3.6.1.5.5.7.48.2": "ca_issuers"}.get(asn1.decode_oid(method.body))
+        if kind:
+            places[kind].append(_place(place, "authority_info_access", reading))
+    reading.facts.update({kind: tuple(found) for kind, found in places.items()})
+
+
+def _place(piece: Piece, which: str, reading: _Reading) -> str:
+    return _text(piece.body) if piece.tag == 0x86 else _general_name(piece, which, reading)
+
+
+def _crl_points(value: bytes, reading: _Reading) -> None:
+    """4.2.1.13: the full names of the distribution points."""
+    places: list[str] = []
+    for point in asn1.children(value, "CRLDistributionPoints"):
+        for part in asn1.at_most(3, point.expect(asn1.SEQUENCE, "a DistributionPoint").body, "a DistributionPoint"):
+            name = asn1.first_piece(part.body) if part.tag == 0xA0 else None
+            if name and name.tag == 0xA0:
+                found = asn1.at_most(KEPT, name.body, "a DistributionPointName")
+                places += [_place(place, "crl_distribution_points", reading) for place in found]
+    reading.facts["crl"] = tuple(places[:KEPT])
+
+
+def _tls_feature(value: bytes, reading: _Reading) -> None:
+    """RFC 7633: feature 5, status_request, is what people call must-staple."""
+    reading.facts["must_staple"] = any(piece.body == b"\x05" for piece in asn1.children(value, "a TLS feature list"))
+
+
+def _scts(value: bytes, reading: _Reading) -> None:
+    """RFC 6962 3.3: a TLS list within an OCTET STRING."""
+    body = asn1.whole(value, asn1.OCTET_STRING, "an SCT list").body
+    if len(body) < 2 or int.from_bytes(body[:2]) != len(body) - 2:
+        raise DerError(f"a list that says {int.from_bytes(body[:2])} bytes and has {max(len(body) - 2, 0)}")
+    offset, count = 2, 0
+    while offset < len(body):
+        offset += 2 + int.from_bytes(body[offset : offset + 2])
+        count += 1
+    if offset != len(body):
+        raise DerError("the last entry is cut")
+    reading.facts["sct_count"] = count
+
+
+# -- the one computation -----------------------------------------------------------------------------------------
+
+_LARGEST_RSA = 8192
+
+
+def signed_by(parts: CertificateParts, public_key: bytes) -> bool | None:
+    """Whether ``public_key`` (a SubjectPublicKeyInfo) verifies the signature of a certificate.
+
+    ``None`` where that was not tried: a key or an algorithm of a kind or size that is not loaded here. Names, dates and
+    usages are not looked at.
+    """
+    try:
+        kind, _, size = (key := describe_key(public_key)).partition(" ")
+        signature = asn1.decode_bits(asn1.whole(parts.signature, asn1.BIT_STRING, "a signature").body)
+        algorithm = describe_algorithm(parts.algorithm)
+    except DerError:
+        return None
+    if kind == "RSA":
+        if not size.isdigit() or int(size) > _LARGEST_RSA or len(public_key) > _LARGEST_RSA // 8 + 64:
+            return None  # a large exponent costs as much as a large modulus
+    elif key not in _CHEAP_KEYS:
+        return None
+    return _verified(public_key, algorithm, signature, parts.tbs)
+
+
+def _verified(public_key: bytes, algorithm: str, signature: bytes, signed: bytes) -> bool | None:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+
+    digest = _DIGESTS.get(algorithm)
+    try:
+        key = serialization.load_der_public_key(public_key)
+        match key:
+            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+                key.verify(signature, signed)
+            case rsa.RSAPublicKey() if digest:
+                key.verify(signature, signed, padding.PKCS1v15(), getattr(hashes, digest)())
+            case ec.EllipticCurvePublicKey() if digest:
+                key.verify(signature, signed, ec.ECDSA(getattr(hashes, digest)()))
+            case _:
+                return None
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # a key that the library does not load
+        return None
+    return True
+
+
+# -- the words ---------------------------------------------------------------------------------------------------
+
+KEY_USAGES = (
+    "digitalSignature", "nonRepudiation", "keyEncipherment", "dataEncipherment", "keyAgreement", "keyCertSign",
+    "cRLSign", "encipherOnly", "decipherOnly",
+)  # fmt: skip
+"""The names of the bits, bit 0 first (4.2.1.3)."""
+
+_STRINGS = {
+    0x0C: "utf-8", 0x12: "ascii", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1A: "ascii", 0x1C: "utf-32-be",
+    0x1E: "utf-16-be",
+}  # fmt: skip
+
+_ATTRIBUTES = {
+    "2.5.4.3": "CN", "2.5.4.7": "L", "2.5.4.8": "ST", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.6": "C",
+    "2.5.4.9": "STREET", "0.9.2342.19200300.100.1.25": "DC", "0.9.2342.19200300.100.1.1": "UID",
+    "1.2.840.113549.1.9.1": "emailAddress", "2.5.4.5": "serialNumber", "2.5.4.4": "SN", "2.5.4.42": "GN",
+    "2.5.4.12": "title", "2.5.4.17": "postalCode", "2.5.4.15": "businessCategory", "2.5.4.46": "dnQualifier",
+    "2.5.4.65": "pseudonym", "2.5.4.97": "organizationIdentifier", "1.2.840.113549.1.9.2": "unstructuredName",
+    "1.3.6.1.4.1.311.60.2.1.1": "jurisdictionL", "1.3.6.1.4.1.311.60.2.1.2": "jurisdictionST",
+    "1.3.6.1.4.1.311.60.2.1.3": "jurisdictionC",
+}  # fmt: skip
+
+_CURVES = {
+    "1.2.840.10045.3.1.7": "P-256", "1.3.132.0.34": "P-384", "1.3.132.0.35": "P-521", "1.3.132.0.33": "P-224",
+    "1.2.840.10045.3.1.1": "P-192", "1.3.132.0.10": "secp256k1", "1.3.36.3.3.2.8.1.1.7": "brainpoolP256r1",
+    "1.3.36.3.3.2.8.1.1.11": "brainpoolP384r1", "1.3.36.3.3.2.8.1.1.13": "brainpoolP512r1",
+    "1.2.156.10197.1.301": "SM2",
+}  # fmt: skip
+
+_KEYS = {
+    "1.3.101.112": "Ed25519", "1.3.101.113": "Ed448", "1.3.101.110": "X25519", "1.3.101.111": "X448",
+    "1.2.840.113549.1.3.1": "DH", "1.2.643.2.2.19": "GOST 2001", "1.2.643.7.1.1.1.1": "GOST 2012-256",
+    "1.2.643.7.1.1.1.2": "GOST 2012-512", "2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+    "2.16.840.1.101.3.4.3.18": "ML-DSA-65", "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}  # fmt: skip
+
+_CHEAP_KEYS = {"EC P-256", "EC P-384", "EC P-521", "EC P-224", "EC secp256k1", "Ed25519", "Ed448"}
+
+_SIGNATURES = {
+    "1.2.840.113549.1.1.2": "md2WithRSAEncryption", "1.2.840.113549.1.1.4": "md5WithRSAEncryption",
+    "1.2.840.113549.1.1.5": "sha1WithRSAEncryption", "1.2.840.113549.1.1.14": "sha224WithRSAEncryption",
+    "1.2.840.113549.1.1.11": "sha256WithRSAEncryption", "1.2.840.113549.1.1.12": "sha384WithRSAEncryption",
+    "1.2.840.113549.1.1.13": "sha512WithRSAEncryption", "1.2.840.113549.1.1.10": "rsassaPss",
+    "1.2.840.10045.4.1": "ecdsa-with-SHA1", "1.2.840.10045.4.3.1": "ecdsa-with-SHA224",
+    "1.2.840.10045.4.3.2": "ecdsa-with-SHA256", "1.2.840.10045.4.3.3": "ecdsa-with-SHA384",
+    "1.2.840.10045.4.3.4": "ecdsa-with-SHA512", "1.3.101.112": "Ed25519", "1.3.101.113": "Ed448",
+    "1.2.840.10040.4.3": "dsaWithSHA1", "2.16.840.1.101.3.4.3.2": "dsa_with_SHA256",
+    "1.2.156.10197.1.501": "SM2-with-SM3", "2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+    "2.16.840.1.101.3.4.3.18": "ML-DSA-65", "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}  # fmt: skip
+
+_DIGESTS = {
+    name: digest
+    for digest in ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512")
+    for name in (f"{digest.lower()}WithRSAEncryption", f"ecdsa-with-{digest}")
+}
+
+_PURPOSES = {
+    "1.3.6.1.5.5.7.3.1": "serverAuth", "1.3.6.1.5.5.7.3.2": "clientAuth", "1.3.6.1.5.5.7.3.3": "codeSigning",
+    "1.3.6.1.5.5.7.3.4": "emailProtection", "1.3.6.1.5.5.7.3.8": "timeStamping", "1.3.6.1.5.5.7.3.9": "OCSPSigning",
+    "2.5.29.37.0": "anyExtendedKeyUsage", "1.3.6.1.4.1.311.20.2.2": "msSmartcardLogin",
+    "1.3.6.1.4.1.311.10.3.3": "msSGC", "2.16.840.1.113730.4.1": "nsSGC", "1.3.6.1.5.2.3.5": "pkInitKDC",
+}  # fmt: skip
+
+_EXTENSIONS: dict[str, tuple[str, Callable[[bytes, _Reading], None] | None]] = {
+    "2.5.29.17": ("subject_alt_name", _san),
+    "2.5.29.19": ("basic_constraints", _basic_constraints),
+    "2.5.29.15": ("key_usage", _key_usage),
+    "2.5.29.37": ("extended_key_usage", _extended_key_usage),
+    "2.5.29.14": ("subject_key_identifier", _ski),
+    "2.5.29.35": ("authority_key_identifier", _aki),
+    "1.3.6.1.5.5.7.1.1": ("authority_info_access", _authority_access),
+    "2.5.29.31": ("crl_distribution_points", _crl_points),
+    "1.3.6.1.5.5.7.1.24": ("tls_feature", _tls_feature),
+    "1.3.6.1.4.1.11129.2.4.2": ("signed_certificate_timestamps", _scts),
+    "1.3.6.1.4.1.11129.2.4.3": ("precertificate_poison", None),
+    "2.5.29.18": ("issuer_alt_name", None),
+    "2.5.29.30": ("name_constraints", None),
+    "2.5.29.32": ("certificate_policies", None),
+    "2.5.29.33": ("policy_mappings", None),
+    "2.5.29.36": ("policy_constraints", None),
+    "2.5.29.46": ("freshest_crl", None),
+    "2.5.29.54": ("inhibit_any_policy", None),
+    "1.3.6.1.5.5.7.1.11": ("subject_info_access", None),
+    "2.16.840.1.113730.1.1": ("netscape_cert_type", None),
+}

@@ -1,0 +1,181 @@
+"""A session while it goes on: collects what the engine sees and gives a :class:`Recording` at any moment.
+
+Nothing here knows asyncio or OpenSSL; the engine passes the seconds since the session's start with everything.
+"""
+
+from __future__ import annotations
+
+import secrets as random_source
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from countersign.recorder.outcome import judge
+from countersign.recorder.recording import (
+    DataCount,
+    End,
+    Ending,
+    Failure,
+    Leg,
+    LegRole,
+    Outcome,
+    Recording,
+    Status,
+    Verification,
+)
+from countersign.recorder.wire.events import ApplicationData, EncryptedRecord, Event, Message, Problem, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from countersign.recorder.wire.secrets import Secret
+
+_MESSAGES_KEPT = 2_000  # of one leg; a storm of key updates or tickets is counted beyond it, not kept
+_PROBLEMS_KEPT = 200
+
+
+@dataclass(slots=True)
+class _Count:
+    records: int = 0
+    length: int = 0
+    first: float | None = None
+    last: float | None = None
+
+    def frozen(self) -> DataCount:
+        return DataCount(self.records, self.length, self.first, self.last)
+
+
+@dataclass(slots=True)
+class LiveLeg:
+    """What has been seen of one leg so far."""
+
+    role: LegRole
+    messages: list[Message] = field(default_factory=list)
+    unkept: int = 0
+    data: dict[Side, _Count] = field(default_factory=dict)
+    ends: list[End] = field(default_factory=list)
+    secrets: list[Secret] = field(default_factory=list)
+    verification: Verification | None = None
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, side: Side, length: int, t: float, records: int = 1) -> None:
+        """Application data that ``side`` sent."""
+        counted = self.data.get(side)
+        if counted is None:
+            counted = self.data[side] = _Count(first=t)
+        counted.records += records
+        counted.length += length
+        counted.last = t
+
+    def frozen(self) -> Leg:
+        return Leg(
+            role=self.role,
+            messages=tuple(self.messages),
+            data={side: count.frozen() for side, count in self.data.items()},
+            ends=tuple(self.ends),
+            secrets=tuple(self.secrets),
+            verification=self.verification,
+            faults=tuple(self.faults),
+        )
+
+
+class LiveRecording:
+    """One session being recorded. ``changed`` tells whoever stores it that there is something new."""
+
+    def __init__(
+        self, *, started: datetime, mode: str, action: str, client: str, target: str | None, label: str | None
+    ) -> None:
+        self.id = random_source.token_hex(8)
+        self.started = started
+        self.mode = mode
+        self.action = action
+        self.client = client
+        self.target = target
+        self.label = label
+        self.sni: str | None = None
+        self.scenario: str | None = None
+        self.step = 0
+        self.legs: dict[LegRole, LiveLeg] = {}
+        self.problems: list[tuple[LegRole, Problem]] = []
+        self.failures: list[Failure] = []
+        self.prelude: dict[str, Any] = {}
+        self.mtls: dict[str, Any] = {}
+        self.not_mirrored: list[str] = []
+        self.from_client = 0
+        self.from_target = 0
+        self.not_tls = False
+        self.changed = True
+
+    def leg(self, role: LegRole) -> LiveLeg:
+        """The leg of this role, begun if it was not."""
+        if role not in self.legs:
+            self.legs[role] = LiveLeg(role)
+        return self.legs[role]
+
+    def add(self, role: LegRole, events: Iterable[Event]) -> None:
+        """What a decoder said of this leg."""
+        for event in events:
+            self.changed = True
+            leg = self.leg(role)
+            match event:
+                case Message():
+                    if len(leg.messages) < _MESSAGES_KEPT:
+                        leg.messages.append(event)
+                    else:
+                        leg.unkept += 1
+                case ApplicationData():
+                    leg.count(event.sender, event.length, event.t, event.records)
+                case EncryptedRecord():
+                    leg.count(event.sender, event.length, event.t)
+                case Problem() if len(self.problems) < _PROBLEMS_KEPT:
+                    self.problems.append((role, event))
+
+    def end(self, role: LegRole, side: Side, how: Ending, t: float) -> None:
+        """How the bytes of one side ended; the first ending of a side counts."""
+        ends = self.leg(role).ends
+        if not any(end.sender is side for end in ends):
+            ends.append(End(t, side, how))
+            self.changed = True
+
+    def fail(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        self.changed = True
+
+    def snapshot(self) -> Recording:
+        """The session so far; its outcome is ``open``."""
+        self.changed = False
+        return Recording(
+            id=self.id,
+            started=self.started,
+            mode=self.mode,
+            action=self.action,
+            scenario=self.scenario,
+            step=self.step,
+            client=self.client,
+            target=self.target,
+            sni=self.sni,
+            label=self.label,
+            outcome=Outcome(Status.OPEN, text="the session is still open"),
+            from_client=self.from_client,
+            from_target=self.from_target,
+            legs=tuple(leg.frozen() for leg in self.legs.values()),
+            problems=(*self.problems, *self._unkept()),
+            failures=tuple(self.failures),
+            prelude=dict(self.prelude),
+            mtls=dict(self.mtls),
+            not_mirrored=tuple(self.not_mirrored),
+        )
+
+    def finished(self, ended: datetime) -> Recording:
+        """The whole session with its judgement."""
+        from dataclasses import replace
+
+        recording = replace(self.snapshot(), ended=ended)
+        return replace(recording, outcome=judge(recording, not_tls=self.not_tls))
+
+    def _unkept(self) -> Iterable[tuple[LegRole, Problem]]:
+        for leg in self.legs.values():
+            if leg.unkept:
+                last = leg.messages[-1]
+                expected, got = f"at most {_MESSAGES_KEPT} messages kept", f"{leg.unkept} more, not kept"
+                yield leg.role, Problem(last.t, last.sender, "leg.messages", 0, expected, got)

@@ -1,0 +1,330 @@
+"""How a session ended, who broke it and on which leg: one judgement from what was recorded, never from guesses.
+
+The theory. What ends a handshake is the first of three things: a fatal alert, something that the proxy noticed itself
+(a :class:`Failure`: the target could not be reached, its chain is not trusted), or an end of bytes in the middle.
+Alerts are named by who sent them: the roles of a leg map to the client, the proxy and the target. An alert that *we*
+sent is looked through: it is either our refusal (of the target's chain) or our answer to a broken message, and then
+the peer broke it.
+
+What does not end a handshake is no proof that it stands either. In TLS 1.3 a client has finished before the server has
+judged its certificate, so *finished* is not *accepted* (JVM.md 7). A leg stands when:
+
+- its client accepted the server: its Finished is there (RFC 8446 4.4.4: after the server's certificate was judged);
+- its server accepted the client: below TLS 1.3 its Finished is there; in TLS 1.3 it has sent something after the
+  client's Finished that it would not have sent to a client it refuses (a ticket, application data), or it has ended
+  well, with close_notify.
+
+A session whose legs stand but in which the client sent no application data before it closed is *abandoned*: so a host
+name verifier looks that refuses after the handshake (JVM.md 8). ``user_canceled`` and ``close_notify`` refuse nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from countersign.recorder.certificates import read_certificate
+from countersign.recorder.recording import Ending, Leg, LegRole, Outcome, Party, Recording, Status
+from countersign.recorder.wire.events import Content, Message, Side
+from countersign.recorder.wire.names import alert_name
+
+if TYPE_CHECKING:
+    from countersign.recorder.recording import Failure
+
+_FINISHED = 20
+_NEW_SESSION_TICKET = 4
+_HARMLESS_ALERTS = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
+
+_CERTIFICATE_ALERTS = {
+    42: "says that the certificate is bad",
+    43: "does not take this kind of certificate",
+    44: "says that the certificate is revoked",
+    45: "says that the certificate has expired or is not yet valid",
+    46: "refuses the certificate and does not say why",
+    48: "does not trust the CA that the certificate comes from",
+    113: "does not accept the OCSP response that came with the certificate",
+    116: "wants a client certificate and got none",
+}
+_OTHER_ALERTS = {
+    10: "did not expect the message that it got",
+    20: "could not authenticate a record",
+    22: "got a record that is too long",
+    40: "found no acceptable set of parameters, or misses a certificate",
+    47: "found a field with an illegal value",
+    49: "denies access",
+    50: "could not decode a message",
+    51: "says that a signature or a Finished message is wrong",
+    70: "does not speak the version that it was offered",
+    71: "finds what it was offered not secure enough",
+    80: "had an internal error",
+    86: "refuses a fallback to a lower version",
+    109: "misses an extension",
+    110: "got an extension that it did not ask for",
+    112: "does not know the name in the SNI extension",
+    115: "does not know the pre-shared key",
+    120: "speaks none of the protocols that ALPN offered",
+}
+_PEER_MISBEHAVED = frozenset({10, 20, 21, 22, 30, 47, 50, 51, 109, 110})
+
+
+@dataclass(frozen=True, slots=True)
+class _Break:
+    """What ended a handshake, with when; ``rank`` orders things of the same moment, the more telling first."""
+
+    t: float
+    rank: int
+    outcome: Outcome
+
+
+def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = False) -> Outcome:
+    """The outcome of a session that is over.
+
+    ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end.
+    """
+    if not_tls:
+        return _not_tls(recording)
+    breaks = [*_from_alerts(recording), *_from_failures(recording), *_from_ends(recording)]
+    if breaks:
+        return min(breaks, key=lambda found: (found.t, found.rank)).outcome
+    if interrupted:
+        return Outcome(Status.INTERRUPTED, text="the proxy process died before the session was over")
+    if not recording.legs or not any(leg.messages for leg in recording.legs):
+        return Outcome(
+            Status.FAILED, Party.CLIENT, None, None, "the client connected and closed without sending a ClientHello"
+        )
+    if any(_stopped(leg) for leg in recording.legs) and not all(_stands(leg) for leg in recording.legs):
+        return Outcome(Status.INTERRUPTED, text="the proxy was stopped before the handshakes were proven good")
+    for leg in recording.legs:
+        if not _stands(leg):
+            return _unproven(leg)
+    return _standing(recording)
+
+
+# -- the three kinds of breaks -------------------------------------------------------------------------------------
+
+
+def _from_alerts(recording: Recording) -> list[_Break]:
+    return [
+        _Break(message.t, 0, _alerted(recording, leg, message))
+        for leg in recording.legs
+        for message in leg.messages
+        if message.content is Content.ALERT and _fatal(message) and not _proven_before(leg, message)
+    ]
+
+
+def _fatal(message: Message) -> bool:
+    """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a certificate warning from a client is no refusal yet."""
+    if len(message.raw) < 2:
+        return False
+    level, description = message.raw[0], message.raw[1]
+    return description not in _HARMLESS_ALERTS and (
+        level == 2 or message.encrypted or description in _CERTIFICATE_ALERTS
+    )
+
+
+def _proven_before(leg: Leg, alert: Message) -> bool:
+    """Whether both sides had sent application data before: then the handshake stood, whatever ended it later."""
+    firsts = [leg.count(side).first for side in Side]
+    return all(first is not None and first < alert.t for first in firsts)
+
+
+def _alerted(recording: Recording, leg: Leg, alert: Message) -> Outcome:
+    number = alert.raw[1]
+    name = alert_name(number)
+    party = party_of(leg.role, alert.sender)
+    about = next((failure for failure in recording.failures if failure.leg is leg.role), None)
+    if party is Party.PROXY:
+        if about is not None:
+            return Outcome(Status.FAILED, about.by, leg.role, name, _sentence(recording, about))
+        peer = party_of(leg.role, alert.sender.peer)
+        if number in _PEER_MISBEHAVED:
+            return Outcome(
+                Status.FAILED, peer, leg.role, name, f"the proxy got something wrong from {_who(recording, peer)}"
+            )
+    meaning = _CERTIFICATE_ALERTS.get(number) or _OTHER_ALERTS.get(number) or "ended the handshake"
+    text = f"{_who(recording, party)} broke the handshake with alert {name}: it {meaning}"
+    if number in _CERTIFICATE_ALERTS and number != 116:
+        text += _shown(leg, alert.sender.peer)
+    return Outcome(Status.FAILED, party, leg.role, name, text)
+
+
+def _shown(leg: Leg, side: Side) -> str:
+    """Which chain the refusing side had been shown."""
+    chain = [read_certificate(sent.der) for sent in leg.read().certificates if sent.sender is side]
+    if not chain:
+        return ""
+    return f" (shown: {chain[0].subject}, issued by {chain[0].issuer}; top of the chain sent: {chain[-1].issuer})"
+
+
+def _from_failures(recording: Recording) -> list[_Break]:
+    return [
+        _Break(failure.t, 1, Outcome(Status.FAILED, failure.by, failure.leg, None, _sentence(recording, failure)))
+        for failure in recording.failures
+    ]
+
+
+def _sentence(recording: Recording, failure: Failure) -> str:
+    return f"{_who(recording, failure.by)} {failure.text}"
+
+
+def _from_ends(recording: Recording) -> list[_Break]:
+    found = []
+    for leg in recording.legs:
+        if not leg.messages or _finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER) or _hidden_but_used(leg):
+            continue
+        for end in leg.ends:
+            if end.how is Ending.STOPPED:
+                continue
+            party = party_of(leg.role, end.sender)
+            if party is Party.PROXY:
+                continue  # we end a leg only for a reason, and that is recorded
+            how = {
+                Ending.FIN: "closed the connection in the middle of the handshake",
+                Ending.RESET: "reset the connection in the middle of the handshake",
+                Ending.SILENT: "fell silent in the middle of the handshake",
+            }[end.how]
+            text = f"{_who(recording, party)} {how}, after {_last_message(leg)}"
+            found.append(_Break(end.t, 2, Outcome(Status.FAILED, party, leg.role, None, text)))
+    return found
+
+
+def _last_message(leg: Leg) -> str:
+    from countersign.recorder.wire.messages import message_type
+
+    last = leg.messages[-1]
+    party = party_of(leg.role, last.sender)
+    return f"{message_type(last.content, last.code, last.raw)} of the {party.value}"
+
+
+# -- proof ---------------------------------------------------------------------------------------------------------
+
+
+def _stands(leg: Leg) -> bool:
+    if leg.role is LegRole.THROUGH and _hidden(leg):
+        return _hidden_but_used(leg)
+    if not (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)):
+        return _hidden_but_used(leg)
+    return _server_accepted(leg)
+
+
+def _server_accepted(leg: Leg) -> bool:
+    if leg.role is LegRole.CLIENT:
+        return True  # the server is we
+    client_finished = next(
+        index for index, message in enumerate(leg.messages) if _is(message, _FINISHED) and message.sender is Side.CLIENT
+    )
+    server_finished = next(
+        index for index, message in enumerate(leg.messages) if _is(message, _FINISHED) and message.sender is Side.SERVER
+    )
+    if server_finished > client_finished or not _is_tls13(leg):
+        return True  # below TLS 1.3 the last flight of a full handshake is the server's; a resumed one judges nobody
+    later = leg.messages[client_finished + 1 :]
+    proof = any(
+        message.sender is Side.SERVER
+        and (_is(message, _NEW_SESSION_TICKET) or (message.content is Content.ALERT and message.raw[1:] == b"\x00"))
+        for message in later
+    )
+    return proof or leg.count(Side.SERVER).length > 0
+
+
+def _is_tls13(leg: Leg) -> bool:
+    """TLS 1.3 encrypts the server's handshake messages before Finished; below, only Finished and what follows it."""
+    return any(
+        message.encrypted and message.content is Content.HANDSHAKE and message.code in {8, 11, 15}
+        for message in leg.messages
+    )
+
+
+def _hidden(leg: Leg) -> bool:
+    """No Finished can be seen: passed through, without keys."""
+    return not any(_is(message, _FINISHED) for message in leg.messages)
+
+
+def _hidden_but_used(leg: Leg) -> bool:
+    """Passed through without keys, and both sides have sent what only comes after the handshake."""
+    return leg.role is LegRole.THROUGH and all(leg.count(side).length > 0 for side in Side)
+
+
+def _finished(leg: Leg, side: Side) -> bool:
+    return any(_is(message, _FINISHED) and message.sender is side for message in leg.messages)
+
+
+def _is(message: Message, code: int) -> bool:
+    return message.content is Content.HANDSHAKE and message.code == code
+
+
+def _stopped(leg: Leg) -> bool:
+    return any(end.how is Ending.STOPPED for end in leg.ends)
+
+
+def _unproven(leg: Leg) -> Outcome:
+    party = party_of(leg.role, Side.SERVER)
+    if leg.role is LegRole.THROUGH:
+        return Outcome(
+            Status.FAILED,
+            Party.UNKNOWN,
+            leg.role,
+            None,
+            "the connection ended before both sides had sent application data; what they said is encrypted"
+            " (a refusal in TLS 1.3 looks like this from outside: record with --intercept, or with the client's key log)",
+        )
+    return Outcome(
+        Status.FAILED,
+        party,
+        leg.role,
+        None,
+        f"the {party.value} closed the connection after the handshake and said nothing that proves that it accepted it",
+    )
+
+
+def _standing(recording: Recording) -> Outcome:
+    facing = recording.leg(LegRole.CLIENT) or recording.leg(LegRole.THROUGH)
+    assert facing is not None
+    sent = facing.count(Side.CLIENT)
+    if not sent.length and not facing.count(Side.SERVER).length:
+        return Outcome(
+            Status.ABANDONED,
+            Party.CLIENT,
+            facing.role,
+            None,
+            "the handshake was finished and the client left without sending any application data"
+            " (a client that refuses the host name does so)",
+        )
+    return Outcome(Status.ESTABLISHED, text=_established_text(recording))
+
+
+def _established_text(recording: Recording) -> str:
+    legs = " and ".join(f"{leg.role.value} leg {leg.read().version or 'TLS'}" for leg in recording.legs)
+    return f"established: {legs}"
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def party_of(role: LegRole, side: Side) -> Party:
+    """Who plays this side of a leg of this role."""
+    if side is Side.CLIENT:
+        return Party.PROXY if role is LegRole.SERVER else Party.CLIENT
+    return Party.PROXY if role is LegRole.CLIENT else Party.TARGET
+
+
+def _who(recording: Recording, party: Party) -> str:
+    if party is Party.TARGET:
+        return f"the target {recording.target}" if recording.target else "the target"
+    return {
+        Party.CLIENT: "the client",
+        Party.PROXY: "the proxy",
+        Party.UPSTREAM_PROXY: "the upstream proxy",
+        Party.NETWORK: "the network",
+    }.get(party, "somebody")
+
+
+def _not_tls(recording: Recording) -> Outcome:
+    failure = recording.failures[0] if recording.failures else None
+    if failure is not None:
+        return Outcome(Status.NOT_TLS, failure.by, failure.leg, None, f"not TLS; {_sentence(recording, failure)}")
+    return Outcome(
+        Status.NOT_TLS,
+        text=f"the client did not speak TLS; {recording.from_client} bytes were relayed from it as they were"
+        f" and {recording.from_target} from the target",
+    )

@@ -1,0 +1,445 @@
+"""A recording: what is kept of one session, and its JSON form.
+
+A :class:`Recording` is frozen data: the messages of each leg as bytes, how each side stopped, what the proxy itself
+noticed, and the judgement (:mod:`countersign.recorder.outcome`). What the messages *say* is not stored in it: it is
+read from the bytes each time, here for the JSON form, through :mod:`countersign.recorder.wire.reading`.
+
+The JSON form is versioned by its ``schema`` number, described by ``schema/recording-1.json`` and the same wherever
+the project shows a recording. Keys are only ever added to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from countersign.errors import UserError
+from countersign.recorder.certificates import read_certificate
+from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.reading import LegReading, read_leg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from countersign.recorder.wire.secrets import Secret
+
+SCHEMA = 1
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class LegRole(StrEnum):
+    """Which TLS conversation of the session: with the client, with the target, or the one that passed through."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    THROUGH = "through"
+
+
+class Party(StrEnum):
+    """Who can break a handshake."""
+
+    CLIENT = "client"
+    PROXY = "proxy"
+    TARGET = "target"
+    UPSTREAM_PROXY = "upstream-proxy"
+    NETWORK = "network"
+    UNKNOWN = "unknown"
+
+
+class Status(StrEnum):
+    """How a session ended; ``open`` while it has not."""
+
+    ESTABLISHED = "established"
+    ABANDONED = "abandoned"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    NOT_TLS = "not-tls"
+    OPEN = "open"
+
+
+class Ending(StrEnum):
+    """How one side's bytes ended. ``silent``: a time limit passed while it was its turn; ``stopped``: we ended it."""
+
+    FIN = "fin"
+    RESET = "reset"
+    SILENT = "silent"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How and when the bytes of one side of a leg ended."""
+
+    t: float
+    sender: Side
+    how: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class DataCount:
+    """Application data that one side of a leg sent; ``first`` and ``last`` are seconds from the session's start."""
+
+    records: int = 0
+    length: int = 0
+    first: float | None = None
+    last: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong as the proxy itself noticed it, for what no message on the wire tells.
+
+    ``code`` is a stable word (``dial-refused``, ``untrusted``, ``no-shared-cipher``, ...), ``text`` the end of the
+    sentence that :mod:`countersign.recorder.outcome` makes of it.
+    """
+
+    t: float
+    leg: LegRole | None
+    by: Party
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the proxy thought of the target's chain. ``error`` has OpenSSL's words, ``depth`` counts from the leaf."""
+
+    trusted: bool
+    error: str | None = None
+    depth: int | None = None
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One TLS conversation. ``data`` maps each side to what it sent after (or beside) the handshake."""
+
+    role: LegRole
+    messages: tuple[Message, ...] = ()
+    data: Mapping[Side, DataCount] = field(default_factory=dict)
+    ends: tuple[End, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    verification: Verification | None = None
+    faults: tuple[Mapping[str, Any], ...] = ()
+    revocation: tuple[Mapping[str, Any], ...] = ()
+
+    def read(self) -> LegReading:
+        """What the messages say; decoded anew at each call."""
+        return read_leg(self.messages)
+
+    def count(self, side: Side) -> DataCount:
+        return self.data.get(side, DataCount())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the session ended, who broke it and on which leg; ``text`` is one plain sentence."""
+
+    status: Status
+    broken_by: Party | None = None
+    leg: LegRole | None = None
+    alert: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One session, from accept to close. ``problems`` pairs each with the leg that it was noticed on."""
+
+    id: str
+    started: datetime
+    mode: str
+    action: str
+    ended: datetime | None = None
+    scenario: str | None = None
+    step: int = 0
+    client: str | None = None
+    target: str | None = None
+    sni: str | None = None
+    label: str | None = None
+    outcome: Outcome = Outcome(Status.OPEN, text="the session is still open")
+    from_client: int = 0
+    from_target: int = 0
+    legs: tuple[Leg, ...] = ()
+    problems: tuple[tuple[LegRole, Problem], ...] = ()
+    failures: tuple[Failure, ...] = ()
+    prelude: Mapping[str, Any] = _NOTHING
+    http: tuple[Mapping[str, Any], ...] = ()
+    mtls: Mapping[str, Any] = _NOTHING
+    not_mirrored: tuple[str, ...] = ()
+    findings: tuple[Mapping[str, Any], ...] = ()
+
+    def leg(self, role: LegRole) -> Leg | None:
+        return next((leg for leg in self.legs if leg.role is role), None)
+
+
+# -- to JSON -----------------------------------------------------------------------------------------------------
+
+
+def to_json(recording: Recording) -> dict[str, Any]:
+    """The whole recording as JSON-able values, messages decoded (DESIGN: JSON form)."""
+    readings = [leg.read() for leg in recording.legs]
+    read_problems = [
+        (leg.role, problem)
+        for leg, reading in zip(recording.legs, readings, strict=True)
+        for problem in reading.problems
+    ]
+    return {
+        **summary(recording),
+        "legs": [_leg_json(leg, reading) for leg, reading in zip(recording.legs, readings, strict=True)],
+        "problems": [_problem_json(role, problem) for role, problem in (*recording.problems, *read_problems)],
+        "failures": [_failure_json(failure) for failure in recording.failures],
+        "prelude": dict(recording.prelude),
+        "http": [dict(exchange) for exchange in recording.http],
+        "mtls": dict(recording.mtls),
+        "not_mirrored": list(recording.not_mirrored),
+        "findings": [dict(finding) for finding in recording.findings],
+    }
+
+
+def summary(recording: Recording) -> dict[str, Any]:
+    """The recording without its legs and what hangs on them: a row of ``ls --json``."""
+    outcome = recording.outcome
+    return {
+        "schema": SCHEMA,
+        "id": recording.id,
+        "started": rfc3339(recording.started),
+        "ended": rfc3339(recording.ended) if recording.ended else None,
+        "mode": recording.mode,
+        "action": recording.action,
+        "scenario": recording.scenario,
+        "step": recording.step,
+        "client": recording.client,
+        "target": recording.target,
+        "sni": recording.sni,
+        "label": recording.label,
+        "outcome": {
+            "status": outcome.status.value,
+            "broken_by": outcome.broken_by.value if outcome.broken_by else None,
+            "leg": outcome.leg.value if outcome.leg else None,
+            "alert": outcome.alert,
+            "text": outcome.text,
+        },
+        "bytes": {"from_client": recording.from_client, "from_target": recording.from_target},
+    }
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with microseconds and ``Z`` (RFC 3339)."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _leg_json(leg: Leg, reading: LegReading) -> dict[str, Any]:
+    return {
+        "leg": leg.role.value,
+        "version": reading.version,
+        "cipher": reading.cipher,
+        "group": reading.group,
+        "sni": reading.sni,
+        "alpn": reading.alpn,
+        "resumed": reading.resumed,
+        "ja3": reading.ja3,
+        "ja3s": reading.ja3s,
+        "ja4": reading.ja4,
+        "messages": [
+            {
+                "n": read.number,
+                "t": round(read.message.t, 6),
+                "from": read.message.sender.value,
+                "type": read.type,
+                "code": read.message.code,
+                "content": read.message.content.value,
+                "encrypted": read.message.encrypted,
+                "length": read.message.length,
+                "sha256": read.message.sha256,
+                "raw": _b64(read.message.raw),
+                "fields": read.fields,
+            }
+            for read in reading.messages
+        ],
+        "certificates": [
+            {
+                "from": sent.sender.value,
+                **read_certificate(sent.der).to_json(),
+                "message": sent.message,
+                "der": _b64(sent.der),
+            }
+            for sent in reading.certificates
+        ],
+        "faults": [dict(fault) for fault in leg.faults],
+        "revocation": [dict(asked) for asked in leg.revocation],
+        "data": {
+            side.value: {"records": count.records, "bytes": count.length, "first": count.first, "last": count.last}
+            for side in Side
+            for count in [leg.count(side)]
+        },
+        "ends": [{"t": round(end.t, 6), "from": end.sender.value, "how": end.how.value} for end in leg.ends],
+        "verification": None
+        if leg.verification is None
+        else {
+            "trusted": leg.verification.trusted,
+            "error": leg.verification.error,
+            "depth": leg.verification.depth,
+            "enforced": leg.verification.enforced,
+        },
+        "secrets": [secret.label for secret in leg.secrets],
+    }
+
+
+def _problem_json(role: LegRole, problem: Problem) -> dict[str, Any]:
+    return {
+        "t": round(problem.t, 6),
+        "leg": role.value,
+        "from": problem.sender.value,
+        "message": problem.message,
+        "field": problem.field,
+        "offset": problem.offset,
+        "expected": problem.expected,
+        "got": problem.got,
+    }
+
+
+def _failure_json(failure: Failure) -> dict[str, Any]:
+    return {
+        "t": round(failure.t, 6),
+        "leg": failure.leg.value if failure.leg else None,
+        "by": failure.by.value,
+        "code": failure.code,
+        "text": failure.text,
+    }
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+# -- from JSON ---------------------------------------------------------------------------------------------------
+
+
+def from_json(document: Mapping[str, Any]) -> Recording:
+    """The recording that :func:`to_json` was given, but for its secrets, which JSON never holds.
+
+    Derived values (fields, certificates, fingerprints) are not taken from the document: they are read from the raw
+    messages again. Raises :class:`UserError` naming the key that is not as the schema says.
+    """
+    if document.get("schema") != SCHEMA:
+        raise UserError(
+            f"cannot read the recording: its schema is {document.get('schema')!r}, this countersign reads {SCHEMA}"
+        )
+    try:
+        outcome = document["outcome"]
+        read_problem_keys = {
+            (leg["leg"], entry["message"], entry["field"], entry["offset"])
+            for leg in document["legs"]
+            for entry in _derived_problems(leg)
+        }
+        return Recording(
+            id=str(document["id"]),
+            started=_moment(document["started"]),
+            ended=_moment(document["ended"]) if document["ended"] else None,
+            mode=document["mode"],
+            action=document["action"],
+            scenario=document["scenario"],
+            step=document["step"],
+            client=document["client"],
+            target=document["target"],
+            sni=document["sni"],
+            label=document["label"],
+            outcome=Outcome(
+                status=Status(outcome["status"]),
+                broken_by=Party(outcome["broken_by"]) if outcome["broken_by"] else None,
+                leg=LegRole(outcome["leg"]) if outcome["leg"] else None,
+                alert=outcome["alert"],
+                text=outcome["text"],
+            ),
+            from_client=document["bytes"]["from_client"],
+            from_target=document["bytes"]["from_target"],
+            legs=tuple(_leg_from_json(leg) for leg in document["legs"]),
+            problems=tuple(
+                (LegRole(entry["leg"]), _problem_from_json(entry))
+                for entry in document["problems"]
+                if (entry["leg"], entry["message"], entry["field"], entry["offset"]) not in read_problem_keys
+            ),
+            failures=tuple(
+                Failure(
+                    t=entry["t"],
+                    leg=LegRole(entry["leg"]) if entry["leg"] else None,
+                    by=Party(entry["by"]),
+                    code=entry["code"],
+                    text=entry["text"],
+                )
+                for entry in document["failures"]
+            ),
+            prelude=document["prelude"],
+            http=tuple(document["http"]),
+            mtls=document["mtls"],
+            not_mirrored=tuple(document["not_mirrored"]),
+            findings=tuple(document["findings"]),
+        )
+    except KeyError as missing:
+        raise UserError(f"cannot read the recording: its key {missing} is missing") from None
+    except (TypeError, ValueError, AttributeError) as wrong:
+        raise UserError(f"cannot read the recording: a value is not as its schema says ({wrong})") from None
+
+
+def _leg_from_json(document: Mapping[str, Any]) -> Leg:
+    verification = document["verification"]
+    return Leg(
+        role=LegRole(document["leg"]),
+        messages=tuple(_message_from_json(entry) for entry in document["messages"]),
+        data={
+            Side(side): DataCount(entry["records"], entry["bytes"], entry["first"], entry["last"])
+            for side, entry in document["data"].items()
+            if entry["records"] or entry["bytes"]
+        },
+        ends=tuple(End(entry["t"], Side(entry["from"]), Ending(entry["how"])) for entry in document["ends"]),
+        verification=None if verification is None else Verification(**verification),
+        faults=tuple(document["faults"]),
+        revocation=tuple(document["revocation"]),
+    )
+
+
+def _message_from_json(entry: Mapping[str, Any]) -> Message:
+    try:
+        raw = base64.b64decode(entry["raw"], validate=True)
+    except binascii.Error as wrong:
+        raise UserError(f"cannot read the recording: the raw bytes of message {entry['n']} are no base64") from wrong
+    return Message(
+        t=entry["t"],
+        sender=Side(entry["from"]),
+        content=Content(entry["content"]),
+        code=entry["code"],
+        encrypted=entry["encrypted"],
+        length=entry["length"],
+        raw=raw,
+        digest="" if len(raw) == entry["length"] else entry["sha256"],
+    )
+
+
+def _problem_from_json(entry: Mapping[str, Any]) -> Problem:
+    return Problem(
+        t=entry["t"],
+        sender=Side(entry["from"]),
+        field=entry["field"],
+        offset=entry["offset"],
+        expected=entry["expected"],
+        got=entry["got"],
+        message=entry["message"],
+    )
+
+
+def _derived_problems(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The problems that reading the leg's messages gives again; the rest came from framing and must be kept."""
+    reading = read_leg([_message_from_json(entry) for entry in document["messages"]])
+    role = LegRole(document["leg"])
+    return [_problem_json(role, problem) for problem in reading.problems]
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)

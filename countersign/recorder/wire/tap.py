@@ -1,0 +1,178 @@
+"""The live merge of two taps: the bytes of a leg that we ourselves speak, and the TLS library's message callback.
+
+Plaintext messages come from the wire, where nothing is left out: what the library rejects, hellos in SSLv2 form,
+change-cipher-specs, wrong records. Encrypted ones come from the library, which has opened them anyway.
+
+What joins the two is one rule of TLS: *in one direction, every message in clear comes before every encrypted one.* The
+library reports all messages of a direction in order, those in clear too. If the wire showed K handshake messages in
+clear, the library's first K are the same ones, and from number K on they are encrypted. Alerts and
+change-cipher-specs are counted alike, each kind for itself. What does not count: a hello in SSLv2 form, which the
+library never reports.
+
+A message that the library has written is reported before its bytes can be seen on the wire. So :meth:`LegTap.inside`
+only queues, and nothing of a direction is given out as encrypted until the wire has shown a protected record of it.
+
+The library does not report a received change-cipher-spec. In the clear that is no loss. Within a TLS 1.2
+renegotiation it is encrypted, and then the Finished behind it proves it: without that message the library would not
+have read the Finished (RFC 5246 7.4.9).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from countersign.recorder.wire import names, records
+from countersign.recorder.wire.events import Content, Event, Message, Problem, Side
+from countersign.recorder.wire.handshakes import KEEP
+from countersign.recorder.wire.leg import LegDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FINISHED = 20
+_CONTENTS = {
+    records.CHANGE_CIPHER_SPEC: Content.CHANGE_CIPHER_SPEC,
+    records.ALERT: Content.ALERT,
+    records.HANDSHAKE: Content.HANDSHAKE,
+    records.HEARTBEAT: Content.HEARTBEAT,
+}
+
+
+class _Inside:
+    """What the library reported of one direction."""
+
+    __slots__ = ("change_cipher_specs", "finished", "queue", "seen")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[int, int, bytes]] = deque()  # serial, content type, message
+        self.seen = dict.fromkeys(_CONTENTS, 0)  # how many of each kind the library has reported so far
+        self.finished = 0
+        self.change_cipher_specs = 0  # encrypted ones that were given out
+
+
+class LegTap:
+    """Live legs: plaintext messages from the wire, encrypted ones from the TLS library's message callback.
+
+    For each step of the library: give :meth:`wire` what came in, let the library work (its callback calls
+    :meth:`inside`), give :meth:`wire` what went out, then :meth:`settle`. Events come in this order: incoming in
+    clear, incoming encrypted, outgoing in clear, outgoing encrypted.
+    """
+
+    def __init__(self, *, keep: int = KEEP) -> None:
+        self._keep = keep
+        self._decoder = LegDecoder(keep=keep)
+        self._inside = {Side.CLIENT: _Inside(), Side.SERVER: _Inside()}
+        self._serial = 0
+
+    @property
+    def is_tls(self) -> bool | None:
+        return self._decoder.is_tls
+
+    @property
+    def version(self) -> int | None:
+        return self._decoder.version
+
+    @property
+    def cipher_suite(self) -> int | None:
+        return self._decoder.cipher_suite
+
+    @property
+    def client_random(self) -> bytes | None:
+        return self._decoder.client_random
+
+    @property
+    def problem_counts(self) -> Mapping[Side, int]:
+        return self._decoder.problem_counts
+
+    def protected(self, side: Side) -> bool:
+        """Whether this side's records are encrypted from here on."""
+        return self._decoder.protected(side)
+
+    @property
+    def wire_done(self) -> bool:
+        """Whether both sides' Finished were given out encrypted: nothing in clear can follow, stop feeding bytes."""
+        return all(inside.finished for inside in self._inside.values())
+
+    def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
+        """Take bytes of ``sender`` as they are on the socket; give plaintext messages and problems.
+
+        What the library said of the other side meanwhile comes first, for it answers that.
+        """
+        out: list[Event] = []
+        self._settle(sender.peer, t, out)
+        self._add_clear(self._decoder.receive(sender, data, t), out)
+        return out
+
+    def inside(self, sender: Side, content_type: int, version: int, data: bytes) -> None:  # noqa: ARG002
+        """Take one whole message from the library's callback. Pseudo types (256 and up) are left out."""
+        if content_type in _CONTENTS and data:
+            self._serial += 1
+            self._inside[sender].queue.append((self._serial, content_type, bytes(data)))
+
+    def settle(self, t: float) -> list[Event]:
+        """The encrypted messages of the step that is done, in order; its output was given to :meth:`wire`."""
+        out: list[Event] = []
+        # wire() has settled the incoming side if output followed. Without it (the wire is done) the library's own
+        # order says which side began.
+        for side in sorted(Side, key=self._oldest):
+            self._settle(side, t, out)
+        return out
+
+    def end(self, sender: Side, t: float) -> list[Event]:
+        """Take notice that this side sends no more: tell what is unfinished on the wire."""
+        out: list[Event] = []
+        self._settle(sender.peer, t, out)
+        self._settle(sender, t, out)
+        self._add_clear(self._decoder.end(sender, t), out)
+        return out
+
+    def _oldest(self, side: Side) -> int:
+        queue = self._inside[side].queue
+        return queue[0][0] if queue else 0
+
+    def _add_clear(self, events: list[Event], out: list[Event]) -> None:
+        out += [
+            event
+            for event in events
+            if isinstance(event, Problem) or (isinstance(event, Message) and not event.encrypted)
+        ]
+
+    def _settle(self, side: Side, t: float, out: list[Event]) -> None:
+        inside = self._inside[side]
+        queue = inside.queue
+        if not queue:
+            return
+        in_clear = {
+            records.HANDSHAKE: self._decoder.handshake_counts[side],
+            records.ALERT: self._decoder.alert_counts[side],
+            records.CHANGE_CIPHER_SPEC: self._decoder.change_cipher_spec_counts[side],
+        }
+        sealed = self._decoder.sealed_seen(side)
+        while queue:
+            _, content_type, data = queue[0]
+            if inside.seen[content_type] >= in_clear.get(content_type, 0):
+                if not sealed:
+                    return  # written by the library, and not on the wire yet
+                self._encrypted(side, content_type, data, t, out)
+            inside.seen[content_type] += 1
+            queue.popleft()
+
+    def _encrypted(self, side: Side, content_type: int, data: bytes, t: float, out: list[Event]) -> None:
+        inside = self._inside[side]
+        if content_type == records.CHANGE_CIPHER_SPEC:
+            inside.change_cipher_specs += 1
+        elif content_type == records.HANDSHAKE and data[0] == _FINISHED:
+            known = self._decoder.change_cipher_spec_counts[side] + inside.change_cipher_specs
+            if known <= inside.finished and not names.is_tls13(self._decoder.version):
+                inside.change_cipher_specs += 1
+                out.append(Message(t, side, Content.CHANGE_CIPHER_SPEC, 1, encrypted=True, length=1, raw=b"\x01"))
+            inside.finished += 1
+        if content_type == records.ALERT:
+            code = data[1] if len(data) > 1 else -1
+        else:
+            code = data[0]
+        digest = sha256(data).hexdigest() if len(data) > self._keep else ""
+        raw = data[: self._keep] if digest else data
+        out.append(Message(t, side, _CONTENTS[content_type], code, True, len(data), raw, digest))
