@@ -43,12 +43,13 @@ bench: $(READY)  ## CPU for each intercepted handshake, beside sslsplit where it
 wheel: $(READY)  ## the wheel, in dist/
 	$(BIN)/python -m hatchling build -t wheel
 
+# --no-emit-options: where this machine fetches its packages from stays out of the file.
 lock:  ## remake requirements.lock from pyproject.toml (UPGRADE=1 for the newest versions)
 	@$(call with_python,rm -rf $(LOCK_VENV) && "$$python" -m venv $(LOCK_VENV))
 	$(LOCK_VENV)/bin/$(PIP) install --quiet 'pip-tools>=7.5'
 	CUSTOM_COMPILE_COMMAND='make lock' $(LOCK_VENV)/bin/pip-compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --generate-hashes --allow-unsafe --strip-extras --extra dev --all-build-deps \
-	  --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --no-emit-options \
 	  --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what the targets made, .venv too

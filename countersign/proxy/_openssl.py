@@ -14,6 +14,7 @@ Names that are missing in another version of pyOpenSSL are reported at import, b
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import math
 import tempfile
@@ -24,11 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import OpenSSL
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import dh
-from cryptography.hazmat.primitives.serialization import Encoding, ParameterFormat
 from OpenSSL import SSL, _util
 
 from countersign.errors import EnvironmentFault
+from countersign.recorder import der
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -219,9 +219,9 @@ class TlsClientSide:
         else:
             store = self._trusting.get_cert_store()
             assert store is not None
-            for der in roots:
+            for root in roots:
                 with contextlib.suppress(Exception):  # a root that OpenSSL cannot load can vouch for nothing
-                    store.add_cert(_openssl_certificate(der))
+                    store.add_cert(_openssl_certificate(root))
 
     def connection(self, offer: Offer, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
         """A connection that has not begun; ``name`` is the host or address that the certificate must be for."""
@@ -301,8 +301,8 @@ class TlsServerSide:
         if any(version < 0x0304 for version in offer.versions):
             context.load_tmp_dh(_dh_parameters())
         if asked is not None:
-            for der in asked:
-                context.add_client_ca(x509.load_der_x509_certificate(der))
+            for authority in asked:
+                context.add_client_ca(x509.load_der_x509_certificate(authority))
             mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if must_answer else 0)
             context.set_verify(mode, _take_any)
         return context
@@ -310,15 +310,15 @@ class TlsServerSide:
 
 def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes) -> None:
     context.use_certificate(x509.load_der_x509_certificate(chain[0]))
-    for der in chain[1:]:
-        context.add_extra_chain_cert(x509.load_der_x509_certificate(der))
+    for certificate in chain[1:]:
+        context.add_extra_chain_cert(x509.load_der_x509_certificate(certificate))
     context.use_privatekey(key)  # type: ignore[arg-type]
 
 
-def _openssl_certificate(der: bytes) -> Any:
+def _openssl_certificate(encoded: bytes) -> Any:
     from OpenSSL import crypto
 
-    return crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+    return crypto.load_certificate(crypto.FILETYPE_ASN1, encoded)
 
 
 def _expect_name(parameters: Any, name: str) -> None:
@@ -371,12 +371,13 @@ def _weakness(certificate: Any) -> str | None:
 def _dh_parameters() -> str:
     """ffdhe2048 (RFC 7919 A.1, by its formula), in a file, as pyOpenSSL wants it; made once a process."""
     if not _dh_file:
-        bits = 1918
-        e = sum((1 << (bits + 64)) // math.factorial(k) for k in range(400)) >> 64
+        e = sum((1 << (1918 + 64)) // math.factorial(k) for k in range(400)) >> 64  # 2**1918 times e, rounded down
         prime = 2**2048 - 2**1984 + (e + 560316) * 2**64 - 1
-        pem = dh.DHParameterNumbers(prime, 2).parameters().parameter_bytes(Encoding.PEM, ParameterFormat.PKCS3)
+        parameters = der.encode(der.SEQUENCE, der.encode_integer(prime), der.encode_integer(2))
+        body = base64.encodebytes(parameters).replace(b"\n", b"")
+        lines = b"\n".join(body[at : at + 64] for at in range(0, len(body), 64))
         file = tempfile.NamedTemporaryFile(prefix="countersign-", suffix=".pem")  # noqa: SIM115 - lives with the process
-        file.write(pem)
+        file.write(b"-----BEGIN DH PARAMETERS-----\n" + lines + b"\n-----END DH PARAMETERS-----\n")
         file.flush()
         _dh_file.append(file)
     return str(_dh_file[0].name)

@@ -41,11 +41,15 @@ class Relay:
         if self._open == 0:
             self.finish()
 
-    def finish(self) -> None:
-        """Both directions are over."""
+    def finish(self, error: Exception | None = None) -> None:
+        """Both directions are over; with a fault of our own when there is one."""
         self._timer.cancel()
-        if not self.finished.done():
+        if self.finished.done():
+            return
+        if error is None:
             self.finished.set_result(None)
+        else:
+            self.finished.set_exception(error)
 
     def _check(self) -> None:
         left = self._moved + self._idle - self._loop.time()
@@ -56,7 +60,15 @@ class Relay:
             self.finish()
 
 
-class RawDirection:
+class _Direction:
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def crashed(self, error: Exception) -> None:
+        self._relay.finish(error)
+
+
+class RawDirection(_Direction):
     """Bytes as they are; ``watch`` sees each chunk and the end before they are passed on."""
 
     def __init__(
@@ -68,7 +80,7 @@ class RawDirection:
         watch: Callable[[memoryview], None],
         ended: Callable[[Ending], None],
     ) -> None:
-        self._relay = relay
+        super().__init__(relay)
         self._source = source
         self._destination = destination
         self._watch = watch
@@ -97,7 +109,7 @@ class RawDirection:
             (self.back._source.resume if free else self.back._source.pause)()  # noqa: SLF001 - the same class
 
 
-class TlsDirection:
+class TlsDirection(_Direction):
     """Application data of one leg, decrypted and encrypted again for the other."""
 
     def __init__(
@@ -110,7 +122,7 @@ class TlsDirection:
         ended: Callable[[Ending], None],
         trouble: Callable[[TlsTrouble], None],
     ) -> None:
-        self._relay = relay
+        super().__init__(relay)
         self._source = source
         self._destination = destination
         self._buffers = buffers

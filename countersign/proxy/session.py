@@ -25,7 +25,8 @@ from countersign.recorder.recording import Ending, Failure, LegRole, Party, Veri
 from countersign.recorder.text import printable
 from countersign.recorder.wire.events import Content, Message, Problem, Side
 from countersign.recorder.wire.leg import LegDecoder
-from countersign.recorder.wire.names import alert_number, cipher_suite_name, group_name, version_name
+from countersign.recorder.wire.messages import message_type
+from countersign.recorder.wire.names import alert_name, alert_number, cipher_suite_name, group_name, version_name
 from countersign.recorder.wire.reading import HelloSummary, summarize_client_hello
 from countersign.recorder.wire.secrets import parse_line
 from countersign.recorder.wire.tap import LegTap
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from countersign.proxy.settings import Address
     from countersign.proxy.stream import Stream
 
+_CLIENT_HELLO = 1
 _HELLO_AT_MOST = 256 * 1024
 _NOT_TLS_KEPT = 64
 _SUPPORTED_VERSIONS = 43
@@ -58,7 +60,8 @@ class Session:
         self._target_stream: Stream | None = None
         self._legs: list[TlsLeg] = []
         self._began = engine.monotonic()
-        self._relay: Relay | None = None
+        self._client_left = False
+        self._task: asyncio.Task[object] | None = None
         self.recording = LiveRecording(
             started=engine.now(),
             mode=self._settings.mode.value,
@@ -74,14 +77,31 @@ class Session:
 
     async def run(self) -> None:
         """Everything, from accept to close. Raises nothing but cancellation."""
+        self._task = asyncio.current_task()
         try:
             await self._go()
         except _Over:
             pass
         except asyncio.CancelledError:
-            self._stopped()
+            if self._client_left:
+                self._note_client_left()
+            else:
+                self._stopped()
         finally:
             self._close()
+
+    def _leave(self) -> None:
+        """The client's bytes ended while the target was being spoken to: there is nobody left to do it for."""
+        self._client_left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _note_client_left(self) -> None:
+        ending = self._client.ending or Ending.RESET
+        self.recording.end(LegRole.CLIENT, Side.CLIENT, ending, self.clock())
+        how = "reset the connection" if ending is Ending.RESET else "closed the connection"
+        text = f"{how} before the proxy had answered its ClientHello (the target had not finished its handshake)"
+        self.recording.fail(Failure(self.clock(), LegRole.CLIENT, Party.CLIENT, "left", text))
 
     def _stopped(self) -> None:
         """The proxy is being stopped: both sides of every leg end by our hand."""
@@ -308,7 +328,6 @@ class Session:
         await self._until_finished(relay)
 
     async def _until_finished(self, relay: Relay) -> None:
-        self._relay = relay
         await relay.finished
         if relay.timed_out:
             for role in self.recording.legs:
@@ -321,8 +340,11 @@ class Session:
         tap = LegTap()
         for t, data in chunks:
             self.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
-        summary = summarize_client_hello(hello.raw)
-        self.recording.sni = summary.sni
+        summary = self._read_hello(hello, tap)
+        if self._client.ending is not None:
+            self._note_client_left()
+            return
+        self._client.on_end = self._leave
         server = await self._server_leg(target, summary, tap)
         chain = server.connection.peer_chain()
         self._note_mimicry(server)
@@ -338,11 +360,33 @@ class Session:
             key=minted.key,
             alpn=server.connection.chosen_alpn,
         )
+        self._client.on_end = None
         client = self._leg(LegRole.CLIENT, self._client, connection, tap)
         for _t, data in chunks:
             client.feed(data, seen=True)
         await self._shake(client, Party.CLIENT)
         await self._relay_tls(client, server)
+
+    def _read_hello(self, hello: Message, tap: LegTap) -> HelloSummary:
+        """What the client offers. Ends the session when there is no hello, or none that OpenSSL can be shown."""
+        if hello.content is not Content.HANDSHAKE or hello.code != _CLIENT_HELLO:
+            self._alert_client(tap, "unexpected_message")
+            kind = message_type(hello.content, hello.code, hello.raw)
+            text = f"began with {kind} where a ClientHello belongs"
+            raise self._over(LegRole.CLIENT, Party.CLIENT, "no-hello", text)
+        summary = summarize_client_hello(hello.raw)
+        self.recording.sni = summary.sni
+        if summary.sslv2:
+            self._alert_client(tap, "protocol_version")
+            text = f"cannot speak with a client that begins in SSLv2's form; {OPENSSL_VERSION} has that no more"
+            raise self._over(LegRole.CLIENT, Party.PROXY, "cannot-speak", f"{text}. Use --passthrough for this client")
+        if not _server_leg_offer(summary).speakable():
+            if not summary.well_formed:
+                self._alert_client(tap, "decode_error")
+                raise self._over(LegRole.CLIENT, Party.CLIENT, "bad-hello", "sent a ClientHello that cannot be read")
+            self._alert_client(tap, "handshake_failure")
+            raise self._over(LegRole.CLIENT, Party.PROXY, "cannot-speak", _unspeakable(summary))
+        return summary
 
     def _leg(self, role: LegRole, stream: Stream, connection: object, tap: LegTap | None = None) -> TlsLeg:
         leg = TlsLeg(
@@ -367,9 +411,6 @@ class Session:
 
     async def _server_leg(self, target: Address, summary: HelloSummary, tap: LegTap) -> TlsLeg:
         offer = _server_leg_offer(summary)
-        if not offer.speakable():
-            self._alert_client(tap, "handshake_failure")
-            raise self._over(LegRole.CLIENT, Party.PROXY, "cannot-speak", _unspeakable(summary))
         try:
             stream = await self._dial(target, [])
         except DialFailed as failed:
@@ -404,8 +445,6 @@ class Session:
         """What the client is told: the target's own alert where it sent one."""
         for message in leg.live.messages:
             if message.content is Content.ALERT and message.sender is Side.SERVER and len(message.raw) == 2:
-                from countersign.recorder.wire.names import alert_name
-
                 return alert_name(message.raw[1])
         return "handshake_failure" if isinstance(trouble, TlsTrouble) else "internal_error"
 

@@ -34,6 +34,9 @@ class Sink(Protocol):
     def room(self, *, free: bool) -> None:
         """The send buffer is full, or has room again."""
 
+    def crashed(self, error: Exception) -> None:
+        """A fault of our own was met in ``data``; nothing more comes."""
+
 
 class Stream(asyncio.BufferedProtocol):
     """A TCP connection. ``ending`` says how the peer's bytes ended, once they have."""
@@ -51,6 +54,7 @@ class Stream(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self.ending: Ending | None = None
         self.received = 0
+        self.on_end: Callable[[], None] | None = None  # called at the end of the bytes while nothing is relayed
         self.closed = asyncio.get_running_loop().create_future()
 
     # -- called by the event loop
@@ -75,12 +79,19 @@ class Stream(asyncio.BufferedProtocol):
             return
         self.received += nbytes
         if self._sink is not None:
-            self._sink.data(self._view[:nbytes])
+            self._pour(self._view[:nbytes])
             return
         self._pulled += self._view[:nbytes]
         if len(self._pulled) > _PULLED_AT_MOST:
             self.pause()
         self._wake()
+
+    def _pour(self, chunk: memoryview) -> None:
+        assert self._sink is not None
+        try:
+            self._sink.data(chunk)
+        except Exception as error:  # noqa: BLE001 - the event loop would swallow it; the session has to know
+            self._sink.crashed(error)
 
     def eof_received(self) -> bool:
         self._end(Ending.FIN)
@@ -114,6 +125,8 @@ class Stream(asyncio.BufferedProtocol):
             self.ending = how
             if self._sink is not None:
                 self._sink.ended(how)
+            elif self.on_end is not None:
+                self.on_end()
         self._wake()
 
     def _wake(self) -> None:
@@ -142,7 +155,7 @@ class Stream(asyncio.BufferedProtocol):
         if self._pulled:
             waiting = bytes(self._pulled)
             self._pulled.clear()
-            sink.data(memoryview(waiting))
+            self._pour(memoryview(waiting))
         if self.ending is not None:
             sink.ended(self.ending)
         self.resume()

@@ -15,7 +15,6 @@ import binascii
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from countersign.errors import UserError
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.secrets import Secret
 
 SCHEMA = 1
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class LegRole(StrEnum):
@@ -169,9 +166,9 @@ class Recording:
     legs: tuple[Leg, ...] = ()
     problems: tuple[tuple[LegRole, Problem], ...] = ()
     failures: tuple[Failure, ...] = ()
-    prelude: Mapping[str, Any] = _NOTHING
+    prelude: Mapping[str, Any] = field(default_factory=dict)
     http: tuple[Mapping[str, Any], ...] = ()
-    mtls: Mapping[str, Any] = _NOTHING
+    mtls: Mapping[str, Any] = field(default_factory=dict)
     not_mirrored: tuple[str, ...] = ()
     findings: tuple[Mapping[str, Any], ...] = ()
 

@@ -228,39 +228,24 @@ def pair(
     previous: Pair | None = None,
     early_data: int = 0,
 ) -> Pair:
-    """Two fresh endpoints, not connected yet. ``previous`` gives its session and its server's context (tickets)."""
+    """Two fresh endpoints, not connected yet. ``previous`` gives its session, both its contexts and its key log."""
     options = 0 if etm else _NO_ENCRYPT_THEN_MAC
     options |= 0 if compat else _NO_MIDDLEBOX_COMPAT
-    keylog = KeyLog()
+    keylog = KeyLog() if previous is None else previous.keylog
     both: dict[str, Any] = {"version": version, "ciphers": ciphers, "suites": suites, "options": options}
-    client_context = context(
-        C,
-        keylog,
-        **both,
-        groups=client_groups,
-        present=present,
-        trust=client_trusts,
-    )
-    session = None
     if previous is None:
+        client_context = context(C, keylog, **both, groups=client_groups, present=present, trust=client_trusts)
+        both["options"] |= 0 if tickets else _NO_TICKET
         server_context = context(
-            S,
-            keylog,
-            version=version,
-            ciphers=ciphers,
-            suites=suites,
-            groups=server_groups,
-            cert=cert,
-            ask=ask,
-            trust=server_trusts,
-            options=options | (0 if tickets else _NO_TICKET),
+            S, keylog, **both, groups=server_groups, cert=cert, ask=ask, trust=server_trusts
         )
         server_context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+        session = None
     else:
+        client_context = previous.client.connection.get_context()
         server_context = previous.server.connection.get_context()
-        server_context.set_keylog_callback(_into(keylog))
         session = previous.client.connection.get_session()
-    if early_data:
+    if early_data or previous is not None:
         lib.SSL_CTX_set_max_early_data(server_context._context, early_data)
     return Pair(Endpoint(C, client_context, session=session), Endpoint(S, server_context), keylog)
 

@@ -110,8 +110,9 @@ class ResealedLeg:
             data = _zeros(content, self._record_version, message.length)
             note = "was not opened: zeros stand for it"
         elif sealer is None:
-            outer = _APPLICATION_DATA if is_tls13(self._version) else content
-            data = _zeros(outer, self._record_version, min(len(plaintext) + 16, MAX_PLAINTEXT))
+            # With an AEAD below TLS 1.3 an explicit nonce and a tag (RFC 5288 3), in TLS 1.3 the inner type and a tag.
+            outer, more = (_APPLICATION_DATA, 17) if is_tls13(self._version) else (content, 24)
+            data = _zeros(outer, self._record_version, len(plaintext) + more)
             note = "was encrypted with what cannot be sealed here: zeros stand for it"
         else:
             data = b"".join(sealer.seal(content, piece) for piece in _fragments(plaintext))
@@ -179,10 +180,8 @@ class ResealedLeg:
 
     def _client_hello(self, message: Message) -> None:
         hello = decode_message(message.raw).value
-        if isinstance(hello, ClientHello):
+        if isinstance(hello, ClientHello | Sslv2ClientHello):
             self._client_random = hello.random
-        elif isinstance(hello, Sslv2ClientHello):
-            self._client_random = hello.challenge.rjust(_RANDOM, b"\0")
         if self._early and not self._now:
             # Early data goes out before the ServerHello that tells the suite; theirs are the same (RFC 8446 4.2.10).
             answers = (_read_server_hello(answer) for answer in self._leg.messages if _is(answer, _SERVER_HELLO))
@@ -263,5 +262,5 @@ def _fragments(plaintext: bytes) -> list[bytes]:
 
 
 def _zeros(content: int, version: int, length: int) -> bytes:
-    length = min(length, MAX_PLAINTEXT)
+    length = min(length, MAX_PLAINTEXT + 256)
     return struct.pack("!BHH", content, version, length) + bytes(length)

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from countersign import __version__
 from countersign.recorder.files._resealed import ResealedLeg
 from countersign.recorder.files._tcp import Address, Conversation, Endpoint
+from countersign.recorder.files._words import fault_text
 from countersign.recorder.recording import Ending, LegRole, Recording, to_json
 from countersign.recorder.text import printable
 
@@ -161,7 +162,7 @@ class _Track:
 
 def _place_comments(recording: Recording, tracks: list[_Track]) -> list[str]:
     """Put what went wrong on the packets where it was noticed; give back what has no packet to go to."""
-    unplaced = []
+    unplaced: list[str] = []
     by_role = {track.leg.role: track for track in tracks}
     for role, problem in recording.problems:
         _place(by_role.get(role), problem.message, problem.t, f"problem: {problem}", unplaced)
@@ -169,10 +170,10 @@ def _place_comments(recording: Recording, tracks: list[_Track]) -> list[str]:
         for problem in track.leg.read().problems:
             _place(track, problem.message, problem.t, f"problem: {problem}", unplaced)
         for fault in track.leg.faults:
-            _place(track, fault.get("message"), fault.get("t"), f"fault: {_fault_text(fault)}", unplaced)
+            _place(track, fault.get("message"), fault.get("t"), f"fault: {fault_text(fault)}", unplaced)
     for failure in recording.failures:
-        track = by_role.get(failure.leg) if failure.leg else None
-        _place(track, None, failure.t, f"{failure.code}, by the {failure.by.value}: {failure.text}", unplaced)
+        where = by_role.get(failure.leg) if failure.leg else None
+        _place(where, None, failure.t, f"{failure.code}, by the {failure.by.value}: {failure.text}", unplaced)
     return unplaced
 
 
@@ -186,13 +187,6 @@ def _place(track: _Track | None, message: object, t: object, text: str, unplaced
         unplaced.append(text)
     else:
         packet.comments.append(text)
-
-
-def _fault_text(fault: Mapping[str, object]) -> str:
-    """A fault's own sentence where it has one, else its values; their names are the scenarios' business."""
-    if isinstance(text := fault.get("text"), str):
-        return text
-    return ", ".join(f"{name} {value}" for name, value in fault.items() if value is not None)
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------

@@ -76,10 +76,10 @@ def tls12_sealers(
     explicit = bool(protection.block) and version > _TLS10
     pair = key_block(
         version,
-        protection.hash_name,
         master,
         client_random,
         server_random,
+        hash_name=protection.hash_name,
         mac_length=protection.mac_length,
         key_length=protection.key_length,
         iv_length=0 if explicit else protection.fixed_iv,

@@ -21,26 +21,18 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 
 from sqlalchemy import (
-    URL,
-    ColumnElement,
     Connection,
     Engine,
-    QueuePool,
     Row,
-    Select,
     and_,
-    create_engine,
     delete,
-    event,
     exists,
     func,
     insert,
@@ -48,16 +40,17 @@ from sqlalchemy import (
     make_url,
     or_,
     select,
-    text as sql_text,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.private_files import make_private_dir, open_private
-from countersign.recorder.recording import LegRole, Outcome, Party, Recording, Status, summary
+from countersign.recorder.recording import Recording, Status
 from countersign.recorder.store import blob, migrations
+from countersign.recorder.store.engine import WRITES, postgresql_engine, postgresql_fault, sqlite_engine, sqlite_fault
 from countersign.recorder.store.index import Index, index_of, names_of
 from countersign.recorder.store.owner import Owner
 from countersign.recorder.store.schema import (
@@ -69,6 +62,17 @@ from countersign.recorder.store.schema import (
     owners,
     recordings,
 )
+from countersign.recorder.store.search import (
+    INTERRUPTED,
+    SHOWN,
+    Filters,
+    Summary,
+    conditions,
+    orphaned,
+    parse_cursor,
+    row_summary,
+    storable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,18 +80,12 @@ if TYPE_CHECKING:
 OWNER_SILENT = 60.0
 """Seconds after which an owner that cannot be looked at from here, and was not heard of, counts as dead."""
 
-INTERRUPTED = Outcome(Status.INTERRUPTED, text="the proxy process died before the session was over")
-
-_BUSY_TIMEOUT = 5.0
 _MANY = 500  # of bound values in one statement
 _PRUNED_AT_ONCE = 200
 _ROW_OVERHEAD = 700  # bytes that a recording takes beside its blob, indexes included; for guessing, never for judging
 _MIGRATION_LOCK = 0x636F756E746572  # any number that others are unlikely to use: "counter"
 
 _Value = TypeVar("_Value")
-
-_POSTGRESQL = "postgresql+psycopg"
-_POINTED = re.compile(r"(\[[^]]*]|[^:]*):\d+\Z")  # a target with its port
 
 
 class Encoded(NamedTuple):
@@ -109,17 +107,17 @@ def encode(recording: Recording) -> Encoded:
         "ended": None if recording.ended is None else blob.microseconds(recording.ended),
         "mode": recording.mode,
         "action": recording.action,
-        "scenario": _storable(recording.scenario),
+        "scenario": storable(recording.scenario),
         "step": recording.step,
-        "client": _storable(recording.client),
-        "target": _storable(recording.target),
-        "sni": _storable(recording.sni),
-        "label": _storable(recording.label),
+        "client": storable(recording.client),
+        "target": storable(recording.target),
+        "sni": storable(recording.sni),
+        "label": storable(recording.label),
         "status": outcome.status.value,
         "broken_by": outcome.broken_by and outcome.broken_by.value,
         "leg": outcome.leg and outcome.leg.value,
-        "alert": _storable(outcome.alert),
-        "text": _storable(outcome.text),
+        "alert": storable(outcome.alert),
+        "text": storable(outcome.text),
         "from_client": recording.from_client,
         "from_target": recording.from_target,
         "version": index.version,
@@ -140,7 +138,7 @@ class Store:
         self._path = path
         self._now = now
         self._place = str(path) if path else engine.url.render_as_string(hide_password=True)
-        self._writer = engine.execution_options(countersign_writes=True)
+        self._writer = engine.execution_options(**{WRITES: True})
         self._insert: Any = sqlite.insert if path else postgresql.insert
         self._inode = self._found_inode()
         upsert = self._insert(recordings)
@@ -167,7 +165,7 @@ class Store:
                 ) from None
             backend = url.get_backend_name()
             if backend == "postgresql":
-                return cls._opened(_postgresql_engine(url), path=None, now=now)
+                return cls._opened(postgresql_engine(url), path=None, now=now)
             if backend != "sqlite" or not url.database or url.host:
                 raise UserError(
                     f"cannot open the store {url.render_as_string(hide_password=True)}: expected sqlite:///PATH, a "
@@ -184,7 +182,7 @@ class Store:
         if not path.parent.exists():
             make_private_dir(path.parent)
         os.close(open_private(path))
-        return cls._opened(_sqlite_engine(path), path=path, now=now)
+        return cls._opened(sqlite_engine(path), path=path, now=now)
 
     @classmethod
     def _opened(cls, engine: Engine, *, path: Path | None, now: Callable[[], datetime]) -> Store:
@@ -243,13 +241,13 @@ class Store:
         """
         with self._reading("read") as connection:
             dead = self._dead_owners(connection)
-            left = connection.execute(select(recordings.c.id).where(_orphaned(dead)).limit(1)).first()
+            left = connection.execute(select(recordings.c.id).where(orphaned(dead)).limit(1)).first()
         if not dead and left is None:
             return 0
         with self._writing("write to") as connection:
             marked = connection.execute(
                 update(recordings)
-                .where(_orphaned(dead))
+                .where(orphaned(dead))
                 .values(
                     status=INTERRUPTED.status.value,
                     broken_by=None,
@@ -304,7 +302,7 @@ class Store:
                     "digest": key,
                     "leaf_client": index.leaf_client,
                     "leaf_target": index.leaf_target,
-                    "names": _storable(names_of(wanted[key].certificates.values())),
+                    "names": storable(names_of(wanted[key].certificates.values())),
                 },
             )
             number = connection.execute(select(chains.c.n).where(chains.c.digest == key)).scalar_one()
@@ -359,30 +357,28 @@ class Store:
         with self._reading("read") as connection:
             dead = self._dead_owners(connection)
             query = (
-                select(
-                    *(column for column in columns if column.name != "blob"), chains.c.leaf_client, chains.c.leaf_target
-                )
+                select(*SHOWN)
                 .select_from(recordings.outerjoin(chains, columns.chain == chains.c.n))
-                .where(*_conditions(filters, dead))
+                .where(*conditions(filters, dead))
                 .order_by(columns.started.desc(), columns.id.desc())
                 .limit(limit)
             )
             if before is not None:
-                started, id_ = _cursor(before)
+                started, id_ = parse_cursor(before)
                 query = query.where(columns.started <= started, or_(columns.started < started, columns.id < id_))
-            return [_summary(row, dead) for row in connection.execute(query)]
+            return [row_summary(row, dead) for row in connection.execute(query)]
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """How many recordings there are that match."""
         with self._reading("read") as connection:
-            conditions = _conditions(filters, self._dead_owners(connection))
-            query = select(func.count()).select_from(recordings).where(*conditions)
+            matching = conditions(filters, self._dead_owners(connection))
+            query = select(func.count()).select_from(recordings).where(*matching)
             return int(connection.execute(query).scalar_one())
 
     def _resolve(self, connection: Connection, reference: str) -> str:
         columns = recordings.c
         newest = select(columns.id).order_by(columns.started.desc(), columns.id.desc())
-        named = _storable(reference)
+        named = storable(reference)
         back = re.fullmatch(r"last(?:~(\d{1,9}))?", reference)
         if back:
             found = connection.execute(newest.limit(1).offset(int(back[1] or 0))).scalar()
@@ -544,11 +540,13 @@ class Store:
     def _faults(self, attempt: str) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, sqlite3.Error) as error:
-            fault = self._fault(attempt, error)
+        except DBAPIError as error:
+            fault = (sqlite_fault if self._path else postgresql_fault)(attempt, self._place, error)
             if fault is None:
                 raise
             raise fault from error
+        except sqlite3.Error as error:  # from setting a connection up
+            raise sqlite_fault(attempt, self._place, error) or error from error
 
     def _found_inode(self) -> tuple[int, int] | None:
         if self._path is None:
@@ -578,7 +576,7 @@ class Store:
                     f"cannot open the store {self._place}: it is a database of something else; name another place"
                 )
             return None
-        found = connection.execute(sql_text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  a constant
+        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  a constant
         if found is not None and found not in VERSIONS:
             raise EnvironmentFault(
                 f"cannot open the store {self._place}: it was made by a newer countersign (schema {found}, this one "
@@ -587,3 +585,14 @@ class Store:
         return None if found is None else str(found)
 
 
+def _parts(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
+    for at in range(0, len(values), _MANY):
+        yield values[at : at + _MANY]
+
+
+def _forget_certificates(connection: Connection) -> None:
+    """Remove the certificates that no chain holds any more."""
+    connection.execute(delete(chain_certificates).where(~exists().where(chains.c.n == chain_certificates.c.chain)))
+    connection.execute(
+        delete(certificates).where(~exists().where(chain_certificates.c.certificate == certificates.c.sha256))
+    )

@@ -46,8 +46,9 @@ def index_of(recording: Recording) -> Index:
     version = ja4 = leaf_client = leaf_target = None
     shown: list[bytes] = []
     for leg in sorted(recording.legs, key=_client_first):
-        leg_version, leg_ja4 = _hellos(leg)
-        version, ja4 = version or leg_version, ja4 or leg_ja4
+        if version is None or ja4 is None:
+            leg_version, leg_ja4 = _hellos(leg)
+            version, ja4 = version or leg_version, ja4 or leg_ja4
         for message in leg.messages:
             if message.code != _CERTIFICATE:
                 continue

@@ -362,9 +362,10 @@ class LegDecoder:
         """Whether a record is under a key; see the rules above."""
         if self._is13:
             return record.content_type == records.APPLICATION_DATA
-        if self.version is None and record.content_type == records.APPLICATION_DATA and not direction.ccs:
-            return direction.side is Side.CLIENT and self._offer is not None and self._offer.early_data
-        return self._ccs_counts(direction)
+        if self._ccs_counts(direction):
+            return True
+        early_data = self.version is None and self._offer is not None and self._offer.early_data
+        return early_data and record.content_type == records.APPLICATION_DATA and direction.side is Side.CLIENT
 
     def _ccs_counts(self, direction: _Direction) -> bool:
         """Whether this side's change-cipher-spec has put its keys on: it does not in TLS 1.3."""

@@ -17,7 +17,7 @@ PSK = "00112233445566778899aabbccddeeff"
 OLD = ["-cipher", "ALL:@SECLEVEL=0"]
 CLIENT_CERTIFICATE = ["-cert", "client.pem", "-key", "client.key"]
 
-# name: (arguments of s_server, arguments of s_client, what is typed into s_client)
+# name: (arguments of s_server, arguments of s_client)
 TRANSCRIPTS: dict[str, tuple[list[str], list[str]]] = {
     "tls13-full": (
         ["-tls1_3", "-alpn", "h2,http/1.1"],
@@ -42,14 +42,13 @@ TRANSCRIPTS: dict[str, tuple[list[str], list[str]]] = {
     "tls12-dh-anon": (["-tls1_2", *OLD], ["-tls1_2", "-cipher", "ADH:@SECLEVEL=0"]),
     "tls12-ecdh-anon": (["-tls1_2", *OLD], ["-tls1_2", "-cipher", "AECDH:@SECLEVEL=0"]),
     "tls12-rsa": (["-tls1_2", "-cipher", "kRSA"], ["-tls1_2", "-cipher", "kRSA"]),
-    "tls12-psk": (["-tls1_2", "-psk", PSK, "-psk_hint", "hint", "-nocert"], ["-tls1_2", "-psk", PSK, "-cipher", "kPSK"]),
+    "tls12-psk": (
+        ["-tls1_2", "-psk", PSK, "-psk_hint", "hint", "-nocert"],
+        ["-tls1_2", "-psk", PSK, "-cipher", "kPSK"],
+    ),
     "tls12-dhe-psk": (["-tls1_2", "-psk", PSK, "-nocert"], ["-tls1_2", "-psk", PSK, "-cipher", "kDHEPSK"]),
     "tls12-ecdhe-psk": (["-tls1_2", "-psk", PSK, "-nocert"], ["-tls1_2", "-psk", PSK, "-cipher", "kECDHEPSK"]),
     "tls12-rsa-psk": (["-tls1_2", "-psk", PSK], ["-tls1_2", "-psk", PSK, "-cipher", "kRSAPSK"]),
-    "tls12-srp": (
-        ["-tls1_2", "-srpvfile", "srp.vfy", "-cipher", "SRP"],
-        ["-tls1_2", "-srpuser", "user", "-srppass", "pass:word", "-cipher", "SRP"],
-    ),
     "tls12-next-protocol": (["-tls1_2", "-nextprotoneg", "spdy/3,http/1.1"], ["-tls1_2", "-nextprotoneg", "http/1.1"]),
     "tls12-stapled-ocsp": (["-tls1_2", "-status_file", "ocsp.der"], ["-tls1_2", "-status"]),
     "tls12-refused": (["-tls1_2"], ["-tls1_2", "-CAfile", "other.pem", "-verify_return_error"]),
@@ -90,12 +89,9 @@ def make_certificates(directory: Path) -> None:
     openssl(directory, "ocsp", "-issuer", "ca.pem", "-cert", "server.pem", "-reqout", "req.der")
     openssl(directory, "ocsp", "-index", "index.txt", "-CA", "ca.pem", "-rsigner", "ca.pem", "-rkey", "ca.key",
             "-reqin", "req.der", "-respout", "ocsp.der", "-ndays", "3650")  # fmt: skip
-    (directory / "srp.vfy").write_text("")
-    (directory / "srp.cnf").write_text("[srp]\ndefault_srp = srp\n[srp]\nsrpvfile = srp.vfy\n")
-    openssl(directory, "srp", "-srpvfile", "srp.vfy", "-add", "-gn", "1536", "-passout", "pass:word", "user")
 
 
-def run(directory: Path, port: int, server: list[str], client: list[str], *, text: str = "Q\n") -> str:
+def run(directory: Path, port: int, server: list[str], client: list[str]) -> str:
     certificate = [] if "-nocert" in server else ["-cert", "server.pem", "-key", "server.key"]
     process = subprocess.Popen(
         ["openssl", "s_server", "-accept", str(port), *certificate, *server, "-quiet"],
@@ -103,10 +99,7 @@ def run(directory: Path, port: int, server: list[str], client: list[str], *, tex
     )  # fmt: skip
     try:
         time.sleep(0.4)
-        return "\n".join(
-            openssl(directory, "s_client", "-connect", f"127.0.0.1:{port}", "-msg", *arguments, text=text)
-            for arguments in (client,)
-        )
+        return openssl(directory, "s_client", "-connect", f"127.0.0.1:{port}", "-msg", *client, text="Q\n")
     finally:
         process.kill()
         process.wait()
