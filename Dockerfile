@@ -39,11 +39,11 @@ COPY --from=build /opt/countersign /opt/countersign
 ENV PATH=/opt/countersign/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     COUNTERSIGN_HOME=/var/lib/countersign \
-    COUNTERSIGN_READY_FILE=/run/countersign/ready.json
+    COUNTERSIGN_PROXY_READY_FILE=/run/countersign/ready.json
 VOLUME /var/lib/countersign
 USER countersign
 # Ready, and the port listens. It looks instead of connecting: a connection would be one more recorded session each time.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
-  CMD ["python", "-c", "import json, os; port = '%04X' % int(json.load(open(os.environ['COUNTERSIGN_READY_FILE']))['listen'].rpartition(':')[2]); raise SystemExit(not any(row.split()[1].endswith(':' + port) and row.split()[3] == '0A' for table in ('tcp', 'tcp6') for row in open('/proc/net/' + table)))"]
+  CMD ["python", "-c", "import json, os; port = '%04X' % int(json.load(open(os.environ['COUNTERSIGN_PROXY_READY_FILE']))['listen'].rpartition(':')[2]); raise SystemExit(not any(row.split()[1].endswith(':' + port) and row.split()[3] == '0A' for table in ('tcp', 'tcp6') for row in open('/proc/net/' + table)))"]
 ENTRYPOINT ["countersign"]
 CMD ["--help"]

@@ -1,6 +1,6 @@
 """CPU that one intercepted handshake costs the proxy, beside sslsplit where it is installed.
 
-A target with an ECDSA P-256 chain, a client that makes full handshakes one after the other and gets two bytes through,
+A target with an ECDSA P-256 chain, a client that makes full handshakes one after the other and gets a line through,
 and between them the proxy under test, alone on a core. What counts is the CPU time of the proxy's processes, from
 /proc, so that neither the client's nor the target's work is in it and a busy machine disturbs little. The proxies take
 turns, round by round; the figures are medians, and the ratio is of rounds that ran side by side.
@@ -11,10 +11,9 @@ turns, round by round; the figures are medians, and the ratio is of rounds that 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import functools
 import json
-import multiprocessing
 import os
 import platform
 import shutil
@@ -34,8 +33,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from tests.peers.certs import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    Maker = Callable[[Lab, int, int, Path], AbstractContextManager["Proxy"]]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 WARM_UP = 40
@@ -53,48 +54,26 @@ class Proxy:
 # The target
 
 
-def serve(cert: str, key: str, report: Connection) -> None:
-    """A TLS server that answers each connection's first byte with one of its own; in a process of its own."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            if await reader.read(1):
-                writer.write(b"!")
-                await writer.drain()
-                await reader.read()
-            writer.close()
-
-    async def main() -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key)
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
-        report.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(main())
-
-
 @contextlib.contextmanager
-def target(lab: Lab) -> Iterator[int]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=serve, args=(str(lab.server.fullchain_pem), str(lab.server.key_pem), theirs), daemon=True
-    )
-    process.start()
-    try:
-        if not ours.poll(20):
-            raise SystemExit("the target did not start within 20 s")
-        yield ours.recv()
-    finally:
-        process.kill()
-        process.join()
+def target(lab: Lab, core: int, directory: Path, *, resume: bool) -> Iterator[int]:
+    """A server that reverses lines; without ``resume`` it keeps no session, so that each handshake upstream is full."""
+    port = free_port()
+    words = ["openssl", "s_server", "-quiet", "-rev", "-accept", f"127.0.0.1:{port}"]
+    words += ["-cert", str(lab.server.cert_pem), "-key", str(lab.server.key_pem)]
+    words += ["-cert_chain", str(lab.server.chain_pem)]
+    words += [] if resume else ["-no_cache", "-no_ticket", "-num_tickets", "0"]
+    with started(words, core, directory):
+        for _ in until(20, "the target did not listen"):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+        yield port
 
 
 # The proxies
 
 
 @contextlib.contextmanager
-def started(words: list[str], core: int, directory: Path, env: dict[str, str] | None = None) -> Iterator[int]:
+def started(words: list[str], core: int, directory: Path) -> Iterator[int]:
     """A program on one core, its output in a file that is shown if it fails; ended by its pid."""
     log = directory / "output.txt"
     with log.open("wb") as output:
@@ -103,7 +82,6 @@ def started(words: list[str], core: int, directory: Path, env: dict[str, str] | 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | (env or {}),
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509  # no thread of ours runs yet
         )
     try:
@@ -137,20 +115,26 @@ def countersign(lab: Lab, port: int, core: int, directory: Path) -> Iterator[Pro
 
 
 @contextlib.contextmanager
-def sslsplit(lab: Lab, port: int, core: int, directory: Path) -> Iterator[Proxy]:
-    """With a P-256 CA and leaf key, as ours has: its default is RSA, which would cost it more."""
+def sslsplit(lab: Lab, port: int, core: int, directory: Path, *, rsa: bool = False) -> Iterator[Proxy]:
+    """With a P-256 CA and leaf key, as ours has, or with its default, an RSA-2048 leaf key, which costs it more."""
     program = shutil.which("sslsplit")
     assert program
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        own = s.getsockname()[1]
+    own = free_port()
     ca = Lab(directory / "ca", name="Split").root
-    words = [program, "-k", str(ca.key_pem), "-c", str(ca.cert_pem), "-K", str(lab.client.key_pem)]
+    words = [program, "-k", str(ca.key_pem), "-c", str(ca.cert_pem)]
+    words += [] if rsa else ["-K", str(lab.client.key_pem)]
     words += ["ssl", "127.0.0.1", str(own), "127.0.0.1", str(port)]
     with started(words, core, directory) as pid:
         for _ in until(20, "sslsplit did not listen"):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", own), timeout=1):
                 break
         yield Proxy("sslsplit", pid, own, ca.cert_pem)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port: int = s.getsockname()[1]
+    return port
 
 
 def until(seconds: float, otherwise: str) -> Iterator[None]:
@@ -165,7 +149,7 @@ def until(seconds: float, otherwise: str) -> Iterator[None]:
 
 
 def handshakes(proxy: Proxy, count: int, version: ssl.TLSVersion) -> None:
-    """Full handshakes, verified, each with a byte there and a byte back so that both legs are known to be done."""
+    """Full handshakes, verified, each with a line there and back so that both legs are known to be done."""
     context = ssl.create_default_context(cafile=str(proxy.trusted))
     context.minimum_version = context.maximum_version = version
     for _ in range(count):
@@ -173,8 +157,8 @@ def handshakes(proxy: Proxy, count: int, version: ssl.TLSVersion) -> None:
             socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as tls,
         ):
-            tls.sendall(b"?")
-            if tls.recv(1) != b"!":
+            tls.sendall(b"?\n")
+            if tls.recv(2)[:1] != b"?":
                 raise SystemExit(f"{proxy.name} closed instead of answering")
 
 
@@ -210,10 +194,17 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5, help="for each proxy (default: 5)")
     arguments.add_argument("--tls", choices=VERSIONS, default="1.3", help="the client's version (default: 1.3)")
     arguments.add_argument("--only", choices=["countersign", "sslsplit"], help="measure one proxy alone")
+    arguments.add_argument("--sslsplit-rsa", action="store_true", help="sslsplit with the RSA leaf key of its defaults")
+    arguments.add_argument(
+        "--resume", action="store_true", help="let the proxies resume their sessions with the target"
+    )
     arguments.add_argument("--json", action="store_true", help="print JSON instead of a table")
     asked = arguments.parse_args()
 
-    makers = {"countersign": countersign, "sslsplit": sslsplit}
+    makers: dict[str, Maker] = {
+        "countersign": countersign,
+        "sslsplit": functools.partial(sslsplit, rsa=asked.sslsplit_rsa),
+    }
     if asked.only:
         makers = {asked.only: makers[asked.only]}
     elif not shutil.which("sslsplit"):
@@ -227,12 +218,12 @@ def main() -> None:
         scratch.chmod(0o755)  # sslsplit, started as root, goes on as nobody
         os.sched_setaffinity(0, set(cores[:-1]) or set(cores))
         lab = Lab(scratch / "lab")
-        port = stack.enter_context(target(lab))
+        for name in ("target", *makers):
+            (scratch / name).mkdir()
+        port = stack.enter_context(target(lab, cores[0], scratch / "target", resume=asked.resume))
         proxies = []
         for name, make in makers.items():
-            directory = scratch / name
-            directory.mkdir()
-            proxies.append(stack.enter_context(make(lab, port, cores[-1], directory)))
+            proxies.append(stack.enter_context(make(lab, port, cores[-1], scratch / name)))
         for proxy in proxies:
             handshakes(proxy, WARM_UP, VERSIONS[asked.tls])
         for number in range(asked.rounds):
@@ -248,6 +239,7 @@ def main() -> None:
         ratio = statistics.median(a / b for a, b in zip(rounds["countersign"], rounds["sslsplit"], strict=True))
     if asked.json:
         report = {"tls": asked.tls, "handshakes": asked.handshakes, "cpu_ms": rounds, "median_ms": medians}
+        report |= {"sslsplit_rsa": asked.sslsplit_rsa, "resume": asked.resume}
         print(json.dumps(report | {"ratio": ratio, "python": platform.python_version(), "cores": len(cores)}))
         return
     for name, median in medians.items():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -49,11 +49,11 @@ _ECDSA = {  # RFC 5758 3.2: a hash as strong as the curve, no parameters
 class Signer:
     """A private key ready to sign certificates: its algorithm and public key are encoded, its hash chosen."""
 
-    key: PrivateKey
+    key: PrivateKey = field(repr=False, compare=False)
     algorithm: bytes
     public_key: bytes
     key_id: bytes
-    sign: Callable[[bytes], bytes]
+    sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, key: PrivateKey) -> Signer:

@@ -89,7 +89,7 @@ def _load_key(data: bytes, path: Path, passphrase: bytes | str | None) -> Privat
         reason = "it is not encrypted but a passphrase was given" if secret else "it is encrypted; give its passphrase"
         raise KeyPairError(f"cannot use the key file {path}: {reason}") from wrong
     except (ValueError, UnsupportedAlgorithm) as wrong:
-        reason = "the passphrase is wrong or the file is broken" if encrypted else "the private key in it is broken"
+        reason = "the passphrase is wrong or the file is broken" if secret else "the private key in it is broken"
         raise KeyPairError(f"cannot use the key file {path}: {reason}") from wrong
     if not isinstance(
         key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey

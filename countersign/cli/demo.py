@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, home_of
-from countersign.errors import CountersignError
+from countersign.errors import CountersignError, EnvironmentFault
 
 if TYPE_CHECKING:
     from countersign.recorder.recording import Recording
+    from countersign.recorder.store import StoreTrouble
 
 _SECONDS = 15
 
@@ -30,7 +31,9 @@ def demo(
 ) -> None:
     """A target, an inspecting proxy in front of it, and a client that trusts the proxy's CA, then one that does not."""
     from countersign.cli.ladder import print_ladder
+    from countersign.cli.log import set_up_logging
 
+    set_up_logging(only_errors=True)
     folder = nullcontext(home_of(home)) if keep or home else tempfile.TemporaryDirectory(prefix="countersign-demo-")
     with folder as place:
         good, bad = asyncio.run(_run(Path(place)))
@@ -57,7 +60,8 @@ async def _run(home: Path) -> tuple[Recording, Recording]:
     pki = Pki.make()
     path = str(home / "recordings.sqlite")
     Store.open(path).close()
-    writer = StoreWriter(path, owner=Owner.current())
+    troubles: list[StoreTrouble] = []
+    writer = StoreWriter(path, owner=Owner.current(), on_error=troubles.append)
     writer.start()
     try:
         async with EmbeddedTarget(pki) as target:
@@ -74,6 +78,8 @@ async def _run(home: Path) -> tuple[Recording, Recording]:
                 await asyncio.to_thread(_client, port, pki.public.root_pem)
     finally:
         writer.stop()
+    if troubles:
+        raise EnvironmentFault(str(troubles[0]))
     with closing(Store.open(path)) as store:
         return store.get("last~1"), store.get("last")
 

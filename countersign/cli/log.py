@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 
-def set_up_logging() -> None:
+def set_up_logging(*, only_errors: bool = False) -> None:
     """Route structlog and the standard library's warnings to standard error."""
     shared: list[Any] = [
         structlog.processors.add_log_level,
@@ -27,7 +27,7 @@ def set_up_logging() -> None:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True)]
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR if only_errors else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -55,7 +55,7 @@ def certificate(kind: str = "EC P-256", **fields: Unpack[SomeFields]) -> bytes:
     right = Fields(
         serial=0x1234,
         issuer=name,
-        validity=assemble.validity_der(NOW - timedelta(days=10), NOW + timedelta(days=80)),
+        validity=assemble.validity_der(NOW - timedelta(hours=12), NOW + timedelta(days=80)),
         subject=name,
         public_key=key.public_key,
         extensions=[san(dns("odd.test"), dns("*.odd.test"), der.encode(0x87, bytes((10, 0, 0, 1))))],
@@ -265,6 +265,7 @@ def _all_extensions() -> list[bytes]:
         assemble.extension("2.5.29.37", der.encode(der.SEQUENCE, der.encode_oid("1.3.6.1.5.5.7.3.1"))),
         assemble.extension("1.3.6.1.5.5.7.1.1", der.encode(der.SEQUENCE, described)),
         assemble.extension("2.5.29.31", der.encode(der.SEQUENCE, point)),
+        assemble.extension("2.5.29.46", der.encode(der.SEQUENCE, point)),
         assemble.extension("1.3.6.1.5.5.7.1.24", der.encode(der.SEQUENCE, der.encode_integer(5))),
         assemble.extension("1.3.6.1.4.1.11129.2.4.2", der.encode(der.OCTET_STRING, b"\x00\x06\x00\x04abcd")),
         assemble.name_constraints(["odd.test"]),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -41,7 +42,7 @@ def today() -> Authority:
     return Authority.make()
 
 
-def minted(authority: Authority, target: bytes, **how: keys.Signer) -> Minted:
+def minted(authority: Authority, target: bytes, **how: assemble.Signer) -> Minted:
     return mint(authority, target, key=how.get("key", signer()), now=NOW)
 
 
@@ -124,10 +125,12 @@ def test_promises_of_the_targets_issuer_are_left_out_and_named(authority: Author
     """plabayo/rama#968: copied CRL points, AIA, must-staple and SCTs made leaves unsatisfiable."""
     made = minted(authority, odd_certificates.whole())
     facts = read_certificate(made.der)
+    assert "freshest_crl" not in facts.extensions
     assert (facts.ocsp, facts.crl, facts.must_staple, facts.sct_count) == ((), (), False, 0)
     assert made.left_out == (
         "authority_info_access",
         "crl_distribution_points",
+        "freshest_crl",
         "tls_feature",
         "signed_certificate_timestamps",
     )
@@ -223,7 +226,7 @@ def test_openssl_refuses_the_leaf_for_what_it_refuses_the_target_for(tmp_path: P
         (certificate(validity=future), "not yet valid"),
         (certificate(validity=within, extensions=[san(dns("else.test"))]), "hostname mismatch"),
         (certificate(validity=within, extensions=critical), "unhandled critical extension"),
-        (certificate(validity=within, extensions=[san(dns("odd.test"), dns("x")) * 2]), "invalid or inconsistent"),
+        (certificate(validity=within, extensions=[san(dns("odd.test"))] * 2), "invalid certificate"),
         (certificate(validity=within, extensions=[client_only]), "unsuitable certificate purpose"),
     ):
         assert expected in verify(tmp_path, today, [mint(today, target).der])
@@ -261,7 +264,7 @@ def test_many_leaves_have_unique_serials_and_are_accepted(
     leaves = [mint(today, target, key=signer()).der for _ in range(scaled(100_000))]
     loaded = [x509.load_der_x509_certificate(leaf) for leaf in leaves]
     assert len({each.serial_number for each in loaded}) == len(leaves)
-    assert all(0 < each.serial_number < 1 << 159 for each in loaded)
+    assert all(1 << 158 <= each.serial_number < 1 << 159 for each in loaded)
     assert {each.not_valid_before_utc for each in loaded} == {today.not_before}
     assert {each.not_valid_after_utc for each in loaded} == {today.not_after}
     store = Store([x509.load_der_x509_certificate(today.root.der)])
@@ -270,6 +273,37 @@ def test_many_leaves_have_unique_serials_and_are_accepted(
     for each in loaded:
         assert len(verifier.verify(each, chain)) == 3
     assert verify(tmp_path, today, leaves[::20]) == "OK"
+
+
+_PKIX = """
+import java.io.*; import java.nio.file.*; import java.security.cert.*; import java.util.*;
+public class Pkix {
+    public static void main(String[] paths) throws Exception {
+        var factory = CertificateFactory.getInstance("X.509");
+        var given = new ArrayList<X509Certificate>();
+        for (var each : factory.generateCertificates(Files.newInputStream(Path.of("all.pem"))))
+            given.add((X509Certificate) each);
+        var parameters = new PKIXParameters(Set.of(new TrustAnchor(given.get(0), null)));
+        parameters.setRevocationEnabled(false);
+        var validator = CertPathValidator.getInstance("PKIX");
+        for (var leaf : given.subList(2, given.size()))
+            validator.validate(factory.generateCertPath(List.of(leaf, given.get(1))), parameters);
+        System.out.println(given.size() - 2);
+    }
+}
+"""
+
+
+@pytest.mark.peer("java", "javac")
+def test_a_jvm_accepts_the_leaves(tmp_path: Path, today: Authority, scaled: Callable[[int], int]) -> None:
+    """T21, by the PKIX rules of the JDK; one leaf in twenty of those that the others look at."""
+    now = datetime.now(UTC)
+    validity = assemble.validity_der(now - timedelta(days=300), now + timedelta(days=800))
+    leaves = [mint(today, certificate(validity=validity), key=signer()).der for _ in range(scaled(5_000))]
+    (tmp_path / "all.pem").write_bytes(b"".join(map(to_pem, (today.root.der, *today.chain, *leaves))))
+    (tmp_path / "Pkix.java").write_text(_PKIX)
+    done = subprocess.run(["java", "Pkix.java"], cwd=tmp_path, capture_output=True, check=False, text=True)
+    assert (done.stdout.strip(), done.stderr) == (str(len(leaves)), "")
 
 
 @pytest.mark.peer("node")
@@ -305,15 +339,17 @@ def test_whatever_the_target_shows_is_mimicked_or_refused_with_a_reason(
     """T16: thousands of odd certificates, one kind of error, and a reading of each leaf."""
     leaves = LeafMint(authority, size=10, clock=lambda: NOW)
     made = 0
+    reasons: set[str] = set()
     for data in (*odd_certificates.odd().values(), *odd_certificates.broken(scaled(40_000))):
         try:
             leaf = leaves.leaf_now(data)
         except CannotMimic as refused:
-            assert str(refused).startswith("cannot mimic the target's certificate: ")
+            reasons.add(str(refused).partition(": ")[0])
         else:
             made += 1
             assert read_certificate(leaf.der).issuer == authority.issuer.facts.subject
     assert made > scaled(40_000) // 4
+    assert reasons == {"cannot mimic the target's certificate"}
     assert len(leaves) == 10
 
 
@@ -322,10 +358,8 @@ def test_a_costly_certificate_is_minted_or_refused_at_once(authority: Authority,
     """T18 allows a lag of 250 ms."""
     target = odd_certificates.odd()[name]
     begun = time.perf_counter()
-    try:
+    with pytest.raises(CannotMimic) if name == "too large" else contextlib.nullcontext():
         mint(authority, target, key=signer(), now=NOW)
-    except CannotMimic as refused:
-        assert name == "too large", refused
     assert time.perf_counter() - begun < 0.1
 
 
@@ -334,8 +368,9 @@ def test_a_costly_certificate_is_minted_or_refused_at_once(authority: Authority,
 
 async def test_the_same_target_gets_the_same_leaf(authority: Authority) -> None:
     leaves = LeafMint(authority, clock=lambda: NOW)
-    one, two = await leaves.leaf_for(certificate()), await leaves.leaf_for(certificate(serial=2))
-    assert one is await leaves.leaf_for(certificate())
+    target = certificate()
+    one, two = await leaves.leaf_for(target), await leaves.leaf_for(certificate(serial=2))
+    assert one is await leaves.leaf_for(bytes(bytearray(target)))
     assert one is not two
     assert one.key is two.key
 
@@ -366,34 +401,36 @@ async def test_a_leaf_is_minted_again_when_its_target_expires(authority: Authori
 async def test_an_expired_authority_hands_out_nothing_it_kept(authority: Authority) -> None:
     clock = [NOW]
     leaves = LeafMint(authority, clock=lambda: clock[0])
-    await leaves.leaf_for(certificate())
+    target = certificate()
+    await leaves.leaf_for(target)
     clock[0] = authority.not_after + timedelta(seconds=1)
     with pytest.raises(AuthorityError, match="expired on"):
-        await leaves.leaf_for(certificate())
+        await leaves.leaf_for(target)
 
 
 async def test_a_new_authority_takes_over_at_once(authority: Authority) -> None:
     leaves = LeafMint(authority, clock=lambda: NOW)
-    await leaves.leaf_for(certificate())
+    target = certificate()
+    await leaves.leaf_for(target)
     leaves.authority = Authority.make(now=NOW)
-    made = await leaves.leaf_for(certificate())
+    made = await leaves.leaf_for(target)
     assert made.chain[1:] == leaves.authority.chain
 
 
 async def test_a_slow_key_is_made_once_beside_a_loop_that_runs(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    targets = [certificate("RSA 2048", serial=number) for number in range(1, 21)]
     made: list[str] = []
     generate = keys.generate
 
-    def counted(kind: str) -> keys.PrivateKey:
+    def counted(kind: str) -> assemble.PrivateKey:
         made.append(kind)
         time.sleep(0.2)
         return generate("EC P-256")
 
     monkeypatch.setattr(keys, "generate", counted)
     leaves = LeafMint(authority, clock=lambda: NOW)
-    targets = [certificate("RSA 2048", serial=number) for number in range(1, 21)]
     asked = [asyncio.create_task(leaves.leaf_for(target)) for target in targets]
     lag = 0.0
     while not all(task.done() for task in asked):
@@ -410,7 +447,7 @@ async def test_who_stops_waiting_for_a_key_takes_it_from_nobody(
 ) -> None:
     generate = keys.generate
 
-    def slow(_: str) -> keys.PrivateKey:
+    def slow(_: str) -> assemble.PrivateKey:
         time.sleep(0.1)
         return generate("EC P-256")
 
@@ -429,7 +466,7 @@ async def test_a_key_that_could_not_be_made_is_tried_again(
 ) -> None:
     target = certificate("RSA 2048")
 
-    def fails(_: str) -> keys.PrivateKey:
+    def fails(_: str) -> assemble.PrivateKey:
         raise MemoryError
 
     leaves = LeafMint(authority, clock=lambda: NOW)

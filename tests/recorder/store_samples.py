@@ -100,9 +100,7 @@ def certificate12(sender: Side, ders: tuple[bytes, ...], *, t: float = 0.003) ->
 
 
 def certificate13(sender: Side, ders: tuple[bytes, ...], *, context: bytes = b"", stapled: bytes = b"") -> Message:
-    listed = b"".join(
-        len(one).to_bytes(3, "big") + one + len(stapled).to_bytes(2, "big") + stapled for one in ders
-    )
+    listed = b"".join(len(one).to_bytes(3, "big") + one + len(stapled).to_bytes(2, "big") + stapled for one in ders)
     body = bytes([len(context)]) + context + len(listed).to_bytes(3, "big") + listed
     return message(sender, 11, body, t=0.003, encrypted=True)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign.errors import EnvironmentFault
-from countersign.recorder import private_files
 from countersign.recorder.private_files import (
     FileFault,
     make_private_dir,
@@ -55,9 +54,9 @@ def test_it_is_0600_from_birth(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
         seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
         fsync(descriptor)
 
-    monkeypatch.setattr(private_files.os, "fsync", look)
-    monkeypatch.setattr(private_files.os, "chmod", None)
-    monkeypatch.setattr(private_files.os, "fchmod", None)
+    monkeypatch.setattr(os, "fsync", look)
+    monkeypatch.setattr(os, "chmod", None)
+    monkeypatch.setattr(os, "fchmod", None)
     write_private(place / "key", b"secret")
     assert seen == [0o600, 0o700]
 
@@ -88,7 +87,7 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_private(place / "key", b"old")
-    monkeypatch.setattr(private_files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(FileFault, match="the disk is full"):
         write_private(place / "key", b"new", overwrite=True)
     assert (place / "key").read_bytes() == b"old"
@@ -184,14 +183,14 @@ def test_a_key_that_others_can_read_is_refused_with_its_cure(place: Path) -> Non
 
 def test_errors_say_what_to_do_and_blame_the_machine(place: Path) -> None:
     (place / "file").touch()
-    with pytest.raises(EnvironmentFault, match="no such file or directory; make .*missing first"):
+    with pytest.raises(EnvironmentFault, match=r"no such file or directory; make .*missing first"):
         write_private(place / "missing" / "key", b"")
     with pytest.raises(EnvironmentFault, match="a part of the path is a file"):
         write_private(place / "file" / "key", b"")
     with pytest.raises(EnvironmentFault, match="a file of that name is there"):
         make_private_dir(place / "file")
+    write_private(place / "key", b"four")
     with pytest.raises(EnvironmentFault, match="larger than 3 bytes"):
-        write_private(place / "key", b"four")
         read_private(place / "key", at_most=3)
 
 

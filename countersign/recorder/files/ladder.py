@@ -12,9 +12,9 @@ whatever a peer chose to send (THREATS.md T9).
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from countersign.recorder.certificates import read_certificate
@@ -169,10 +169,9 @@ def _leg_rows(leg: Leg, reading: LegReading, problems: list[Problem]) -> Iterato
         verdict = leg.verification if read.number == last_chain else None
         yield read.message.t, 0, _message(leg, reading, read, verdict)
     for problem in problems[:_MOST_PROBLEMS]:
-        yield problem.t, 1, _row(Kind.PROBLEM, problem.t, "problem", leg, problem.sender, str(problem), Tone.TROUBLE)
+        yield problem.t, 1, _problem(leg, problem, str(problem))
     if len(problems) > _MOST_PROBLEMS:
-        t, more = problems[-1].t, f"{len(problems) - _MOST_PROBLEMS} more on this leg"
-        yield t, 1, _row(Kind.PROBLEM, t, "problems", leg, problems[-1].sender, more, Tone.TROUBLE)
+        yield problems[-1].t, 1, _problem(leg, problems[-1], f"{len(problems) - _MOST_PROBLEMS} more on this leg")
     for side in Side:
         if (count := leg.count(side)).records or count.length:
             yield count.first or 0.0, 2, _data(leg, side, count)
@@ -184,15 +183,16 @@ def _leg_rows(leg: Leg, reading: LegReading, problems: list[Problem]) -> Iterato
         yield end.t, 5, _end(leg, end)
 
 
-def _row(kind: Kind, t: float, title: str, leg: Leg, sender: Side, text: str, tone: Tone) -> Row:
-    party = _party(leg.role, sender)
-    return Row(kind, t, title, leg.role, party=party, details=(Detail(printable(text, limit=500)),), tone=tone)
+def _problem(leg: Leg, problem: Problem, text: str) -> Row:
+    details = (Detail(printable(text, limit=500), tone=Tone.TROUBLE),)
+    party = _party(leg.role, problem.sender)
+    return Row(Kind.PROBLEM, problem.t, "problem", leg.role, party=party, details=details, tone=Tone.TROUBLE)
 
 
 def _message(leg: Leg, reading: LegReading, read: ReadMessage, verdict: Verification | None) -> Row:
     message = read.message
     alert = message.content is Content.ALERT
-    details = [*_details(read.value, reading), *_verdict(verdict)]
+    details = [*_details(read, reading), *_verdict(verdict)]
     if read.value is None and message.encrypted:
         details.append(Detail("not opened"))
     if message.raw and not message.complete:
@@ -211,7 +211,7 @@ def _message(leg: Leg, reading: LegReading, read: ReadMessage, verdict: Verifica
 
 
 def _data(leg: Leg, side: Side, count: DataCount) -> Row:
-    opened = leg.role is not LegRole.THROUGH
+    opened = leg.role is not LegRole.THROUGH or any(message.encrypted and message.raw for message in leg.messages)
     records = f"{count.records} record{'s' * (count.records != 1)}"
     details = [Detail(f"{records}, {count.length} bytes")]
     if count.first is not None and count.last is not None and count.last > count.first:
@@ -232,12 +232,16 @@ def _end(leg: Leg, end: End) -> Row:
             details = (Detail("nothing more until its time was up", tone=Tone.TROUBLE),)
             return Row(Kind.END, end.t, "silence", leg.role, party=party, details=details, tone=Tone.TROUBLE)
         case Ending.STOPPED:
-            return Row(Kind.END, end.t, "stopped", leg.role, party=Party.PROXY, details=(Detail("ended by countersign"),))
+            return Row(
+                Kind.END, end.t, "stopped", leg.role, party=Party.PROXY, details=(Detail("ended by countersign"),)
+            )
 
 
 def _failure(failure: Failure) -> Row:
     text = Detail(printable(failure.text, limit=500), tone=Tone.TROUBLE)
-    return Row(Kind.FAILURE, failure.t, _name(failure.code), failure.leg, party=failure.by, details=(text,), tone=Tone.BAD)
+    return Row(
+        Kind.FAILURE, failure.t, _name(failure.code), failure.leg, party=failure.by, details=(text,), tone=Tone.BAD
+    )
 
 
 def _party(role: LegRole, side: Side) -> Party:
@@ -259,16 +263,18 @@ def _fault_time(fault: Mapping[str, object], leg: Leg) -> float:
 # -- what a message says -----------------------------------------------------------------------------------------
 
 
-def _details(value: object, reading: LegReading) -> Iterable[Detail]:
-    match value:
+def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
+    match value := read.value:
         case ClientHello():
-            return _client_hello(value)
+            return _client_hello(read.message.raw)
         case Sslv2ClientHello():
             return [Detail("SSLv2 form"), Detail(names.version_name(value.version))]
         case ServerHello() | HelloRetryRequest():
             return _server_hello(value, reading)
         case EncryptedExtensions():
-            early = [Detail("early data accepted")] if any(isinstance(one, EarlyData) for one in value.extensions) else []
+            early = (
+                [Detail("early data accepted")] if any(isinstance(one, EarlyData) for one in value.extensions) else []
+            )
             return [Detail(f"ALPN {_name(reading.alpn)}" if reading.alpn else "no ALPN"), *early]
         case Certificate() | Certificate13() | CompressedCertificate():
             return [Detail(_chain(value.certificates))]
@@ -299,8 +305,8 @@ def _details(value: object, reading: LegReading) -> Iterable[Detail]:
             return []
 
 
-def _client_hello(value: ClientHello) -> Iterator[Detail]:
-    hello = summarize_client_hello(value.build())
+def _client_hello(raw: bytes) -> Iterator[Detail]:
+    hello = summarize_client_hello(raw)
     yield Detail(", ".join(names.version_name(one) for one in hello.versions if not names.is_grease(one)))
     yield Detail(f"SNI {_name(hello.sni)}" if hello.sni is not None else "no SNI")
     yield Detail("ALPN " + ", ".join(map(_name, hello.alpn_offered)) if hello.alpn_offered else "no ALPN")
@@ -374,7 +380,7 @@ def _chain(certificates: tuple[bytes, ...]) -> str:
         return "empty"
     facts = [read_certificate(der) for der in certificates[:_MOST_CERTIFICATES]]
     text = _common_name(facts[0].subject)
-    for below, above in zip(facts, facts[1:], strict=False):
+    for below, above in pairwise(facts):
         joined = below.issuer is not None and below.issuer == above.subject
         text += " ← " if joined else f" ← {_common_name(below.issuer)} (not sent); then "
         text += _common_name(above.subject)
@@ -413,3 +419,208 @@ def _carries_server_chain(read: ReadMessage) -> bool:
 
 def _name(text: str | None) -> str:
     return printable(text or "", limit=_LONGEST_NAME)
+
+
+# -- how it is drawn ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Glyphs:
+    life: str
+    line: str  # a message in clear
+    double: str  # an encrypted one
+    dotted: str  # application data
+    right: str
+    left: str
+    reset: str
+    tees: Mapping[str, tuple[str, str, str]]  # by the line: where it starts going right, going left, where it crosses
+    mark: str
+    lock: str
+    issued_by: str
+
+
+_BOX = _Glyphs(
+    "│", "─", "═", "╌", "►", "◄", "×",
+    {"─": ("├", "┤", "┼"), "═": ("╞", "╡", "╪"), "╌": ("├", "┤", "┼")},
+    "●", "🔒", "←",
+)  # fmt: skip
+_ASCII = _Glyphs(
+    "|", "-", "=", ".", ">", "<", "x",
+    {"-": ("|", "|", "+"), "=": ("|", "|", "+"), ".": ("|", "|", "+")},
+    "*", "#", "<-",
+)  # fmt: skip
+
+_NARROWEST = 60
+_TITLE = 20
+_LENGTH = 6
+_BESIDE = 44  # columns that details need to stand beside a message rather than below it
+
+
+def render_ladder(recording: Recording, *, width: int | None = None, ascii: bool = False) -> str:  # noqa: A002
+    """The ladder as plain text, a newline at the end; ``ascii`` keeps to ASCII throughout."""
+    return "".join(f"{line.text}\n" for line in ladder(recording, width=width, ascii=ascii))
+
+
+def ladder(
+    recording: Recording,
+    *,
+    width: int | None = None,
+    ascii: bool = False,  # noqa: A002 - the word that a user knows
+) -> list[LadderLine]:
+    """The ladder's lines, at most ``width`` columns each (100 unless told; not below 60); the outcome comes last."""
+    happened = rows(recording)
+    drawing = _Drawing(happened, max(width or 100, _NARROWEST), _ASCII if ascii else _BOX)
+    lines = [*drawing.head(recording)]
+    for row in happened:
+        lines += drawing.row(row)
+    return [*lines, *drawing.outcome(recording)]
+
+
+class _Drawing:
+    """Columns: time, three lifelines with a lane between each two, then what is said."""
+
+    def __init__(self, happened: list[Row], width: int, glyphs: _Glyphs) -> None:
+        self._width = width
+        self._glyphs = glyphs
+        self._time = max([6, *(len(_milliseconds(row.t)) for row in happened if row.t is not None)])
+        self._lane = 9 if width < 90 else 13
+        self._said = self._time + 2 * self._lane + 8
+        beside = self._said + 3 + _TITLE + 1 + _LENGTH + 2
+        self._detail = beside if width - beside >= _BESIDE else self._said + 5
+
+    def head(self, recording: Recording) -> Iterator[LadderLine]:
+        started = f"{recording.started:%Y-%m-%d %H:%M:%S} {recording.started.tzname()}"
+        about = [
+            f"recording {recording.id}" + (f" ({_name(recording.label)})" if recording.label else ""),
+            f"{recording.mode}, {recording.action}",
+            *([f"scenario {_name(recording.scenario)}"] if recording.scenario else []),
+            started,
+        ]
+        ends = [f"client {_name(recording.client or 'unknown')}", f"target {_name(recording.target or 'unknown')}"]
+        if recording.sni is not None:
+            ends.append(f"SNI {_name(recording.sni)}")
+        for texts in (about, ends):
+            for parts in self._flow([Detail(printable(text), tone=Tone.PLAIN) for text in texts], self._width):
+                yield LadderLine(tuple(parts))
+        yield LadderLine(())
+        middle, last = self._lane + 1, 2 * self._lane + 2
+        names_above = f"{'client':<{middle - 2}}{'proxy':<5}{'target':>{last - middle - 2}}"
+        said = f"{self._glyphs.lock} is encrypted"
+        headings = f"{'ms':>{self._time}}  {names_above}  "
+        yield LadderLine(
+            (Part(headings, Tone.LANE), Part(f"   {'message':<{_TITLE}} {'bytes':>{_LENGTH}}  {said}", Tone.LANE))
+        )
+
+    def row(self, row: Row) -> Iterator[LadderLine]:
+        lock = self._glyphs.lock if row.encrypted else ""
+        title = self._safe(row.title)
+        first = [
+            Part(f"{_milliseconds(row.t):>{self._time}}  " if row.t is not None else " " * (self._time + 2), Tone.TIME),
+            *self._lanes(row),
+            Part("  "),
+            Part(lock + " " * (3 - columns(lock)), Tone.LOCK),
+            Part(title.ljust(_TITLE), row.tone),
+        ]
+        if row.length is not None:
+            first.append(Part(f" {row.length:>{_LENGTH}}", Tone.LENGTH))
+        flowed = self._flow(row.details, self._width - self._detail)
+        used = sum(columns(part.text) for part in first)
+        if flowed and used + 2 <= self._detail:
+            first += [Part(" " * (self._detail - used)), *flowed.pop(0)]
+        yield LadderLine(_merged(first), row)
+        idle = [Part(" " * (self._time + 2)), *self._lanes(None)]
+        used = sum(columns(part.text) for part in idle)
+        for parts in flowed:
+            yield LadderLine(_merged([*idle, Part(" " * (self._detail - used)), *parts]), row)
+
+    def outcome(self, recording: Recording) -> Iterator[LadderLine]:
+        outcome = recording.outcome
+        tone = {Status.ESTABLISHED: Tone.GOOD, Status.OPEN: Tone.PLAIN, Status.NOT_TLS: Tone.PLAIN}.get(
+            outcome.status, Tone.BAD
+        )
+        text = printable(outcome.text, limit=2_000) or outcome.status.value
+        row = Row(Kind.OUTCOME, None, outcome.status.value, outcome.leg, details=(Detail(text, tone=tone),), tone=tone)
+        yield LadderLine((), row)
+        for parts in self._flow(row.details, self._width):
+            yield LadderLine(tuple(parts), row)
+
+    def _lanes(self, row: Row | None) -> list[Part]:
+        """The three lifelines, with the row's arrow or mark."""
+        glyphs, lane = self._glyphs, self._lane
+        stations = (0, lane + 1, 2 * lane + 2)
+        cells = [Part(" ", Tone.LANE)] * (stations[2] + 1)
+        for at in stations:
+            cells[at] = Part(glyphs.life, Tone.LANE)
+        if row is None:
+            return cells
+        tone = Tone.ARROW if row.tone is Tone.TITLE else row.tone
+        if row.sender is None or row.leg is None:
+            at = {Party.CLIENT: 0, Party.TARGET: stations[2]}.get(row.party or Party.PROXY, stations[1])
+            cells[at] = Part(glyphs.mark, tone)
+            return cells
+        start = stations[1] if row.leg is LegRole.SERVER else stations[0]
+        end = stations[1] if row.leg is LegRole.CLIENT else stations[2]
+        line = glyphs.dotted if row.kind is Kind.DATA else glyphs.double if row.encrypted else glyphs.line
+        to_right, to_left, crossing = glyphs.tees[line]
+        cells[start + 1 : end] = [Part(line, tone)] * (end - start - 1)
+        if row.leg is LegRole.THROUGH:
+            cells[stations[1]] = Part(crossing, tone)
+        reset = row.tone is Tone.TROUBLE and row.kind is Kind.END
+        if row.sender is Side.CLIENT:
+            cells[start], cells[end - 1] = Part(to_right, tone), Part(glyphs.reset if reset else glyphs.right, tone)
+        else:
+            cells[end], cells[start + 1] = Part(to_left, tone), Part(glyphs.reset if reset else glyphs.left, tone)
+        return cells
+
+    def _flow(self, details: Iterable[Detail], room: int) -> list[list[Part]]:
+        """The details in lines of ``room`` columns, broken between words where it can be."""
+        lines: list[list[Part]] = []
+        left = 0
+        alone = True
+        for number, detail in enumerate(details):
+            text = self._safe(detail.text)
+            if detail.alone or alone:
+                lines.append([])
+                left = room
+                text = f"- {text}" if detail.alone else text
+            elif number:
+                lines[-1].append(Part(";" if left else "", detail.tone))
+                left -= 1
+            alone = detail.alone
+            for word in text.split(" "):
+                for piece in _cut(word, room):
+                    gap = " " if lines[-1] else ""
+                    if columns(piece) + len(gap) > left:
+                        lines.append([])
+                        left, gap = room, ""
+                    lines[-1].append(Part(gap + piece, detail.tone))
+                    left -= columns(piece) + len(gap)
+        return lines
+
+    def _safe(self, text: str) -> str:
+        if self._glyphs is _BOX:
+            return text
+        return printable(text.replace(_BOX.issued_by, self._glyphs.issued_by), ascii_only=True)
+
+
+def _cut(word: str, room: int) -> list[str]:
+    """A word in pieces that fit; most fit whole."""
+    if columns(word) <= room:
+        return [word]
+    half = max(room // 2, 1)  # a character takes two columns at most
+    return [word[start : start + half] for start in range(0, len(word), half)]
+
+
+def _merged(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Neighbours of the same tone as one part."""
+    merged: list[Part] = []
+    for part in parts:
+        if merged and merged[-1].tone is part.tone:
+            merged[-1] = Part(merged[-1].text + part.text, part.tone)
+        else:
+            merged.append(part)
+    return tuple(merged)
+
+
+def _milliseconds(t: float) -> str:
+    return f"{t * 1000:.1f}"

@@ -43,6 +43,7 @@ MAX_RECORD = MAX_PLAINTEXT + 2048
 _KNOWN_TYPES = frozenset(range(CHANGE_CIPHER_SPEC, HEARTBEAT + 1))
 _HEADER = re.compile(rb"[\x14-\x18]\x03[\x00-\x04](?:\x00[^\x00]|[\x01-\x47].|\x48\x00)", re.DOTALL)
 _HEADER_SIZE = 5
+_SSLV2_HELLO_LEAST = 9  # type, version and three lengths
 
 
 class Record(NamedTuple):
@@ -258,9 +259,9 @@ class RecordFramer:
             self._take(_HEADER_SIZE)
             if len(carry) < _HEADER_SIZE:
                 return None
-            flaw = self._judge()
-            if flaw is not None or not self._record_end:
-                return flaw
+            judged = self._judge()
+            if judged is not None or not self._record_end:
+                return judged
         self._take(self._record_end)
         if len(carry) < self._record_end:
             return None
@@ -286,12 +287,12 @@ class RecordFramer:
             self._carry += self._data[self._pos : self._pos + taken]
             self._pos += taken
 
-    def _judge(self) -> Flaw | None:
+    def _judge(self) -> Flaw | Skipped | None:
         """Read the header in the carry: where does its record end, and what is wrong with it?"""
         head = bytes(self._carry)
         offset = self.offset - len(head)
         first, self.sslv2_may_come = self.sslv2_may_come, False
-        if first and looks_like_sslv2_hello(head):
+        if first and looks_like_sslv2_hello(head) and ((head[0] & 0x7F) << 8 | head[1]) >= _SSLV2_HELLO_LEAST:
             self._record_end = 2 + ((head[0] & 0x7F) << 8 | head[1])
             return None
         content_type, version, length = head[0], head[1] << 8 | head[2], head[3] << 8 | head[4]
@@ -302,6 +303,10 @@ class RecordFramer:
             flaws.append(Flaw("record.version", offset + 1, "0x0300 to 0x0304", f"0x{version:04x}"))
         if length > MAX_RECORD:
             flaws.append(Flaw("record.length", offset + 3, f"at most {MAX_RECORD}", str(length)))
+        if not flaws and self.skip and content_type == APPLICATION_DATA and length not in self.skip_not:
+            self._carry.clear()
+            self._skipping = self._skip_left = length
+            return None if length else Skipped(1, 0)
         if not flaws:
             self._record_end = _HEADER_SIZE + length
             return None

@@ -1,7 +1,8 @@
 """Record the golden transcripts anew with the system's openssl: ``python tests/recorder/golden/record.py``.
 
-Each transcript is what ``openssl s_client -msg`` printed, in a form for people: one message a line, who sent it, of what
-content, its bytes. The readings beside them (``*.json``) are made by the tests: ``REGOLD=1 pytest tests/recorder``.
+Each transcript is what ``openssl s_client -msg`` printed, in a form for people: one message a line, who sent it, of
+what content, its bytes. The readings beside them (``*.json``) are made by the tests: ``REGOLD=1 pytest
+tests/recorder``.
 """
 
 from __future__ import annotations
