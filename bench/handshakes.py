@@ -195,9 +195,7 @@ def main() -> None:
     arguments.add_argument("--tls", choices=VERSIONS, default="1.3", help="the client's version (default: 1.3)")
     arguments.add_argument("--only", choices=["countersign", "sslsplit"], help="measure one proxy alone")
     arguments.add_argument("--sslsplit-rsa", action="store_true", help="sslsplit with the RSA leaf key of its defaults")
-    arguments.add_argument(
-        "--resume", action="store_true", help="let the proxies resume their sessions with the target"
-    )
+    arguments.add_argument("--resume", action="store_true", help="let the proxies resume with the target")
     arguments.add_argument("--json", action="store_true", help="print JSON instead of a table")
     asked = arguments.parse_args()
 

@@ -16,7 +16,7 @@ class UserError(CountersignError):
     exit_code = 2
 
 
-class EnvironmentFault(CountersignError):
+class EnvironmentFault(CountersignError):  # noqa: N818 - not an error of the program
     """The machine is at fault: a port is taken, a directory is not writable, a store is corrupt."""
 
     exit_code = 3

@@ -50,8 +50,9 @@ PEERS: dict[str, tuple[str, ...]] = {
     "bctls": (),
 }
 
-settings.register_profile("countersign", deadline=None, print_blob=True)
-settings.register_profile("countersign-long", parent=settings.get_profile("countersign"), max_examples=2000)
+# In CI the same examples each time, so that a red run is about the change; on a laptop and with --long, new ones.
+settings.register_profile("countersign", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile("countersign-long", deadline=None, print_blob=True, max_examples=1000)
 
 
 def where(peer: str) -> str | None:

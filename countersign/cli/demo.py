@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import http.client
-import socket
-import ssl
 import tempfile
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -30,11 +26,13 @@ def demo(
     ] = False,
 ) -> None:
     """A target, an inspecting proxy in front of it, and a client that trusts the proxy's CA, then one that does not."""
+    import asyncio
+
     from countersign.cli.ladder import print_ladder
     from countersign.cli.log import set_up_logging
 
     set_up_logging(only_errors=True)
-    folder = nullcontext(home_of(home)) if keep or home else tempfile.TemporaryDirectory(prefix="countersign-demo-")
+    folder = nullcontext(home_of(home)) if keep else tempfile.TemporaryDirectory(prefix="countersign-demo-")
     with folder as place:
         good, bad = asyncio.run(_run(Path(place)))
     for recording, title in (
@@ -44,13 +42,15 @@ def demo(
         typer.secho(f"\n{title}\n", bold=True)
         print_ladder(recording)
     typer.echo()
-    if keep or home:
+    if keep:
         typer.echo("kept: look again with `countersign ls`, `countersign show last`, `countersign export last`")
     if (good.outcome.status.value, bad.outcome.status.value) != ("established", "failed"):
         raise CountersignError("the demo did not go as it should: the first has to be established, the second to fail")
 
 
 async def _run(home: Path) -> tuple[Recording, Recording]:
+    import asyncio
+
     from countersign.ca import Authority
     from countersign.lab.target import EmbeddedTarget, Pki
     from countersign.proxy import Address, Engine, Identity, Settings
@@ -86,6 +86,10 @@ async def _run(home: Path) -> tuple[Recording, Recording]:
 
 def _client(port: int, trusted: bytes) -> None:
     """One GET as any Python program makes it; what it thinks of the certificate is on the recording."""
+    import http.client
+    import socket
+    import ssl
+
     from countersign.lab.target import HOST
 
     context = ssl.create_default_context(cadata=trusted.decode("ascii"))

@@ -20,6 +20,7 @@ import structlog
 from countersign.ca import LeafMint
 from countersign.errors import EnvironmentFault
 from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
+from countersign.proxy.dial import DialFailed, resolve
 from countersign.proxy.session import Session
 from countersign.proxy.settings import SecretsKept
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
@@ -85,8 +86,13 @@ class Engine:
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen. Raises :class:`EnvironmentFault` when the address cannot be had."""
+        """Listen. Raises :class:`EnvironmentFault` when the address cannot be had, or the target has none."""
         listen = self.settings.listen
+        if self.settings.target is not None:
+            try:
+                await resolve(self.settings.target)
+            except DialFailed as failed:
+                raise EnvironmentFault(f"cannot serve {self.settings.target}: {failed.by.value} {failed.text}") from None
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(

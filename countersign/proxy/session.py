@@ -13,7 +13,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from countersign.ca import CannotMimic
+from countersign.ca import AuthorityError, CannotMimic
 from countersign.proxy import prelude
 from countersign.proxy._openssl import GROUP_NAMES, OPENSSL_VERSION, Offer, TlsTrouble
 from countersign.proxy.dial import DialFailed, barred, dial, resolve
@@ -353,6 +353,9 @@ class Session:
         except CannotMimic as reason:
             self._alert_client(tap, "internal_error")
             raise self._over(LegRole.SERVER, Party.TARGET, "cannot-mimic", str(reason)) from None
+        except AuthorityError as reason:
+            self._alert_client(tap, "internal_error")
+            raise self._over(LegRole.CLIENT, Party.PROXY, "ca-expired", str(reason)) from None
         self.recording.not_mirrored += minted.left_out
         connection = self._engine.server_side.connection(
             _client_leg_offer(server, summary),
@@ -542,10 +545,12 @@ def _client_leg_offer(server: TlsLeg, summary: HelloSummary) -> Offer:
     version = server.connection.version
     chosen = server.connection.chosen_cipher(summary.ciphers)
     group = server.connection.group
-    offered = [group] if group else []
-    offered += [GROUP_NAMES[number] for number in _DEFAULT_GROUPS if GROUP_NAMES[number] != group]
+    others = [GROUP_NAMES[number] for number in _DEFAULT_GROUPS if GROUP_NAMES[number].lower() != (group or "").lower()]
+    # Behind a slash stands what is taken only if the client knows nothing before it: a group that it made no key share
+    # for brings it a HelloRetryRequest then, as the target did (SSL_set1_groups_list(3)).
+    groups = (f"?{group}/" if group else "") + ":".join(f"?{name}" for name in others)
     ciphers = tuple(sorted(summary.ciphers, key=lambda cipher: cipher != chosen))
-    return Offer((version,), ciphers, ":".join(f"?{name}" for name in offered))
+    return Offer((version,), ciphers, groups)
 
 
 def _unspeakable(summary: HelloSummary) -> str:

@@ -266,6 +266,15 @@ def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
         Authority.load(tmp_path / "ca")
 
 
+@pytest.mark.parametrize("name", ["root", "intermediate-1"])
+def test_a_certificate_with_a_broken_signature_is_told(tmp_path: Path, name: str) -> None:
+    authority = Authority.create(tmp_path / "ca")
+    issuer = authority.root if name == "root" else authority.issuer
+    (tmp_path / "ca" / f"{name}.pem").write_bytes(to_pem(issuer.der[:-1] + bytes((issuer.der[-1] ^ 1,))))
+    with pytest.raises(AuthorityError, match=rf"{name}\.pem: it was not signed by"):
+        Authority.load(tmp_path / "ca")
+
+
 def test_a_certificate_that_is_no_ca_is_refused(tmp_path: Path) -> None:
     Authority.create(tmp_path / "ca")
     (tmp_path / "ca" / "root.pem").write_bytes(to_pem(certificate()))

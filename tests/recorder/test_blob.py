@@ -162,7 +162,7 @@ def test_a_list_of_very_many_certificates_takes_out_only_some() -> None:
     assert unpack(packed.data, finder(packed.certificates)) == with_messages(many)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     body=st.binary(max_size=2000)
     | st.lists(st.binary(max_size=400), max_size=6).map(lambda ders: certificate12(S, tuple(ders)).raw[4:]),
@@ -227,7 +227,7 @@ def test_something_else_says_how_it_begins() -> None:
         unpack(b"SQLite format 3\0", finder({}))
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_bytes_with_a_right_checksum_and_wrong_content_never_raise_anything_else(data: st.DataObject) -> None:
     packed = pack(full_sample())

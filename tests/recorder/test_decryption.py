@@ -163,7 +163,7 @@ def test_a_missed_record_does_not_lose_the_ones_behind_it() -> None:
 
 @pytest.mark.parametrize("suite", [0x009C, 0xC0A0, 0xCCA8, 0x002F, 0x003C, 0x0005, 0x003B, 0xC09C])
 @pytest.mark.parametrize("etm", [False, True])
-def test_records_of_any_length_that_are_no_records_open_to_nothing(suite: int, etm: bool) -> None:
+def test_records_of_any_length_that_are_no_records_open_to_nothing(suite: int, *, etm: bool) -> None:
     found = opener(suite, etm=etm)
     assert found is not None
     for length in range(80):

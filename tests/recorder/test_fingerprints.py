@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
+from typing import TYPE_CHECKING
+
 import pytest
 
 from countersign.recorder.wire import extensions as e
@@ -9,7 +13,10 @@ from countersign.recorder.wire.extensions import Extension, UnknownExtension
 from countersign.recorder.wire.fingerprints import ja3, ja3_text, ja3s, ja3s_text, ja4
 from countersign.recorder.wire.messages import ClientHello, ServerHello, Sslv2ClientHello
 from countersign.recorder.wire.reading import summarize_client_hello
-from tests.recorder.transcripts import hello
+from tests.recorder.transcripts import NAMES, hello, reading, transcript
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def numbers(text: str, base: int, separator: str) -> tuple[int, ...]:
@@ -48,8 +55,10 @@ def hello_from(
         ),
         ("769,4-5-10-9-100-98-3-6-19-18-99,,,", "de350869b8c85de67a350c8d186f11e6"),
         (  # Chrome 143 at browserleaks.com
-            "771,4865-4866-4867-49195-49199-49196-49200-52393-52392-49171-49172-156-157-47-53,"
-            "45-51-16-65037-23-17613-0-11-10-43-65281-35-18-5-13-27,4588-29-23-24,0",
+            (
+                "771,4865-4866-4867-49195-49199-49196-49200-52393-52392-49171-49172-156-157-47-53,"
+                "45-51-16-65037-23-17613-0-11-10-43-65281-35-18-5-13-27,4588-29-23-24,0"
+            ),
             "98487aa16281980e7d1120d399efb6a4",
         ),
     ],
@@ -66,12 +75,12 @@ def test_ja3_leaves_grease_out_wherever_it_is() -> None:
     assert ja3_text(made) == "771,4865,10-11,29,0"
 
 
-def test_ja3s_hashes_version_suite_and_extensions() -> None:
-    answer = ServerHello(0x0301, bytes(32), b"", 47, 0, (UnknownExtension(65281, b"\0"), UnknownExtension(0, b"")))
-    assert ja3s_text(answer) == "769,47,65281-0"
-    bare = ServerHello(0x0301, bytes(32), b"", 47, 0, None)
-    assert ja3s_text(bare) == "769,47,"
-    assert ja3s(bare) == "4192c0a946c5bd9b544b4656d9f624a4"
+def test_ja3s_is_what_was_published() -> None:
+    extensions = tuple(UnknownExtension(code, b"") for code in (65281, 0, 11, 35, 5, 16))
+    answer = ServerHello(0x0301, bytes(32), b"", 47, 0, extensions)
+    assert ja3s_text(answer) == "769,47,65281-0-11-35-5-16"
+    assert ja3s(answer) == "836ce314215654b5b1f85f97c73e506f"
+    assert ja3s_text(ServerHello(0x0301, bytes(32), b"", 47, 0, None)) == "769,47,"
 
 
 CHROME_SUITES = "1301,1302,1303,c02b,c02f,c02c,c030,cca9,cca8,c013,c014,009c,009d,002f,0035"
@@ -161,3 +170,42 @@ def test_ja4_counts_to_99() -> None:
 
 def test_ja4_of_a_hello_in_the_form_of_sslv2() -> None:
     assert ja4(Sslv2ClientHello(1, 0x0002, (0x2F, 0x010080), b"", bytes(16))).startswith("ts2i010000_")
+
+
+def pcap(path: Path, flights: list[tuple[bytes, bytes]]) -> None:
+    """Two hellos a connection, each in a record, a segment and a raw IPv4 packet of its own."""
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101))
+        for number, hellos in enumerate(flights):
+            sequence = [1, 1]
+            for side, raw in enumerate(hellos):
+                record = b"\x16\x03\x01" + len(raw).to_bytes(2, "big") + raw
+                ports = (20000 + number, 443) if side == 0 else (443, 20000 + number)
+                tcp = struct.pack(">HHIIBBHHH", *ports, sequence[side], sequence[1 - side], 0x50, 0x18, 65535, 0, 0)
+                sequence[side] += len(record)
+                ends = (b"\x0a\0\0\1", b"\x0a\0\0\2")
+                ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40 + len(record), 0, 0, 64, 6, 0, ends[side], ends[1 - side])
+                packet = ip + tcp + record
+                file.write(struct.pack("<IIII", number, side, len(packet), len(packet)) + packet)
+
+
+@pytest.mark.peer("tshark")
+def test_tshark_sees_the_same_fingerprints_suites_and_extensions(tmp_path: Path) -> None:
+    told = [name for name in NAMES if reading(name).messages[1].type == "server_hello"]
+    pcap(tmp_path / "hellos.pcap", [(transcript(name)[0].raw, transcript(name)[1].raw) for name in told])
+    wanted = ("ja3", "ja3s", "ciphersuite", "extension.type")
+    fields = [part for field in wanted for part in ("-e", f"tls.handshake.{field}")]
+    done = subprocess.run(
+        ["tshark", "-r", str(tmp_path / "hellos.pcap"), "-T", "fields", *fields],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(lines) == 2 * len(told)
+    for name, client, server in zip(told, lines[::2], lines[1::2], strict=True):
+        read = reading(name)
+        assert (client[0], server[1]) == (read.ja3, read.ja3s)
+        for said, one in ((client, read.messages[0].value), (server, read.messages[1].value)):
+            assert isinstance(one, ClientHello | ServerHello)
+            suites = one.cipher_suites if isinstance(one, ClientHello) else (one.cipher_suite,)
+            assert tuple(int(suite, 0) for suite in said[2].split(",")) == suites
+            assert [int(code, 0) for code in said[3].split(",")] == [each.code for each in one.extensions or ()]

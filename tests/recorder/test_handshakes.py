@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from hashlib import sha256
+from itertools import pairwise
 
 from hypothesis import given, settings, strategies as st
 
@@ -39,7 +40,7 @@ def test_several_messages_in_one_record_are_given_one_by_one() -> None:
 def test_reassembly_does_not_depend_on_fragmentation(bodies: list[bytes], cuts: set[int]) -> None:
     stream = b"".join(message(n, body) for n, body in enumerate(bodies))
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    fragments = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    fragments = [stream[a:b] for a, b in pairwise(edges)]
     for keep in (1 << 18, 20):
         out, assembler = assemble(*fragments, keep=keep)
         assert not assembler.pending

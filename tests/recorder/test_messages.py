@@ -534,6 +534,7 @@ def test_a_message_of_the_largest_size_is_read_in_linear_time() -> None:
     """THREATS.md T30 and T12: many tiny items must not cost more than their bytes."""
     tiny = UnknownExtension(16, b"\xff\xff" + b"\x00" * 65500)
     decoded = decode_message(hello([tiny]).build())
-    assert len(decoded.problems) > 60000
+    assert len(decoded.problems) == 100
+    assert decoded.problems[-1].got == "more, which are left out"
     labels = b".".join([b"xn--" + b"a" * 59] * 255)
     assert decode_message(hello([ServerName((ServerNameEntry(0, labels),))]).build()).problems == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -35,9 +37,11 @@ def frames(*parts: bytes, skip: bool = False, sslv2: bool = False, end: bool = T
     for part in parts:
         framer.feed(memoryview(part))
         while (frame := framer.next()) is not None:
-            if isinstance(frame, Skipped) and out and isinstance(out[-1], Skipped):
-                frame = Skipped(out[-1].records + frame.records, out.pop()[1] + frame.length)
-            out.append(frame)
+            last = out[-1] if out else None
+            if isinstance(frame, Skipped) and isinstance(last, Skipped):
+                out[-1] = Skipped(last.records + frame.records, last.length + frame.length)
+            else:
+                out.append(frame)
     return out + (framer.rest() if end else [])
 
 
@@ -75,7 +79,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_framing_does_not_depend_on_slicing(stream: bytes, skip: bool) -> None:
+def test_framing_does_not_depend_on_slicing(stream: bytes, *, skip: bool) -> None:
     whole = frames(stream, skip=skip, sslv2=True)
     assert frames(*(stream[n : n + 1] for n in range(len(stream))), skip=skip, sslv2=True) == whole
     for size in (2, 3, 5, 7, 11):
@@ -87,7 +91,9 @@ def test_framing_does_not_depend_on_slicing(stream: bytes, skip: bool) -> None:
 @given(
     pieces=st.lists(
         st.one_of(
-            st.sampled_from([HELLO, DATA, record(20, b"\x01"), b"\x16\x03", record(99, b"?"), record(22, b"x", 0x0505)]),
+            st.sampled_from(
+                [HELLO, DATA, record(20, b"\x01"), b"\x16\x03", record(99, b"?"), record(22, b"x", 0x0505)]
+            ),
             st.binary(max_size=40),
         ),
         max_size=8,
@@ -96,11 +102,11 @@ def test_framing_does_not_depend_on_slicing(stream: bytes, skip: bool) -> None:
     skip=st.booleans(),
 )
 def test_framing_of_anything_never_raises_and_does_not_depend_on_slicing(
-    pieces: list[bytes], cuts: list[int], skip: bool
+    pieces: list[bytes], cuts: list[int], *, skip: bool
 ) -> None:
     stream = b"".join(pieces)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    parts = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [stream[a:b] for a, b in pairwise(edges)]
     assert frames(*parts, skip=skip, sslv2=True) == frames(stream, skip=skip, sslv2=True)
 
 
@@ -220,7 +226,7 @@ def test_a_payload_length_can_be_kept_from_being_skipped() -> None:
         (b"\x80\x2e\x01\x05", False),
     ],
 )
-def test_the_first_bytes_say_whether_it_is_tls(head: bytes, verdict: bool | None) -> None:
+def test_the_first_bytes_say_whether_it_is_tls(head: bytes, *, verdict: bool | None) -> None:
     assert looks_like_tls(head) is verdict
 
 

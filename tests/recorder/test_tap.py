@@ -48,7 +48,7 @@ SUITES_12 = [
 
 @pytest.mark.parametrize("etm", [True, False], ids=["etm", "mte"])
 @pytest.mark.parametrize("suite", SUITES_12)
-def test_both_taps_agree_on_tls12_with_every_kind_of_suite(suite: str, etm: bool) -> None:
+def test_both_taps_agree_on_tls12_with_every_kind_of_suite(suite: str, *, etm: bool) -> None:
     made = connected(version=TLS12, ciphers=f"{suite}:@SECLEVEL=0", cert="rsa", etm=etm)
     assert made.server.done
     assert_taps_agree(made)
@@ -59,7 +59,7 @@ def test_both_taps_agree_on_tls12_with_every_kind_of_suite(suite: str, etm: bool
 @pytest.mark.parametrize("etm", [True, False], ids=["etm", "mte"])
 @pytest.mark.parametrize("suite", ["AES128-SHA", "ECDHE-RSA-AES256-SHA", "CAMELLIA128-SHA", "IDEA-CBC-SHA", "NULL-SHA"])
 @pytest.mark.parametrize("version", [TLS10, TLS11], ids=["tls10", "tls11"])
-def test_both_taps_agree_on_old_versions(version: int, suite: str, etm: bool) -> None:
+def test_both_taps_agree_on_old_versions(version: int, suite: str, *, etm: bool) -> None:
     made = connected(version=version, ciphers=f"{suite}:@SECLEVEL=0", cert="rsa", etm=etm)
     assert made.server.done
     assert_taps_agree(made)
@@ -125,7 +125,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], Any, bool]] = {
 
 
 @pytest.mark.parametrize(("settings", "refuser", "encrypted"), REFUSALS.values(), ids=REFUSALS)
-def test_both_taps_agree_on_refusals(settings: dict[str, Any], refuser: Any, encrypted: bool) -> None:
+def test_both_taps_agree_on_refusals(settings: dict[str, Any], refuser: Any, *, encrypted: bool) -> None:
     made = connected(**settings)
     events = decode(made.log, keylog=made.keylog)
     assert not problems(events)
@@ -141,7 +141,7 @@ def test_both_taps_agree_on_refusals(settings: dict[str, Any], refuser: Any, enc
 
 @pytest.mark.parametrize("version", [TLS12, SSL.TLS1_3_VERSION], ids=["tls12", "tls13"])
 @pytest.mark.parametrize("tickets", [True, False], ids=["tickets", "session ids"])
-def test_both_taps_agree_on_resumption(version: int, tickets: bool) -> None:
+def test_both_taps_agree_on_resumption(version: int, *, tickets: bool) -> None:
     first = connected(version=version, tickets=tickets)
     again = pair(version=version, previous=first)
     again.run()
@@ -169,7 +169,7 @@ def test_both_taps_agree_on_a_renegotiation_with_its_encrypted_change_cipher_spe
 
 
 def test_both_taps_agree_on_key_updates_of_both_sides() -> None:
-    made = pair(suites="TLS_AES_128_GCM_SHA256", tickets=False)
+    made = pair(suites="TLS_AES_128_GCM_SHA256")
     made.run()
     assert made.client.tap.client_random is not None
     secret = made.keylog.get(made.client.tap.client_random)["CLIENT_TRAFFIC_SECRET_0"]
@@ -209,7 +209,7 @@ def early(made: Pair, data: bytes, *, accept: bool) -> bytes:
 
 
 @pytest.mark.parametrize("accept", [True, False], ids=["accepted", "declined"])
-def test_both_taps_agree_on_early_data(accept: bool) -> None:
+def test_both_taps_agree_on_early_data(*, accept: bool) -> None:
     first = connected(early_data=16384)
     made = pair(previous=first, early_data=16384 if accept else 0)
     got = early(made, b"GET /early", accept=accept)

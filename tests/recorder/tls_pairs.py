@@ -236,9 +236,7 @@ def pair(
     if previous is None:
         client_context = context(C, keylog, **both, groups=client_groups, present=present, trust=client_trusts)
         both["options"] |= 0 if tickets else _NO_TICKET
-        server_context = context(
-            S, keylog, **both, groups=server_groups, cert=cert, ask=ask, trust=server_trusts
-        )
+        server_context = context(S, keylog, **both, groups=server_groups, cert=cert, ask=ask, trust=server_trusts)
         server_context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
         session = None
     else:

@@ -10,10 +10,14 @@ master secret is used for everything. So two exports agree where they speak of t
 session has the master secret of the one that it resumes: dissectors look it up by session id.
 
 What changes keys is what changes them on the wire (RFC 8446 7.2 and 4.6.3, RFC 5246 7.1): ServerHello, Finished,
-EndOfEarlyData and KeyUpdate in TLS 1.3, change-cipher-spec below. Record boundaries are not those of the wire: each
-message has records to itself. Where there is nothing to seal with (a suite that no sealer knows, a ServerHello that
-was not kept) or nothing to seal (a message that nobody opened), a record of zeros of the right kind and length stands
-for it. Application data was never kept: one empty record stands for all that one side sent.
+EndOfEarlyData and KeyUpdate in TLS 1.3, change-cipher-spec below. One thing is done as Wireshark has it and not as the
+RFC: it takes the Finished of a client that authenticates later (RFC 8446 4.6.2) for that of the handshake, and starts
+again from the first application secret. So the client's keys do that here.
+
+Record boundaries are not those of the wire: each message has records to itself. Where there is nothing to seal with (a
+suite that no sealer knows, a ServerHello that was not kept) or nothing to seal (a message that nobody opened), a record
+of zeros of the right kind and length stands for it. Application data was never kept: one empty record stands for all
+that one side sent.
 """
 
 from __future__ import annotations
@@ -165,8 +169,8 @@ class ResealedLeg:
         elif _is(message, _SERVER_HELLO):
             self._server_hello(message)
         elif is_tls13(self._version):
-            if _is(message, _FINISHED) and side in self._next:  # not the one of a later client authentication
-                self._turn(side)
+            if _is(message, _FINISHED):
+                self._now |= self._traffic(**{side.value: f"{side.name}_TRAFFIC_SECRET_0"})
             elif _is(message, _END_OF_EARLY_DATA) and side is Side.CLIENT:
                 self._now |= self._traffic("CLIENT_HANDSHAKE_TRAFFIC_SECRET")
             elif _is(message, _KEY_UPDATE) and isinstance(sealer := self._now.get(side), Tls13Sealer):
@@ -198,7 +202,6 @@ class ResealedLeg:
         if is_tls13(self._version):
             handshake = self._traffic("CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET")
             self._now = handshake | (self._now if self._early else {})
-            self._next = self._traffic("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0")
             return
         sealers = tls12_sealers(
             version=self._version,
@@ -216,7 +219,7 @@ class ResealedLeg:
         else:
             self._keep("CLIENT_RANDOM", _MASTER)
 
-    def _traffic(self, client: str, server: str = "") -> dict[Side, Sealer]:
+    def _traffic(self, client: str = "", server: str = "") -> dict[Side, Sealer]:
         """Sealers of TLS 1.3 under the secrets with these labels, which are noted; none for an unknown suite."""
         size = tls13_secret_size(self._suite)
         if size is None:

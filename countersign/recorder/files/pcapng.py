@@ -83,7 +83,6 @@ def pcapng_blocks(recording: Recording) -> Iterator[bytes]:
     yield _section_header(recording, tracks, unplaced)
     for track in tracks:
         yield _interface(track)
-    yield from _recording_blocks(recording)
     names = {address: name for track in tracks for address, name in track.names.items()}
     if names:
         yield _name_resolution(names)
@@ -92,6 +91,8 @@ def pcapng_blocks(recording: Recording) -> Iterator[bytes]:
         yield _decryption_secrets(secrets)
     for packet in merge(*(track.packets for track in tracks), key=lambda packet: packet.t):
         yield _enhanced_packet(packet, recording.started)
+    # Last, for tshark 4 shows a Custom Block as a frame without a time, and would count all times from it.
+    yield from _recording_blocks(recording)
 
 
 # -- from a leg to packets ---------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.private_files import make_private_dir, open_private
 from countersign.recorder.recording import Recording, Status
 from countersign.recorder.store import blob, migrations
-from countersign.recorder.store.engine import WRITES, postgresql_engine, postgresql_fault, sqlite_engine, sqlite_fault
+from countersign.recorder.store.engine import (
+    WRITES, check_file, damaged, postgresql_engine, postgresql_fault, sqlite_engine, sqlite_fault)
 from countersign.recorder.store.index import Index, index_of, names_of
 from countersign.recorder.store.owner import Owner
 from countersign.recorder.store.schema import (
@@ -182,6 +183,7 @@ class Store:
         if not path.parent.exists():
             make_private_dir(path.parent)
         os.close(open_private(path))
+        check_file(path)
         return cls._opened(sqlite_engine(path), path=path, now=now)
 
     @classmethod
@@ -285,7 +287,7 @@ class Store:
             query = select(chains.c.digest, chains.c.n).where(chains.c.digest.in_(part))
             if not self._path:
                 query = query.with_for_update(key_share=True)  # so that no prune takes it before our rows refer to it
-            found.update((bytes(digest), n) for digest, n in connection.execute(query).tuples())
+            found.update((bytes(digest), n) for digest, n in connection.execute(query))
         new = sorted(set(wanted) - set(found))
         if not new:
             return found
@@ -336,6 +338,8 @@ class Store:
                 row.status == Status.OPEN and (row.owner is None or row.owner in self._dead_owners(connection))
             )
             try:
+                if not isinstance(row.blob, (bytes, memoryview)):
+                    raise blob.BlobError(f"it is {type(row.blob).__name__} instead of bytes")
                 recording = blob.unpack(bytes(row.blob), lambda digests: self._find(connection, digests))
                 if recording.id != id_:
                     raise blob.BlobError(f"it is the recording {recording.id!r}")
@@ -366,7 +370,11 @@ class Store:
             if before is not None:
                 started, id_ = parse_cursor(before)
                 query = query.where(columns.started <= started, or_(columns.started < started, columns.id < id_))
-            return [row_summary(row, dead) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        try:
+            return [row_summary(row, dead) for row in rows]
+        except (ValueError, TypeError, OverflowError) as wrong:  # a column holds what nobody wrote
+            raise damaged("read", self._place, f"a row of its list: {wrong}") from wrong
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """How many recordings there are that match."""
@@ -392,7 +400,7 @@ class Store:
                 return str(found)
         if not named:
             raise self._no_recording(reference)
-        query = newest.where(columns.id >= named, columns.id < named[:-1] + chr(ord(named[-1]) + 1))
+        query = newest.where(columns.id >= named, columns.id < named + "\U0010ffff")
         begun = list(connection.execute(query.limit(4)).scalars())
         if not begun:
             raise self._no_recording(reference)
@@ -405,7 +413,7 @@ class Store:
 
     def _no_recording(self, reference: str) -> UserError:
         return UserError(
-            f"no recording {reference!r}: it is no id, no beginning of an id and no label in the store {self._place}; "
+            f"no recording {reference!r}: it is no id, no beginning of one and no label in the store {self._place}; "
             "`countersign ls` shows what there is"
         )
 
@@ -413,7 +421,7 @@ class Store:
         found: dict[bytes, bytes] = {}
         for part in _parts(digests):
             query = select(certificates.c.sha256, certificates.c.der).where(certificates.c.sha256.in_(part))
-            found.update((bytes(digest), bytes(der)) for digest, der in connection.execute(query).tuples())
+            found.update((bytes(digest), bytes(der)) for digest, der in connection.execute(query))
         return found
 
     def _dead_owners(self, connection: Connection) -> list[int]:

@@ -23,6 +23,7 @@ WRITES = "countersign_writes"
 """The execution option of a connection that will write."""
 
 _BUSY_TIMEOUT = 5.0
+_HEADER = b"SQLite format 3\0"
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -84,6 +85,25 @@ def postgresql_engine(url: URL) -> Engine:
         ) from None
 
 
+def check_file(path: Path) -> None:
+    """Raise :class:`EnvironmentFault` for a file that is no SQLite database and not empty.
+
+    SQLite itself takes a file that is shorter than a page for an empty one, and writes over it.
+    """
+    with path.open("rb") as file:
+        begins = file.read(len(_HEADER))
+    if begins not in (b"", _HEADER):
+        raise damaged("open", str(path), "it is no SQLite database")
+
+
+def damaged(attempt: str, place: str, what: str) -> EnvironmentFault:
+    """The sentence for a store whose bytes are not right."""
+    return EnvironmentFault(
+        f"cannot {attempt} the store {place}: it is damaged ({what}); move it away and a new one will be begun "
+        f"(mv {place} {place}.damaged, the same for -wal and -shm); nothing was deleted"
+    )
+
+
 def sqlite_fault(attempt: str, place: str, error: DBAPIError | sqlite3.Error) -> EnvironmentFault | None:
     """The sentence for what SQLite says; ``None`` where what we asked of it was wrong."""
     cannot = f"cannot {attempt} the store {place}"
@@ -91,13 +111,11 @@ def sqlite_fault(attempt: str, place: str, error: DBAPIError | sqlite3.Error) ->
     says = " ".join(str(cause).split())
     code: int | None = getattr(cause, "sqlite_errorcode", None)
     if code is None:
-        return None
+        # Of the driver itself: a value that cannot be text although its column says so, or a defect of ours.
+        return damaged(attempt, place, says) if isinstance(cause, sqlite3.OperationalError) else None
     match code & 0xFF:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return EnvironmentFault(
-                f"{cannot}: it is damaged (SQLite says: {says}); move it away and a new one will be begun "
-                f"(mv {place} {place}.damaged, the same for -wal and -shm); nothing was deleted"
-            )
+            return damaged(attempt, place, f"SQLite says: {says}")
         case sqlite3.SQLITE_FULL:
             return EnvironmentFault(f"{cannot}: the disk is full; free some space, or name another place")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

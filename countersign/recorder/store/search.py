@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 
 from countersign.errors import UserError
 from countersign.recorder.recording import LegRole, Outcome, Party, Recording, Status, summary
@@ -116,7 +116,7 @@ def conditions(filters: Filters, dead: Sequence[int]) -> list[ColumnElement[bool
             case (("alert" | "scenario" | "label" | "ja4"), str()):
                 conditions.append(columns[name] == storable(value))
             case "fingerprint", str():
-                conditions.append(columns.chain.in_(_chains_with(value)))
+                conditions.append(_shown(value))
             case "text", str():
                 conditions.append(_text(value))
             case _:
@@ -148,18 +148,20 @@ def _like(column: ColumnElement[str | None], pattern: str) -> ColumnElement[bool
     pattern = storable(pattern) or ""
     lowered = func.lower(column)
     if "*" not in pattern:
-        return lowered == pattern
+        return and_(lowered == pattern, column.is_not(None))  # said twice, for the index is a partial one
     return lowered.like(_escaped(pattern).replace("*", "%"), escape="/")
 
 
-def _chains_with(fingerprint: str) -> Select[tuple[int]]:
+def _shown(fingerprint: str) -> ColumnElement[bool]:
     digits = fingerprint.replace(":", "").replace(" ", "").lower()
     if not re.fullmatch(r"[0-9a-f]{4,64}", digits):
         raise UserError(
             f"cannot look for the certificate {fingerprint!r}: expected its SHA-256 in hex, or at least 4 digits of it"
         )
     first, last = bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f"))
-    return select(chain_certificates.c.chain).where(chain_certificates.c.certificate.between(first, last))
+    with_it = select(chain_certificates.c.chain).where(chain_certificates.c.certificate.between(first, last))
+    # The sum keeps SQLite from collecting all sessions of these chains through the index only to sort them.
+    return (recordings.c.chain + 0).in_(with_it)
 
 
 def _text(part: str) -> ColumnElement[bool]:

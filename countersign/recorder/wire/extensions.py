@@ -10,13 +10,13 @@ Registry: https://www.iana.org/assignments/tls-extensiontype-values. The section
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, TypeVar
-
-from cryptography import x509
 
 from countersign.recorder.wire import names
 from countersign.recorder.wire.reader import (
@@ -1202,12 +1202,23 @@ def extension_forms() -> dict[int, dict[Where, tuple[type[KnownExtension], ...]]
 # ----------------------------------------------------------------------------- DER inside, read as far as it goes
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """The parser warns of odd certificates on stderr; what is odd about a peer's certificate is data here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def distinguished_name(der: bytes) -> dict[str, Any]:
     """A DER Name as ``{"der": hex, "text": RFC 4514 text}``; unreadable, ``text`` is None and ``error`` says why."""
+    from cryptography import x509
+
     text = None
     error = None
     try:
-        text = names.printable(x509.Name.from_bytes(der).rfc4514_string())
+        with without_warnings():
+            text = names.printable(x509.Name.from_bytes(der).rfc4514_string())
     except Exception as reason:  # noqa: BLE001  the parser raises far more than ValueError on hostile DER (T16)
         error = names.printable(f"{type(reason).__name__}: {reason}")[:200]
     shown: dict[str, Any] = {"der": der.hex(), "text": text}
@@ -1232,13 +1243,15 @@ def ocsp_response(der: bytes) -> dict[str, Any]:
 
     shown: dict[str, Any] = {"length": len(der), "der": der.hex()}
     try:
-        response = ocsp.load_der_ocsp_response(der)
+        with without_warnings():
+            response = ocsp.load_der_ocsp_response(der)
     except Exception as reason:  # noqa: BLE001  hostile DER (T16)
         shown["error"] = names.printable(f"{type(reason).__name__}: {reason}")[:200]
         return shown
     for field in _OCSP_FIELDS:
         try:
-            value = getattr(response, field)
+            with without_warnings():
+                value = getattr(response, field)
         except Exception:  # noqa: BLE001  a field that cannot be read is data (T16)
             value = None
         if isinstance(value, Enum):

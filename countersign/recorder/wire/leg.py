@@ -580,7 +580,7 @@ class LegDecoder:
     def _sealed(self, direction: _Direction, record: Record, sink: _Sink) -> None:
         """What can be said of a protected record from outside."""
         content_type, length = record.content_type, record.length
-        if self._is13 or self.version is None:
+        if not self._ccs_counts(direction):
             alert_size = self._is13 and length in self._alert_sizes()
             if content_type == records.APPLICATION_DATA and self._is_over(direction):
                 if not alert_size or direction.alert_sized >= _ALERT_SIZED_AT_MOST:

@@ -26,6 +26,7 @@ from countersign.recorder.wire.extensions import (
     ExtensionBlock,
     OcspResponseCodec,
     Where,
+    without_warnings,
 )
 from countersign.recorder.wire.reader import (
     U8,
@@ -302,13 +303,15 @@ def _certificate(der: bytes) -> dict[str, Any]:
 
     shown: dict[str, Any] = {"length": len(der), "sha256": sha256(der).hexdigest(), "subject": None, "issuer": None}
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        with without_warnings():
+            certificate = x509.load_der_x509_certificate(der)
     except Exception as reason:  # noqa: BLE001  hostile DER: the parser raises far more than ValueError (T16)
         shown["error"] = names.printable(f"{type(reason).__name__}: {reason}")[:200]
         return shown
     for field in ("subject", "issuer"):
         try:
-            shown[field] = names.printable(getattr(certificate, field).rfc4514_string())
+            with without_warnings():
+                shown[field] = names.printable(getattr(certificate, field).rfc4514_string())
         except Exception as reason:  # noqa: BLE001  a field that cannot be read is data (T16)
             shown["error"] = names.printable(f"{field}: {type(reason).__name__}: {reason}")[:200]
     return shown

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Struct")
 
+MAX_PROBLEMS: Final = 100
+"""So many problems of one message are noted: a hostile one could have one for each byte."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
@@ -94,8 +97,14 @@ class Reader:
         return self.name if self.parent is None else _join(self.parent.path, self.name)
 
     def problem(self, field: str, expected: str, got: str, *, offset: int | None = None) -> None:
+        """Note a problem; of a message that has more than :data:`MAX_PROBLEMS` of them, the first ones."""
         where = self.pos if offset is None else offset
-        self.problems.append(FieldProblem(_join(self.path, field), where, expected, got))
+        noted = len(self.problems)
+        if noted < MAX_PROBLEMS - 1:
+            self.problems.append(FieldProblem(_join(self.path, field), where, expected, got))
+        elif noted == MAX_PROBLEMS - 1:
+            expected, got = f"fewer than {MAX_PROBLEMS} problems in one message", "more, which are left out"
+            self.problems.append(FieldProblem(_join(self.path, field), where, expected, got))
 
     def take(self, size: int, field: str) -> bytes:
         pos = self.pos
@@ -151,6 +160,10 @@ class Codec:
 
     __slots__ = ()
     empty: ClassVar[Any] = b""
+
+    def nothing(self) -> Any:
+        """The value of a field that was never reached."""
+        return self.empty
 
     def read(self, reader: Reader, field: str) -> Any:
         raise NotImplementedError
@@ -318,7 +331,6 @@ class Nested(Codec):
     """A struct inside a struct; with a prefix, behind a length of its own."""
 
     __slots__ = ("maximum", "minimum", "prefix", "struct")
-    empty = None
 
     def __init__(self, struct: type[Struct], prefix: int = 0, minimum: int = 0, maximum: int | None = None) -> None:
         self.struct, self.prefix, self.minimum, self.maximum = struct, prefix, minimum, maximum
@@ -334,12 +346,15 @@ class Nested(Codec):
         reader.pos = sub.pos
         return value
 
-    def build(self, value: Struct | None) -> bytes:
-        body = b"" if value is None else value.body()
+    def build(self, value: Struct) -> bytes:
+        body = value.body()
         return len(body).to_bytes(self.prefix, "big") + body if self.prefix else body
 
-    def show(self, value: Struct | None) -> Any:
-        return None if value is None else value.fields()
+    def show(self, value: Struct) -> Any:
+        return value.fields()
+
+    def nothing(self) -> Struct:
+        return self.struct(*[codec.nothing() for _, codec in layout(self.struct)])
 
 
 @cache
@@ -404,7 +419,7 @@ def read_struct(struct: type[S], reader: Reader) -> S:
             values.append(codec.read(reader, name))
     except _ShortError as short:
         note_short(reader, short)
-        values.extend(codec.empty for _, codec in fields[len(values) :])
+        values.extend(codec.nothing() for _, codec in fields[len(values) :])
     return struct(*values)
 
 

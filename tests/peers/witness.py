@@ -1,0 +1,247 @@
+"""One conversation through the intercepting proxy, witnessed by everybody who can: what each of them says of it.
+
+    client - relay - proxy - relay - target
+
+The relays write what passes on either side of the proxy into capture files, the client and the target print their
+messages (``openssl -msg``) and both they and the proxy keep key logs. :func:`tshark_saw`, :func:`decoded`,
+:func:`recorded` and :func:`openssl_told` bring all into one form: for each side of a leg its messages in order, with
+their lengths, headers included.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from countersign.proxy import Address, SecretsKept
+from countersign.recorder.recording import LegRole
+from countersign.recorder.wire.events import Content, Message, Side
+from countersign.recorder.wire.leg import LegDecoder
+from countersign.recorder.wire.messages import message_type
+from countersign.recorder.wire.secrets import KeyLog
+from tests.peers.openssl import OpensslServer
+from tests.peers.relay import FIN, RST, SYN, Relay
+from tests.peers.tshark import tshark_handshakes
+from tests.proxy.running import RunningProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from countersign.recorder.recording import Leg, Recording
+    from tests.peers.openssl import Msg
+
+
+class Seen(NamedTuple):
+    """One message as any witness reports it; ``length`` with the header of a handshake message."""
+
+    content: str
+    type: str
+    length: int
+
+
+Sides = dict[Side, list[Seen]]
+"""What each side of a leg sent, in order."""
+
+GOODBYE = bytes((1, 0))  # warning, close_notify
+_UNREAD_FOR = 5.0
+
+
+class Target(Protocol):
+    """What stands behind the proxy."""
+
+    @property
+    def port(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a client in a conversation can use: where to go, its own key log, and the target for a word at its side."""
+
+    port: int
+    folder: Path
+    target: Any
+    proxy: RunningProxy
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def keylog(self) -> Path:
+        return self.folder / "client.keys"
+
+    @property
+    def root(self) -> Path:
+        return self.proxy.root_file(self.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A conversation that is over. ``told`` is what ``openssl -msg`` printed at the client and at the target."""
+
+    recordings: tuple[Recording, ...]
+    captures: Mapping[LegRole, Path]
+    keylogs: Mapping[LegRole, Path]
+    told: Mapping[LegRole, Sequence[Msg]]
+
+    def legs(self, role: LegRole) -> list[Leg]:
+        return [leg for recording in self.recordings if (leg := recording.leg(role)) is not None]
+
+    @property
+    def own_secrets(self) -> KeyLog:
+        """What the proxy kept."""
+        kept = KeyLog()
+        for secret in (s for r in self.recordings for leg in r.legs for s in leg.secrets):
+            kept.add(secret.label, secret.client_random, secret.secret)
+        return kept
+
+    def keylog(self, folder: Path) -> Path:
+        """What the proxy kept, as a file."""
+        path = folder / "proxy.keys"
+        path.write_text("".join(f"{line}\n" for line in self.own_secrets.lines()))
+        return path
+
+
+def witness(
+    client: Callable[[Scene], Sequence[Msg] | None],
+    target: AbstractContextManager[Target],
+    folder: Path,
+    *,
+    sessions: int = 1,
+    **settings: Any,
+) -> Witnessed:
+    """Let the client talk to the target through the proxy ``sessions`` times; ``settings`` are the proxy's."""
+    captures = {role: folder / f"{role}.pcap" for role in (LegRole.CLIENT, LegRole.SERVER)}
+    told: dict[LegRole, Sequence[Msg]] = {}
+    with ExitStack() as stack:
+        serving = stack.enter_context(target)
+        back = stack.enter_context(Relay(("127.0.0.1", serving.port), pcap=captures[LegRole.SERVER]))
+        where = Address("127.0.0.1", back.port)
+        proxy = stack.enter_context(RunningProxy(target=where, secrets=SecretsKept.ALL, **settings))
+        front = stack.enter_context(Relay(proxy.address, pcap=captures[LegRole.CLIENT]))
+        scene = Scene(front.port, folder, serving, proxy)
+        messages = client(scene)
+        if messages is not None:
+            told[LegRole.CLIENT] = messages
+        recordings = tuple(sorted(proxy.recordings(sessions), key=lambda recording: recording.started))
+        if isinstance(serving, OpensslServer):
+            told[LegRole.SERVER] = _all_told(serving, recordings)
+    keylogs = {LegRole.CLIENT: scene.keylog, LegRole.SERVER: folder / "target.keys"}
+    return Witnessed(recordings, captures, keylogs, told)
+
+
+def _all_told(server: OpensslServer, recordings: Iterable[Recording]) -> list[Msg]:
+    """The target's messages, once it has printed as many as were recorded; it prints a moment later than it speaks."""
+    expected = sum(
+        len(sent)
+        for recording in recordings
+        if (leg := recording.leg(LegRole.SERVER))
+        for sent in but_received_ccs(recorded([leg]), Side.SERVER).values()
+    )
+    deadline = time.monotonic() + _UNREAD_FOR
+    while len(server.messages) < expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return server.messages
+
+
+# -- witnesses -----------------------------------------------------------------------------------------------------
+
+
+def recorded(legs: Iterable[Leg]) -> Sides:
+    """What the proxy recorded."""
+    return in_one_form(message for leg in legs for message in leg.messages)
+
+
+def in_one_form(messages: Iterable[Message]) -> Sides:
+    """Messages of ours; a HelloRetryRequest keeps its name."""
+    sides: Sides = {side: [] for side in Side}
+    for message in messages:
+        kind = message_type(message.content, message.code, message.raw)
+        sides[message.sender].append(Seen(message.content.value, kind, message.length))
+    return sides
+
+
+def openssl_told(messages: Iterable[Msg]) -> Sides:
+    """What ``-msg`` printed. It never tells of a change-cipher-spec that it received."""
+    sides: Sides = {side: [] for side in Side}
+    for message in messages:
+        kind = "hello_retry_request" if message.is_hello_retry_request else message.type
+        sides[Side(message.sender)].append(Seen(message.content, kind, message.length))
+    return sides
+
+
+def tshark_saw(capture: Path, keylog: Path | None) -> Sides:
+    """What tshark found in a capture of one leg, perhaps of several connections. To it a HelloRetryRequest is a
+    ServerHello.
+    """
+    sides: Sides = {side: [] for side in Side}
+    for message in tshark_handshakes(capture, keylog, decode_as=dict.fromkeys(_ports(capture), "tls")):
+        sides[Side(message.sender)].append(Seen(message.content, message.type, message.length))
+    return sides
+
+
+def decoded(capture: Path, keylog: KeyLog) -> list[list[Message]]:
+    """What our sans-IO decoder finds in the bytes of each connection of a capture."""
+    found: list[list[Message]] = []
+    for chunks in connections(capture):
+        decoder = LegDecoder(keylog=keylog)
+        events = [e for sender, data, t in chunks for e in decoder.receive(sender, data, t)]
+        events += [e for side in Side for e in decoder.end(side, 0)]
+        found.append([event for event in events if isinstance(event, Message)])
+    return found
+
+
+# -- like with like ------------------------------------------------------------------------------------------------
+
+
+def as_tshark_names_them(sides: Sides) -> Sides:
+    return {
+        side: [m._replace(type="server_hello") if m.type == "hello_retry_request" else m for m in sent]
+        for side, sent in sides.items()
+    }
+
+
+def but_received_ccs(sides: Sides, teller: Side) -> Sides:
+    """Less what ``openssl -msg`` at this side does not print."""
+    received = teller.peer
+    return sides | {received: [m for m in sides[received] if m.content != Content.CHANGE_CIPHER_SPEC]}
+
+
+# -- captures ------------------------------------------------------------------------------------------------------
+
+
+def connections(capture: Path) -> list[list[tuple[Side, bytes, float]]]:
+    """The bytes of each TCP connection in a file of :class:`~tests.peers.relay.Relay`: nothing lost, all in order."""
+    found: dict[frozenset[bytes], tuple[bytes, list[tuple[Side, bytes, float]]]] = {}
+    for t, packet in _packets(capture.read_bytes()):
+        header = (packet[0] & 15) * 4
+        source, target = packet[12:16] + packet[header : header + 2], packet[16:20] + packet[header + 2 : header + 4]
+        client, chunks = found.setdefault(frozenset((source, target)), (source, []))
+        data = packet[header + 20 :]
+        if data:
+            chunks.append((Side.CLIENT if source == client else Side.SERVER, data, t))
+    return [chunks for _, chunks in found.values()]
+
+
+def _packets(file: bytes) -> Iterator[tuple[float, bytes]]:
+    at = 24
+    while at < len(file):
+        seconds, micro, length, _ = struct.unpack_from("<IIII", file, at)
+        yield seconds + micro / 1e6, file[at + 16 : at + 16 + length]
+        at += 16 + length
+
+
+def _ports(capture: Path) -> set[int]:
+    """The server's port of each connection."""
+    found = set()
+    for _, packet in _packets(capture.read_bytes()):
+        header = (packet[0] & 15) * 4
+        if packet[header + 13] & (SYN | FIN | RST | 0x10) == SYN:
+            found.add(int.from_bytes(packet[header + 2 : header + 4], "big"))
+    return found
