@@ -130,8 +130,10 @@ def test_every_strict_prefix_of_a_real_message_is_read_as_far_as_it_goes_and_not
     raw, known = transcript(name)[number].raw, context(name)
     step = max(1, len(raw) // 200)  # certificates are long, and their inside is of one piece
     for end in {*range(0, len(raw), step), *range(min(len(raw), 64)), len(raw) - 1}:
-        assert decode_message(raw[:end], known).problems
-        assert decode_message(raw[:end]).problems
+        for decoded in (decode_message(raw[:end], known), decode_message(raw[:end])):
+            assert decoded.problems
+            assert decoded.value.fields() is not None
+            assert decoded.value.build() is not None
 
 
 @pytest.mark.parametrize(("name", "number"), HANDSHAKE_MESSAGES)
@@ -503,6 +505,25 @@ def test_a_certificate_that_is_none_is_shown_with_the_reason() -> None:
     assert shown["length"] == 7
     assert shown["subject"] is None
     assert "error" in shown
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_no_change_to_a_real_certificate_makes_the_fields_raise_or_warn(data: Any) -> None:
+    """THREATS.md T16. Warnings are errors here, and a certificate with a serial number of 0 makes the parser warn."""
+    der = bytearray(reading("tls12-ecdhe").certificates[0].der)
+    for _ in range(data.draw(st.integers(1, 3))):
+        der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    shown = m.Certificate((bytes(der),)).fields()["certificates"][0]
+    assert "Warning" not in shown.get("error", "")
+
+
+def test_a_parser_that_warns_is_not_heard() -> None:
+    der = reading("tls12-ecdhe").certificates[0].der
+    at = der.index(b"\x02\x14") + 2  # the serial number
+    shown = m.Certificate((der[:at] + b"\x80" + der[at + 1 :],)).fields()["certificates"][0]
+    assert shown["subject"] == "CN=instance.example"
+    assert "error" not in shown
 
 
 @given(der=st.binary(max_size=60))

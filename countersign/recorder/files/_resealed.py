@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from hashlib import sha384
+from hashlib import sha256, sha384
 from typing import TYPE_CHECKING
 
 from countersign.recorder.files.seal import (
@@ -128,7 +128,8 @@ class ResealedLeg:
         missing = message.length - len(message.raw)
         if missing <= 0 or message.content is not Content.HANDSHAKE:
             return message.raw, ""
-        if not message.digest or missing > _MOST_FILLED:
+        all_kept = message.sha256 == sha256(message.raw).hexdigest()
+        if all_kept or missing > _MOST_FILLED:
             return message.raw, f"is cut short: {len(message.raw)} of {message.length} bytes"
         return message.raw + bytes(missing), f"was kept up to byte {len(message.raw)}: zeros stand for the rest"
 

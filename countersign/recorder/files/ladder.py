@@ -450,7 +450,7 @@ _ASCII = _Glyphs(
     "*", "#", "<-",
 )  # fmt: skip
 
-_NARROWEST = 60
+_NARROWEST = 64
 _TITLE = 20
 _LENGTH = 6
 _BESIDE = 44  # columns that details need to stand beside a message rather than below it
@@ -467,7 +467,7 @@ def ladder(
     width: int | None = None,
     ascii: bool = False,  # noqa: A002 - the word that a user knows
 ) -> list[LadderLine]:
-    """The ladder's lines, at most ``width`` columns each (100 unless told; not below 60); the outcome comes last."""
+    """The ladder's lines, at most ``width`` columns each (100 unless told; not below 64); the outcome comes last."""
     happened = rows(recording)
     drawing = _Drawing(happened, max(width or 100, _NARROWEST), _ASCII if ascii else _BOX)
     lines = [*drawing.head(recording)]
@@ -505,15 +505,15 @@ class _Drawing:
         yield LadderLine(())
         middle, last = self._lane + 1, 2 * self._lane + 2
         names_above = f"{'client':<{middle - 2}}{'proxy':<5}{'target':>{last - middle - 2}}"
-        said = f"{self._glyphs.lock} is encrypted"
-        headings = f"{'ms':>{self._time}}  {names_above}  "
-        yield LadderLine(
-            (Part(headings, Tone.LANE), Part(f"   {'message':<{_TITLE}} {'bytes':>{_LENGTH}}  {said}", Tone.LANE))
-        )
+        headings = f"{'ms':>{self._time}}  {names_above}     {'message':<{_TITLE}} {'bytes':>{_LENGTH}}"
+        legend = f"  {self._glyphs.lock} is encrypted"
+        if columns(headings + legend) <= self._width:
+            headings += legend
+        yield LadderLine((Part(headings, Tone.LANE),))
 
     def row(self, row: Row) -> Iterator[LadderLine]:
         lock = self._glyphs.lock if row.encrypted else ""
-        title = self._safe(row.title)
+        title = _cut(self._safe(row.title), self._width - self._said - 3)[0]
         first = [
             Part(f"{_milliseconds(row.t):>{self._time}}  " if row.t is not None else " " * (self._time + 2), Tone.TIME),
             *self._lanes(row),

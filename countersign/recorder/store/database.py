@@ -51,7 +51,14 @@ from countersign.recorder.private_files import make_private_dir, open_private
 from countersign.recorder.recording import Recording, Status
 from countersign.recorder.store import blob, migrations
 from countersign.recorder.store.engine import (
-    WRITES, check_file, damaged, postgresql_engine, postgresql_fault, sqlite_engine, sqlite_fault)
+    WRITES,
+    check_file,
+    damaged,
+    postgresql_engine,
+    postgresql_fault,
+    sqlite_engine,
+    sqlite_fault,
+)
 from countersign.recorder.store.index import Index, index_of, names_of
 from countersign.recorder.store.owner import Owner
 from countersign.recorder.store.schema import (
@@ -83,6 +90,7 @@ OWNER_SILENT = 60.0
 
 _MANY = 500  # of bound values in one statement
 _PRUNED_AT_ONCE = 200
+_GIVEN_BACK_AT_ONCE = 5000  # pages
 _ROW_OVERHEAD = 700  # bytes that a recording takes beside its blob, indexes included; for guessing, never for judging
 _MIGRATION_LOCK = 0x636F756E746572  # any number that others are unlikely to use: "counter"
 
@@ -512,7 +520,9 @@ class Store:
 
     def _shrink(self) -> None:
         with self._raw("prune") as raw:
-            raw.execute("PRAGMA incremental_vacuum").fetchall()
+            while raw.execute("PRAGMA freelist_count").fetchone()[0]:
+                # A script, for the driver would stop after the first page; in steps, so that writers get their turn.
+                raw.executescript(f"PRAGMA incremental_vacuum({_GIVEN_BACK_AT_ONCE})")
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # may find readers in its way: then another time
 
     # -- the database --------------------------------------------------------------------------------------------
