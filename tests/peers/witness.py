@@ -61,11 +61,15 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a client in a conversation can use: where to go, its own key log, and the target for a word at its side."""
+    """What a client in a conversation can use: where to go, its own key log, and the target for a word at its side.
+
+    ``root`` is the inspection CA's, ``target_root`` the one that vouches for the target.
+    """
 
     port: int
     folder: Path
     target: Any
+    target_root: Path
     proxy: RunningProxy
 
     @property
@@ -113,6 +117,7 @@ def witness(
     target: AbstractContextManager[Target],
     folder: Path,
     *,
+    target_root: Path,
     sessions: int = 1,
     **settings: Any,
 ) -> Witnessed:
@@ -125,7 +130,7 @@ def witness(
         where = Address("127.0.0.1", back.port)
         proxy = stack.enter_context(RunningProxy(target=where, secrets=SecretsKept.ALL, **settings))
         front = stack.enter_context(Relay(proxy.address, pcap=captures[LegRole.CLIENT]))
-        scene = Scene(front.port, folder, serving, proxy)
+        scene = Scene(front.port, folder, serving, target_root, proxy)
         messages = client(scene)
         if messages is not None:
             told[LegRole.CLIENT] = messages

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ from tests.recorder.tls_pairs import connected
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 VALIDATOR = jsonschema.Draft202012Validator(
     load_schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
 )
@@ -67,7 +68,7 @@ def invalid(document: Mapping[str, Any]) -> bool:
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 maybe_text = st.none() | texts
 times = st.integers(0, 10**9).map(lambda microseconds: microseconds / 1_000_000)
-moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+moments = st.integers(0, 2**52).map(lambda microseconds: EPOCH + timedelta(microseconds=microseconds))
 counts = st.integers(0, 2**40)
 sides = st.sampled_from(Side)
 roles = st.sampled_from(LegRole)

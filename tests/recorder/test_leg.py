@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings, strategies as st
 from OpenSSL import SSL
 
@@ -22,10 +23,24 @@ from countersign.recorder.wire.events import (
     Problem,
     Side,
 )
+from countersign.recorder.wire.keyschedule import key_block
 from countersign.recorder.wire.leg import HELD_AT_MOST, PROBLEMS_AT_MOST, LegDecoder
 from countersign.recorder.wire.messages import DecodeContext, decode_message
 from countersign.recorder.wire.secrets import HANDSHAKE_LABELS, KeyLog
-from tests.recorder.tls_pairs import C, Pair, S, Sealer, connected, decode, messages, pair, problems, sealed, summed
+from tests.recorder.tls_pairs import (
+    C,
+    Pair,
+    S,
+    Sealer,
+    connected,
+    decode,
+    early,
+    messages,
+    pair,
+    problems,
+    sealed,
+    summed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -275,8 +290,8 @@ def test_with_handshake_secrets_alone_the_handshake_opens_and_nothing_after_it()
 
 
 def test_a_client_direction_that_is_read_first_waits_for_the_other() -> None:
-    for name in ("1.2", "1.2 cbc", "1.0"):
-        made = conversation(name)
+    offering = connected(server_version=TLS12, client_groups="X25519")
+    for made in (conversation("1.2"), conversation("1.2 cbc"), conversation("1.0"), offering):
         ordered = sorted(made.log, key=lambda item: item[0])
         assert ordered[0][0] is C
         for keylog in (made.keylog, None):
@@ -461,10 +476,13 @@ def test_records_over_the_limits_are_problems_and_the_next_one_is_read() -> None
 
 
 def test_a_message_that_spans_a_key_change_is_cut_there() -> None:
-    made = conversation("1.3")
+    made = connected()
     flight = made.log[1][1]
     length = int.from_bytes(flight[3:5], "big")
     touched = record(22, flight[5 : 5 + length] + b"\x08\x00\x00\x09half") + flight[5 + length :]
+    closed = decode([made.log[0], (S, touched)])
+    assert fields(closed) == ["record.fragment", "record.type", "record.fragment", "handshake.length"]
+    assert isinstance(closed[3], Message | Problem)
     events = decode([made.log[0], (S, touched), *made.log[2:]], keylog=made.keylog)
     assert fields(events) == ["record.fragment", "record.type", "record.fragment", "handshake.length"]
     cut = [event for event in events if isinstance(event, Message) and not event.complete]
@@ -536,8 +554,8 @@ def test_a_key_update_with_something_behind_it_in_its_record_is_a_problem() -> N
 
     update = b"\x18\x00\x00\x01\x00"
     events = keyed(made, C, lambda s: s.seal(22, update + b"\x04\x00"), updated, lambda s: s.seal(22, b"\x00\x00"))
-    assert fields(events)[0] == "record.fragment"
-    assert messages(events)[0][2] == 24
+    assert fields(events) == ["record.fragment", "record.type", "record.fragment", "handshake.length"]
+    assert [(m[2], m[4]) for m in messages(events)] == [(24, update), (4, b"\x04\x00")]
     assert [event.length for event in events if isinstance(event, ApplicationData)] == [4]
 
 
@@ -552,6 +570,75 @@ def test_a_change_cipher_spec_out_of_place_is_a_problem_and_changes_nothing() ->
     events = decode([made.log[0], (C, record(20, b"\x02") + record(20, b""))])
     assert fields(events) == ["change_cipher_spec", "change_cipher_spec"]
     assert [m[2] for m in messages(events)] == [1, 2, -1]
+
+
+def test_an_encrypted_change_cipher_spec_without_a_renegotiation_is_a_problem() -> None:
+    made = pair(version=TLS12, ciphers="ECDHE-RSA-AES128-GCM-SHA256", cert="rsa")
+    made.run()
+    decoder = LegDecoder(keylog=made.keylog)
+    for who, data in made.log:
+        decoder.receive(who, data, 0.0)
+    agreed = decoder._client.agreement
+    assert agreed is not None
+    keys, _ = key_block(
+        TLS12,
+        made.keylog.get(agreed.client_random)["CLIENT_RANDOM"],
+        agreed.client_random,
+        agreed.server_random,
+        hash_name="sha256",
+        mac_length=0,
+        key_length=16,
+        iv_length=4,
+    )
+
+    def seal(sequence: int, content_type: int, plain: bytes) -> bytes:
+        number = sequence.to_bytes(8, "big")
+        header = number + bytes((content_type, 3, 3)) + len(plain).to_bytes(2, "big")
+        return record(content_type, number + AESGCM(keys.key).encrypt(keys.iv + number, plain, header))
+
+    events = decoder.receive(C, seal(1, 20, b"\x01") + seal(2, 23, b"data"), 0.0)
+    assert fields(events) == ["change_cipher_spec"]
+    assert messages(events) == [("client", "change_cipher_spec", 1, True, b"\x01")]
+    assert events[-1] == ApplicationData(0.0, C, 1, 4)
+
+
+def test_early_data_is_closed_without_keys_and_its_handshake_takes_longer_to_be_over() -> None:
+    made = pair(previous=connected(early_data=16384), early_data=16384)
+    assert early(made, b"GET /early", b"again", accept=True) == b"GET /earlyagain"
+    made.say(made.client, b"more of it")
+    events = decode(made.log)
+    assert not problems(events)
+    assert not [event for event in events if isinstance(event, ApplicationData)]
+    assert [event.length for event in sealed(events) if event.sender is C][:2] == [27, 22]
+    opened = decode(made.log, keylog=made.keylog)
+    data = [event for event in opened if isinstance(event, ApplicationData)]
+    assert [(event.records, event.length) for event in data] == [(2, 15), (1, 10)]
+
+
+def test_early_data_whose_key_is_unknown_is_no_problem() -> None:
+    for accept in (True, False):
+        made = pair(previous=connected(early_data=16384), early_data=16384 if accept else 0)
+        early(made, b"GET /early", b"again", accept=accept)
+        log = KeyLog()
+        for secret in made.keylog:
+            if "EARLY" not in secret.label:
+                log.add(secret.label, secret.client_random, secret.secret)
+        events = decode(made.log, keylog=log)
+        assert not problems(events)
+        lost = [m for m in messages(made.client.events, C) if m[2] == 5]
+        assert [m for m in messages(made.client.events, C) if m not in lost] == messages(events, C)
+
+
+def test_early_data_that_was_touched_does_not_close_what_follows() -> None:
+    made = pair(previous=connected(early_data=16384), early_data=16384)
+    early(made, b"one", b"two", b"three", accept=True)
+    sender, data = made.log[0]
+    at = data.rindex(b"\x17\x03\x03\x00\x14") + 6  # in the second of three records, each of 17 bytes and its data
+    touched = bytearray(data)
+    touched[at] ^= 1
+    events = decode([(sender, bytes(touched)), *made.log[1:]], keylog=made.keylog)
+    assert [event.length for event in sealed(events)] == [20]
+    assert messages(events) == messages(decode(made.log, keylog=made.keylog))
 
 
 def test_a_capture_that_begins_in_the_middle_is_no_crash_and_no_application_data() -> None:

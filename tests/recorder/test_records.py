@@ -193,6 +193,13 @@ def test_skipped_records_are_counted_and_never_copied() -> None:
     assert not framer._carry
 
 
+def test_wrong_headers_are_seen_while_skipping() -> None:
+    stream = DATA + b"\x17\x03\x03\xff\x00" + bytes(0xFF00) + DATA + record(23, b"data", 0x0309) + DATA
+    found = frames(stream, skip=True)
+    assert fields(found) == ["record.length", "record.version"]
+    assert [frame.records for frame in found if isinstance(frame, Skipped)] == [1, 1, 1]
+
+
 def test_a_payload_length_can_be_kept_from_being_skipped() -> None:
     framer = RecordFramer()
     framer.skip = True

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
-from OpenSSL._util import ffi, lib
+from OpenSSL._util import lib
 
 from countersign.recorder.wire.events import Content, Message, Problem
 from countersign.recorder.wire.tap import LegTap
-from tests.recorder.tls_pairs import C, Pair, S, Sealer, connected, decode, messages, pair, problems
+from tests.recorder.tls_pairs import C, Pair, S, Sealer, connected, decode, early, messages, pair, problems
 
 TLS10, TLS11, TLS12 = SSL.TLS1_VERSION, SSL.TLS1_1_VERSION, SSL.TLS1_2_VERSION
 
@@ -189,25 +189,6 @@ def test_both_taps_agree_on_key_updates_of_both_sides() -> None:
         assert messages(made.server.events, side) == messages(events, side)
 
 
-def early(made: Pair, data: bytes, *, accept: bool) -> bytes:
-    """Send early data before the handshake; give what the server read of it."""
-    written = ffi.new("size_t *")
-    assert lib.SSL_write_early_data(made.client.connection._ssl, data, len(data), written) == 1
-    made._carry(made.client, made.server)
-    got = b""
-    if accept:
-        buffer = ffi.new("char[]", 65536)
-        while lib.SSL_read_early_data(made.server.connection._ssl, buffer, 65536, written) == 1:
-            got += bytes(ffi.buffer(buffer, written[0]))
-        made._carry(made.server, made.client)
-        made.client.step()
-        made._carry(made.client, made.server)
-        if lib.SSL_read_early_data(made.server.connection._ssl, buffer, 65536, written) == 1:
-            got += bytes(ffi.buffer(buffer, written[0]))
-    made.run()
-    return got
-
-
 @pytest.mark.parametrize("accept", [True, False], ids=["accepted", "declined"])
 def test_both_taps_agree_on_early_data(*, accept: bool) -> None:
     first = connected(early_data=16384)
@@ -229,6 +210,20 @@ def test_both_taps_agree_on_early_data_that_a_hello_retry_request_throws_away() 
     made.close()
     assert (Content.HANDSHAKE, 1, False) in kinds(made.client.events, C)[1:]
     assert_taps_agree(made)
+
+
+def test_an_answer_comes_after_what_it_answers_without_the_wire_too() -> None:
+    made = pair(suites="TLS_AES_128_GCM_SHA256")
+    made.run()
+    assert made.client.tap.client_random is not None
+    made.client.tap.wire = lambda *_: []  # type: ignore[method-assign]
+    secret = made.keylog.get(made.client.tap.client_random)["SERVER_TRAFFIC_SECRET_0"]
+    # The server has sent two tickets.
+    made.client.take(Sealer(secret, sequence=2).seal(22, b"\x18\x00\x00\x01\x01"))
+    made.client.step()
+    made.client.connection.send(b"OpenSSL answers with the next thing that it writes")
+    made.client.flush()
+    assert [(m[0], m[2]) for m in messages(made.client.events)][-2:] == [("server", 24), ("client", 24)]
 
 
 def test_the_wire_is_done_when_both_sides_have_finished() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -213,6 +212,7 @@ def context(
 def pair(
     *,
     version: int = SSL.TLS1_3_VERSION,
+    server_version: int = SSL.TLS1_3_VERSION,
     ciphers: str | None = None,
     suites: str | None = None,
     client_groups: str | None = None,
@@ -236,6 +236,7 @@ def pair(
     if previous is None:
         client_context = context(C, keylog, **both, groups=client_groups, present=present, trust=client_trusts)
         both["options"] |= 0 if tickets else _NO_TICKET
+        both["version"] = min(version, server_version)
         server_context = context(S, keylog, **both, groups=server_groups, cert=cert, ask=ask, trust=server_trusts)
         server_context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
         session = None
@@ -257,6 +258,26 @@ def connected(**settings: Any) -> Pair:
         made.say(made.server, b"x" * 40_000)
     made.close()
     return made
+
+
+def early(made: Pair, *parts: bytes, accept: bool) -> bytes:
+    """Send early data before the handshake, a record each; give what the server read of it."""
+    written = ffi.new("size_t *")
+    for part in parts:
+        assert lib.SSL_write_early_data(made.client.connection._ssl, part, len(part), written) == 1
+    made._carry(made.client, made.server)
+    got = b""
+    if accept:
+        buffer = ffi.new("char[]", 65536)
+        while lib.SSL_read_early_data(made.server.connection._ssl, buffer, 65536, written) == 1:
+            got += bytes(ffi.buffer(buffer, written[0]))
+        made._carry(made.server, made.client)
+        made.client.step()
+        made._carry(made.client, made.server)
+        if lib.SSL_read_early_data(made.server.connection._ssl, buffer, 65536, written) == 1:
+            got += bytes(ffi.buffer(buffer, written[0]))
+    made.run()
+    return got
 
 
 class Sealer:
@@ -327,7 +348,3 @@ def summed(events: Iterable[Event], side: Side) -> list[Event]:
 
 def sealed(events: Iterable[Event]) -> list[EncryptedRecord]:
     return [event for event in events if isinstance(event, EncryptedRecord)]
-
-
-def finished_mac(secret: bytes, transcript_hash: bytes) -> bytes:
-    return hmac.digest(secret, transcript_hash, "sha256")

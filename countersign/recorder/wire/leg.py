@@ -582,7 +582,7 @@ class LegDecoder:
         content_type, length = record.content_type, record.length
         if not self._ccs_counts(direction):
             alert_size = self._is13 and length in self._alert_sizes()
-            if content_type == records.APPLICATION_DATA and self._is_over(direction):
+            if self._is_over(direction):
                 if not alert_size or direction.alert_sized >= _ALERT_SIZED_AT_MOST:
                     sink.application_data(1, length)
                     return
@@ -751,14 +751,11 @@ class LegDecoder:
                 return
             direction = min(waiting, key=lambda d: d.held[0].serial)
             held = direction.held[0]
-            before = self._agreement
             if not self._open(direction, held.record, _Sink(direction, held.t, out)):
                 blocked.add(direction.side)
                 continue
             direction.held.popleft()
             direction.held_bytes -= len(held.record.payload) + _HELD_OVERHEAD
-            if self._agreement is not before:
-                blocked.clear()
 
     # ends and problems
 

@@ -328,8 +328,7 @@ class RecordFramer:
         carried = len(self._carry)
         window = bytes(self._carry) + bytes(self._data[self._pos : self._end])
         base = self.offset - carried
-        # The byte at which step was lost has been judged and is no header.
-        found = _HEADER.search(window, 1 if base == self._lost_at else 0)
+        found = _HEADER.search(window)
         self._carry.clear()
         if found is None:
             keep = min(len(window), _HEADER_SIZE - 1)
