@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
+import re
 import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ _OP_NO_TICKET = SSL.OP_NO_TICKET
 _OP_SERVER_PREFERENCE = SSL.OP_CIPHER_SERVER_PREFERENCE
 _OP_IGNORE_UNEXPECTED_EOF = 1 << 7
 _VERSIONS = (0x0301, 0x0302, 0x0303, 0x0304)
+_OP_NO_VERSION = dict(
+    zip(_VERSIONS, (SSL.OP_NO_TLSv1, SSL.OP_NO_TLSv1_1, SSL.OP_NO_TLSv1_2, SSL.OP_NO_TLSv1_3), strict=True)
+)
+_MODE_SEND_FALLBACK_SCSV = 0x80
+_FALLBACK_SCSV = 0x5600  # RFC 7507: the target has to know, or it could not notice a downgrade
 
 CHUNK = 64 * 1024
 
@@ -120,22 +126,37 @@ class Offer:
     ciphers: tuple[int, ...]
     groups: str = ""
 
+    def usable(self) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
+        """What OpenSSL has of it: versions for which there is a suite, suites up to TLS 1.2, suites of TLS 1.3."""
+        below, tls13 = cipher_names(self.ciphers)
+        versions = {version for version in self.versions if version in _VERSIONS}
+        versions = {version for version in versions if (tls13 if version == 0x0304 else below)}
+        return tuple(sorted(versions)), below, tls13
+
     def speakable(self) -> bool:
         """Whether OpenSSL has a version of these and a suite for it."""
-        below, tls13 = cipher_names(self.ciphers)
-        usable = [version for version in self.versions if version in _VERSIONS]
-        return bool((tls13 and 0x0304 in usable) or (below and any(version < 0x0304 for version in usable)))
+        return bool(self.usable()[0])
 
 
-def cipher_names(numbers: Sequence[int]) -> tuple[list[str], list[str]]:
-    """OpenSSL's names of these suites, as far as it has them: those up to TLS 1.2, and those of TLS 1.3."""
+def cipher_names(numbers: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """OpenSSL's names of these suites, as far as it has them: those up to TLS 1.2, and those of TLS 1.3.
+
+    Left out are suites without a server certificate (there is nothing to mimic) or without encryption, which
+    OpenSSL does not speak at its usual security level.
+    """
     below: list[str] = []
     tls13: list[str] = []
     for number in numbers:
         name = _cipher_name(number)
-        if name is not None:
-            (tls13 if number >> 8 == 0x13 else below).append(name)
-    return below, tls13
+        if name is not None and number >> 8 == 0x13:
+            tls13.append(name)
+        elif name is not None and not _NOT_FOR_US.search(name):
+            below.append(name)
+    return tuple(below), tuple(tls13)
+
+
+_SHORT_TAG = re.compile("CCM_?8")  # 64 bits, less than level 1 takes
+_NOT_FOR_US = re.compile(r"^(ADH|AECDH|TLS)[-_]|PSK|SRP|NULL")  # what begins with TLS_ here: SCSVs, and TLS 1.3 oddities
 
 
 _cipher_cache: dict[int, str | None] = {}
@@ -155,14 +176,18 @@ def _cipher_name(number: int) -> str | None:
 
 def _new_context(offer: Offer, *, level: int, keylog: bool) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
-    usable = [version for version in offer.versions if version in _VERSIONS]
-    context.set_min_proto_version(min(usable))
-    context.set_max_proto_version(max(usable))
-    below, tls13 = cipher_names(offer.ciphers)
-    with contextlib.suppress(SSL.Error):  # none of these at this level: the default list stands, minus what is barred
-        context.set_cipher_list(":".join([*(below or ["DEFAULT"]), f"@SECLEVEL={level}"]).encode("ascii"))
+    versions, below, tls13 = offer.usable()
+    context.set_min_proto_version(versions[0])
+    context.set_max_proto_version(versions[-1])
+    for version, without in _OP_NO_VERSION.items():  # no other one in between (T22)
+        if version not in versions:
+            context.set_options(without)
+    # DEFAULT and the default suites of TLS 1.3 only where that version is off.
+    context.set_cipher_list(":".join([*(below or ["DEFAULT"]), f"@SECLEVEL={level}"]).encode("ascii"))
     if tls13:
         context.set_tls13_ciphersuites(":".join(tls13).encode("ascii"))
+    if _FALLBACK_SCSV in offer.ciphers:
+        context.set_mode(_MODE_SEND_FALLBACK_SCSV)
     _lib.SSL_CTX_set_msg_callback(context._context, _on_message)  # noqa: SLF001
     context.set_mode(
         _MODE_NO_AUTO_CHAIN
@@ -225,8 +250,9 @@ class TlsClientSide:
 
     def connection(self, offer: Offer, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
         """A connection that has not begun; ``name`` is the host or address that the certificate must be for."""
-        level = 0 if min(offer.versions, default=0x0303) < 0x0303 else 1
-        key = (offer.versions, offer.ciphers, level)
+        versions, below, tls13 = offer.usable()
+        level = 0 if versions[0] < 0x0303 or all(_SHORT_TAG.search(name) for name in (*below, *tls13)) else 1
+        key = (versions, below, tls13, _FALLBACK_SCSV in offer.ciphers)  # without GREASE: a browser's comes back to it
         context = self._contexts.get(key, lambda: self._make(offer, level))
         made = TlsConnection(context, enforce=self.enforce, judges_weakness=level == 0)
         connection = made.openssl
@@ -234,8 +260,8 @@ class TlsClientSide:
             _lib.SSL_set1_curves_list(connection._ssl, offer.groups.encode("ascii"))  # noqa: SLF001
         if sni is not None:
             connection.set_tlsext_host_name(sni)
-        if alpn:
-            connection.set_alpn_protos(list(alpn))
+        if protocols := [protocol for protocol in alpn if protocol]:  # OpenSSL takes no empty one; nor does the client leg
+            connection.set_alpn_protos(protocols)
         parameters = _lib.SSL_get0_param(connection._ssl)  # noqa: SLF001
         _expect_name(parameters, name)
         connection.set_connect_state()
@@ -277,7 +303,7 @@ class TlsServerSide:
         not judged, but with ``must_answer`` it has to send one.
         """
         asked = None if ask_for is None else tuple(ask_for)
-        cache_key = (offer.versions, offer.ciphers, tuple(chain), asked, must_answer)
+        cache_key = (offer.usable(), tuple(chain), asked, must_answer)
         context = self._contexts.get(cache_key, lambda: self._make(offer, chain, key, asked, must_answer))
         made = TlsConnection(context, alpn=alpn)
         if offer.groups:
@@ -321,12 +347,21 @@ def _openssl_certificate(encoded: bytes) -> Any:
     return crypto.load_certificate(crypto.FILETYPE_ASN1, encoded)
 
 
+_NOBODY = b"unmatched.invalid"  # RFC 6761 6.4: nobody has a name under .invalid
+
+
 def _expect_name(parameters: Any, name: str) -> None:
     try:
         address = ip_address(name).packed
     except ValueError:
-        encoded = name.rstrip(".").encode("ascii", "replace")
-        _lib.X509_VERIFY_PARAM_set1_host(parameters, encoded, len(encoded))
+        try:
+            encoded = name.removesuffix(".").encode("ascii" if name.isascii() else "idna")
+        except UnicodeError:
+            encoded = b""
+        # A name that OpenSSL does not take for one, or an empty one, would leave any certificate good for it, and one
+        # that begins with a dot that of any host below it (T19).
+        if encoded[:1] in {b"", b"."} or _lib.X509_VERIFY_PARAM_set1_host(parameters, encoded, len(encoded)) != 1:
+            _lib.X509_VERIFY_PARAM_set1_host(parameters, _NOBODY, len(_NOBODY))
     else:
         _lib.X509_VERIFY_PARAM_set1_ip(parameters, address, len(address))
 
@@ -354,7 +389,9 @@ def _verify(connection: SSL.Connection, certificate: Any, error: int, depth: int
 
 
 def _weakness(certificate: Any) -> str | None:
-    """What OpenSSL's security level 1 would refuse; it has to be off where TLS 1.0 or 1.1 may be spoken."""
+    """What OpenSSL's security level 1 would refuse; it has to be off where TLS 1.0 or 1.1 may be spoken,
+    or where there are only suites with a short tag.
+    """
     try:
         read = certificate.to_cryptography()
         hash_algorithm = read.signature_hash_algorithm

@@ -8,6 +8,7 @@ any name (a proxy that talks to itself), and link-local ones (cloud metadata ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy.stream import Stream
 from countersign.recorder.recording import Party
+from countersign.recorder.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,14 +39,27 @@ class DialFailed(Exception):  # noqa: N818 - an outcome of the session, not an e
         self.text = text
 
 
-async def resolve(target: Address) -> list[SockAddr]:
-    """All stream addresses of the target. Raises :class:`DialFailed`."""
+async def resolve(target: Address, *, limit: float) -> list[SockAddr]:
+    """All stream addresses of the target. Raises :class:`DialFailed`.
+
+    An address needs no resolver: names that are slow to resolve hold up nobody else's.
+    """
+    with contextlib.suppress(ValueError):
+        literal = ip_address(target.host)
+        if isinstance(literal, IPv4Address):
+            return [(socket.AF_INET, (target.host, target.port))]
+        if not literal.scope_id:
+            return [(socket.AF_INET6, (target.host, target.port, 0, 0))]
     loop = asyncio.get_running_loop()
+    name = printable(target.host, limit=255)
     try:
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(limit):
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise DialFailed("connect-timeout", Party.NETWORK, f"named no address of {name} within {limit:g} s") from None
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise DialFailed("unknown-host", Party.NETWORK, f"knows no address of {target.host}: {reason}") from None
+        raise DialFailed("unknown-host", Party.NETWORK, f"knows no address of {name}: {reason}") from None
     return [(family, address) for family, _, _, _, address in found if family in {socket.AF_INET, socket.AF_INET6}]  # type: ignore[misc]
 
 

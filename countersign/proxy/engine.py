@@ -90,7 +90,7 @@ class Engine:
         listen = self.settings.listen
         if self.settings.target is not None:
             try:
-                await resolve(self.settings.target)
+                await resolve(self.settings.target, limit=self.settings.limits.connect)
             except DialFailed as failed:
                 raise EnvironmentFault(f"cannot serve {self.settings.target}: {failed.by.value} {failed.text}") from None
         loop = asyncio.get_running_loop()

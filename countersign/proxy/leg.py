@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from countersign.recorder.live import LiveRecording
 
 
+_FIRST = 64
+
+
 class HandshakeEnded(Exception):  # noqa: N818 - a fact about the wire
     """The peer's bytes ended, or its time did, in the middle of the handshake."""
 
@@ -55,6 +58,9 @@ class TlsLeg:
         self._clock = clock
         self._tap = tap or LegTap()
         self._heard = False
+        self.first = b""  # the peer's first bytes, for when they are not TLS
+        self.stands = False
+        """The handshake is done, and neither a fatal alert nor a close_notify of the peer has come since."""
         connection.tap(self._hear)
 
     def _hear(self, written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's flag
@@ -63,6 +69,8 @@ class TlsLeg:
 
     def feed(self, data: bytes | memoryview, *, seen: bool = False) -> None:
         """Bytes from the peer; ``seen`` when the tap has had them already."""
+        if len(self.first) < _FIRST:
+            self.first += bytes(data[: _FIRST - len(self.first)])
         if not seen and not self._tap.wire_done:
             self._recording.add(self.role, self._tap.wire(self.peer, data, self._clock()))
         self.connection.feed(data)
@@ -88,6 +96,7 @@ class TlsLeg:
                     finally:
                         self.flush()
                     if done:
+                        self.stands = True
                         return
                     data = await self.stream.read()
                     if not data:

@@ -170,9 +170,10 @@ class TlsDirection(_Direction):
         balance(destination, source)
 
     def _broken(self, trouble: TlsTrouble) -> None:
+        """The source is over; what the destination still has to say is for :class:`LastWords`."""
+        self._source.stands = False
         self._trouble(trouble)
         self._source.stream.close()
-        self._destination.stream.close()
         self._relay.finish()
 
     def ended(self, how: Ending) -> None:
@@ -187,6 +188,50 @@ class TlsDirection(_Direction):
     def room(self, *, free: bool) -> None:  # noqa: ARG002 - both ends are looked at
         """The send buffer of our *source's* stream; what fills it comes from our destination."""
         balance(self._destination, self._source)
+
+
+class LastWords:
+    """What is still said on a leg that stands when the session is over: recorded, and passed on to nobody."""
+
+    def __init__(self, leg: TlsLeg, *, buffers: Buffers, ended: Callable[[Ending], None]) -> None:
+        self._leg = leg
+        self._buffers = buffers
+        self._ended = ended
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin(self, *, goodbye: bool) -> None:
+        """Read what has come already, end our side (with a close_notify or without), then listen."""
+        self._read()
+        if goodbye:
+            self._leg.connection.close_notify()
+            self._leg.flush()
+        self._leg.stream.finish()
+        self._leg.stream.pour_into(self)
+
+    def data(self, chunk: memoryview) -> None:
+        if self._leg.stands:
+            self._leg.feed(chunk)
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            while count := self._leg.connection.read(self._buffers):
+                self._leg.count(count)
+        except (EndOfData, TlsTrouble):
+            self._leg.stands = False
+        self._leg.flush()
+
+    def ended(self, how: Ending) -> None:
+        self._ended(how)
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def room(self, *, free: bool) -> None:
+        """Nothing is sent any more."""
+
+    def crashed(self, error: Exception) -> None:
+        if not self.over.done():
+            self.over.set_exception(error)
 
 
 def balance(source: TlsLeg, destination: TlsLeg) -> None:

@@ -10,6 +10,8 @@ as a :class:`~countersign.recorder.recording.Failure` with who is at fault; noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -18,16 +20,17 @@ from countersign.proxy import prelude
 from countersign.proxy._openssl import GROUP_NAMES, OPENSSL_VERSION, Offer, TlsTrouble
 from countersign.proxy.dial import DialFailed, barred, dial, resolve
 from countersign.proxy.leg import HandshakeEnded, TlsLeg
-from countersign.proxy.relay import RawDirection, Relay, TlsDirection
+from countersign.proxy.relay import LastWords, RawDirection, Relay, TlsDirection
 from countersign.proxy.settings import Action, Mode, SecretsKept, may_connect
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, Failure, LegRole, Party, Verification
 from countersign.recorder.text import printable
-from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.messages import message_type
 from countersign.recorder.wire.names import alert_name, alert_number, cipher_suite_name, group_name, version_name
-from countersign.recorder.wire.reading import HelloSummary, summarize_client_hello
+from countersign.recorder.wire.reading import HelloSummary, read_leg, summarize_client_hello
+from countersign.recorder.wire.records import looks_like_tls
 from countersign.recorder.wire.secrets import parse_line
 from countersign.recorder.wire.tap import LegTap
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from countersign.proxy.stream import Stream
 
 _CLIENT_HELLO = 1
+_LAST_WORDS = 1.0  # seconds
 _HELLO_AT_MOST = 256 * 1024
 _NOT_TLS_KEPT = 64
 _SUPPORTED_VERSIONS = 43
@@ -61,6 +65,7 @@ class Session:
         self._legs: list[TlsLeg] = []
         self._began = engine.monotonic()
         self._client_left = False
+        self._sniffed: list[tuple[float, bytes]] = []  # the client's first bytes, while they are on no leg
         self._task: asyncio.Task[object] | None = None
         self.recording = LiveRecording(
             started=engine.now(),
@@ -79,9 +84,9 @@ class Session:
         """Everything, from accept to close. Raises nothing but cancellation."""
         self._task = asyncio.current_task()
         try:
-            await self._go()
-        except _Over:
-            pass
+            with contextlib.suppress(_Over):
+                await self._go()
+            await self._last_words()
         except asyncio.CancelledError:
             if self._client_left:
                 self._note_client_left()
@@ -98,16 +103,40 @@ class Session:
 
     def _note_client_left(self) -> None:
         ending = self._client.ending or Ending.RESET
-        self.recording.end(LegRole.CLIENT, Side.CLIENT, ending, self.clock())
+        now = self.clock()
+        self.recording.end(LegRole.CLIENT, Side.CLIENT, ending, now)
         how = "reset the connection" if ending is Ending.RESET else "closed the connection"
         text = f"{how} before the proxy had answered its ClientHello (the target had not finished its handshake)"
-        self.recording.fail(Failure(self.clock(), LegRole.CLIENT, Party.CLIENT, "left", text))
+        self.recording.fail(Failure(now, LegRole.CLIENT, Party.CLIENT, "left", text))
 
     def _stopped(self) -> None:
         """The proxy is being stopped: both sides of every leg end by our hand."""
+        self.recording.stopped = True
+        self._keep_sniffed(Ending.STOPPED)
         for leg in self.recording.legs.values():
             for side in Side:
                 self.recording.end(leg.role, side, Ending.STOPPED, self.clock())
+
+    async def _last_words(self) -> None:
+        """Where one leg broke and the other stands, that one gets a second for what is still on its way.
+
+        The target is told goodbye, for it has done nothing wrong. The client is not: what the target has cut off must
+        not look to it like a regular end.
+        """
+        waiting: list[asyncio.Future[None]] = []
+        for leg in self._legs:
+            if leg.stands and leg.stream.ending is None:
+                note = functools.partial(self._note_end, leg)
+                words = LastWords(leg, buffers=self._engine.buffers, ended=note)
+                words.begin(goodbye=leg.role is LegRole.SERVER)
+                waiting.append(words.over)
+        if waiting:
+            done, _ = await asyncio.wait(waiting, timeout=_LAST_WORDS)
+            for over in done:
+                over.result()
+
+    def _note_end(self, leg: TlsLeg, how: Ending) -> None:
+        self.recording.end(leg.role, leg.peer, how, self.clock())
 
     def _close(self) -> None:
         for leg in self._legs:
@@ -141,17 +170,25 @@ class Session:
         if self._settings.mode is not Mode.REVERSE:
             # The client is told 200 only when the TCP connection stands, so a failed dial is an HTTP status.
             await self._dial_for_connect(target, addresses)
-        chunks, hello = await self._sniff()
-        if hello is None:
+        first = await self._sniff()
+        chunks = self._sniffed
+        if first is None:
             await self._relay_not_tls(target, chunks)
         elif self._settings.action is Action.PASSTHROUGH:
             await self._pass_through(target, chunks)
         else:
-            await self._intercept(target, chunks, hello)
+            await self._intercept(target, chunks, first)
 
-    def _over(self, leg: LegRole | None, by: Party, code: str, text: str) -> _Over:
-        self.recording.fail(Failure(self.clock(), leg, by, code, text))
+    def _over(self, leg: LegRole | None, by: Party, code: str, text: str, *, t: float | None = None) -> _Over:
+        """``t``, of the end of bytes that this is about, where there is one."""
+        self.recording.fail(Failure(self.clock() if t is None else t, leg, by, code, text))
         return _Over()
+
+    def _refused(self, tap: LegTap, alert: str, leg: LegRole, by: Party, code: str, text: str) -> _Over:  # noqa: PLR0917
+        """The same, and the client is told with an alert."""
+        over = self._over(leg, by, code, text)
+        self._alert_client(tap, alert)
+        return over
 
     async def _prelude(self) -> tuple[Address, list[SockAddr]]:
         if self._settings.target is not None:
@@ -170,9 +207,9 @@ class Session:
         self.recording.target = printable(str(asked.target))
         self.recording.changed = True
         try:
-            addresses = await resolve(asked.target)
+            addresses = await resolve(asked.target, limit=self._settings.limits.connect)
         except DialFailed as failed:
-            self._answer(502, f"{failed.by.value} {failed.text}")
+            self._refuse_dial(failed)
             raise self._over(None, failed.by, failed.code, failed.text) from None
         reason = barred(addresses, self._engine.ports)
         if reason is not None:
@@ -188,23 +225,26 @@ class Session:
         try:
             await self._dial(target, addresses)
         except DialFailed as failed:
-            self._answer(504 if failed.code == "connect-timeout" else 502, f"{failed.by.value} {failed.text}")
+            self._refuse_dial(failed)
             raise self._over(None, failed.by, failed.code, failed.text) from None
         self._answer(200)
+
+    def _refuse_dial(self, failed: DialFailed) -> None:
+        self._answer(504 if failed.code == "connect-timeout" else 502, f"the {failed.by.value} {failed.text}")
 
     async def _dial(self, target: Address, addresses: list[SockAddr]) -> Stream:
         """The TCP connection to the target, made once. Raises :class:`DialFailed`."""
         if self._target_stream is None:
-            found = addresses or await resolve(target)
+            found = addresses or await resolve(target, limit=self._settings.limits.connect)
             self._target_stream = await dial(
                 target, found, buffer=self._engine.receive_buffer, limit=self._settings.limits.connect
             )
         return self._target_stream
 
-    async def _sniff(self) -> tuple[list[tuple[float, bytes]], Message | None]:
-        """The client's first bytes with their times, and its ClientHello; none when it does not speak TLS."""
+    async def _sniff(self) -> Message | EncryptedRecord | None:
+        """The first thing that the client says, which ought to be a ClientHello; none when it does not speak TLS."""
         decoder = LegDecoder()
-        chunks: list[tuple[float, bytes]] = []
+        chunks = self._sniffed
         size = 0
         try:
             async with asyncio.timeout(self._settings.limits.hello):
@@ -217,40 +257,43 @@ class Session:
                     size += len(data)
                     events = decoder.receive(Side.CLIENT, data, t)
                     if decoder.is_tls is False:
-                        return chunks, None
+                        return None
                     for event in events:
-                        if isinstance(event, Message):
-                            return chunks, event
+                        if isinstance(event, Message | EncryptedRecord):
+                            return event
                     if size > _HELLO_AT_MOST:
                         break
         except TimeoutError:
-            self._keep_cut_hello(chunks, Ending.SILENT)
+            now = self._keep_sniffed(Ending.SILENT)
             said = "sent no ClientHello" if not chunks else f"sent only {size} bytes, not a whole ClientHello,"
             text = f"connected and {said} within {self._settings.limits.hello:g} s"
-            raise self._over(None, Party.CLIENT, "silent", text) from None
+            raise self._over(None, Party.CLIENT, "silent", text, t=now) from None
         ending = self._client.ending or Ending.STOPPED
-        self._keep_cut_hello(chunks, ending)
+        now = self._keep_sniffed(ending)
         how = {Ending.RESET: "reset the connection", Ending.FIN: "closed the connection"}.get(ending, "went on")
-        if not chunks:
-            raise self._over(None, Party.CLIENT, "no-hello", f"connected and {how} without sending a ClientHello")
-        raise self._over(
-            None, Party.CLIENT, "cut-hello", f"sent {size} bytes and {how} in the middle of its ClientHello"
-        )
+        text = f"connected and {how} without sending a ClientHello"
+        if chunks:
+            text = f"sent {size} bytes and {how} in the middle of its ClientHello"
+        raise self._over(None, Party.CLIENT, "cut-hello" if chunks else "no-hello", text, t=now)
 
-    def _keep_cut_hello(self, chunks: list[tuple[float, bytes]], ending: Ending) -> None:
-        """Record what there is of a ClientHello that never became whole."""
+    def _keep_sniffed(self, ending: Ending) -> float:
+        """Record what there is of a ClientHello that never became whole, and how it ended; that was now."""
+        now = self.clock()
+        chunks, self._sniffed = self._sniffed, []
         if not chunks:
-            return
+            return now
         decoder = LegDecoder()
         role = LegRole.CLIENT if self._settings.action is Action.INTERCEPT else LegRole.THROUGH
         for t, data in chunks:
             self.recording.add(role, decoder.receive(Side.CLIENT, data, t))
-        self.recording.add(role, decoder.end(Side.CLIENT, self.clock()))
-        self.recording.end(role, Side.CLIENT, ending, self.clock())
+        self.recording.add(role, decoder.end(Side.CLIENT, now))
+        self.recording.end(role, Side.CLIENT, ending, now)
+        return now
 
     # -- not TLS, and passed through -----------------------------------------------------------------------------
 
     async def _relay_not_tls(self, target: Address, chunks: list[tuple[float, bytes]]) -> None:
+        self._sniffed = []
         self.recording.not_tls = True
         self.recording.action = "relay"
         first = {Side.CLIENT: b"", Side.SERVER: b""}
@@ -268,28 +311,28 @@ class Session:
         self.recording.problems.append(
             (LegRole.THROUGH, Problem(chunks[0][0], Side.CLIENT, "record.content_type", 0, expected, f"0x{got[0]:02x}"))
         )
+        for _t, data in chunks:
+            keep(Side.CLIENT, data)
         try:
             stream = await self._dial(target, [])
         except DialFailed as failed:
-            for _t, data in chunks:
-                keep(Side.CLIENT, data)
             raise self._over(None, failed.by, failed.code, failed.text) from None
         await self._relay_raw(stream, chunks, keep, lambda _side, _how: None)
 
     async def _pass_through(self, target: Address, chunks: list[tuple[float, bytes]]) -> None:
         decoder = LegDecoder()
         role = LegRole.THROUGH
+        self._sniffed = []
+        for t, data in chunks:
+            self.recording.add(role, decoder.receive(Side.CLIENT, data, t))
+        self._note_sni(role)
         try:
             stream = await self._dial(target, [])
         except DialFailed as failed:
-            for t, data in chunks:
-                self.recording.add(role, decoder.receive(Side.CLIENT, data, t))
             raise self._over(None, failed.by, failed.code, failed.text) from None
 
         def watch(side: Side, data: bytes | memoryview) -> None:
             self.recording.add(role, decoder.receive(side, data, self.clock()))
-            if self.recording.sni is None and side is Side.CLIENT:
-                self._note_sni(role)
 
         def ended(side: Side, how: Ending) -> None:
             self.recording.add(role, decoder.end(side, self.clock()))
@@ -322,7 +365,7 @@ class Session:
         )
         up.back, down.back = down, up
         for _t, data in chunks:
-            up.data(memoryview(data))
+            stream.write(data)  # watched already
         self._client.pour_into(up)
         stream.pour_into(down)
         await self._until_finished(relay)
@@ -336,11 +379,14 @@ class Session:
 
     # -- intercepted ---------------------------------------------------------------------------------------------
 
-    async def _intercept(self, target: Address, chunks: list[tuple[float, bytes]], hello: Message) -> None:
+    async def _intercept(
+        self, target: Address, chunks: list[tuple[float, bytes]], first: Message | EncryptedRecord
+    ) -> None:
         tap = LegTap()
+        self._sniffed = []
         for t, data in chunks:
             self.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
-        summary = self._read_hello(hello, tap)
+        summary = self._read_hello(first, tap)
         if self._client.ending is not None:
             self._note_client_left()
             return
@@ -351,11 +397,9 @@ class Session:
         try:
             minted = await self._engine.mint.leaf_for(chain[0])
         except CannotMimic as reason:
-            self._alert_client(tap, "internal_error")
-            raise self._over(LegRole.SERVER, Party.TARGET, "cannot-mimic", str(reason)) from None
+            raise self._refused(tap, "internal_error", LegRole.SERVER, Party.TARGET, "cannot-mimic", str(reason)) from None
         except AuthorityError as reason:
-            self._alert_client(tap, "internal_error")
-            raise self._over(LegRole.CLIENT, Party.PROXY, "ca-expired", str(reason)) from None
+            raise self._refused(tap, "internal_error", LegRole.CLIENT, Party.PROXY, "ca-expired", str(reason)) from None
         self.recording.not_mirrored += minted.left_out
         connection = self._engine.server_side.connection(
             _client_leg_offer(server, summary),
@@ -370,25 +414,34 @@ class Session:
         await self._shake(client, Party.CLIENT)
         await self._relay_tls(client, server)
 
-    def _read_hello(self, hello: Message, tap: LegTap) -> HelloSummary:
+    def _read_hello(self, hello: Message | EncryptedRecord, tap: LegTap) -> HelloSummary:
         """What the client offers. Ends the session when there is no hello, or none that OpenSSL can be shown."""
+        if isinstance(hello, EncryptedRecord):
+            text = "began with application data where a ClientHello belongs; none of it was passed on"
+            raise self._refused(tap, "unexpected_message", LegRole.CLIENT, Party.CLIENT, "no-hello", text)
         if hello.content is not Content.HANDSHAKE or hello.code != _CLIENT_HELLO:
-            self._alert_client(tap, "unexpected_message")
             kind = message_type(hello.content, hello.code, hello.raw)
             text = f"began with {kind} where a ClientHello belongs"
-            raise self._over(LegRole.CLIENT, Party.CLIENT, "no-hello", text)
+            raise self._refused(tap, "unexpected_message", LegRole.CLIENT, Party.CLIENT, "no-hello", text)
         summary = summarize_client_hello(hello.raw)
         self.recording.sni = summary.sni
         if summary.sslv2:
-            self._alert_client(tap, "protocol_version")
-            text = f"cannot speak with a client that begins in SSLv2's form; {OPENSSL_VERSION} has that no more"
-            raise self._over(LegRole.CLIENT, Party.PROXY, "cannot-speak", f"{text}. Use --passthrough for this client")
+            text = f"cannot speak with a client that begins in SSLv2's form; {OPENSSL_VERSION} has that no more."
+            text += " Use --passthrough for this client"
+            raise self._refused(tap, "protocol_version", LegRole.CLIENT, Party.PROXY, "cannot-speak", text)
         if not _server_leg_offer(summary).speakable():
             if not summary.well_formed:
-                self._alert_client(tap, "decode_error")
-                raise self._over(LegRole.CLIENT, Party.CLIENT, "bad-hello", "sent a ClientHello that cannot be read")
-            self._alert_client(tap, "handshake_failure")
-            raise self._over(LegRole.CLIENT, Party.PROXY, "cannot-speak", _unspeakable(summary))
+                text = "sent a ClientHello that cannot be read"
+                raise self._refused(tap, "decode_error", LegRole.CLIENT, Party.CLIENT, "bad-hello", text)
+            some_version = any(0x0300 < version <= 0x0304 for version in _versions(summary))
+            answer = "handshake_failure" if some_version else "protocol_version"
+            raise self._refused(tap, answer, LegRole.CLIENT, Party.PROXY, "cannot-speak", _unspeakable(summary))
+        name = summary.sni_raw
+        if name is not None and (b"\0" in name or not 0 < len(name) < 256):
+            text = "sent a server name (SNI) that cannot be a host name's: "
+            text += "a NUL byte is in it" if b"\0" in name else f"it has {len(name)} bytes"
+            # The alert is the one that OpenSSL has for such a name.
+            raise self._refused(tap, "unrecognized_name", LegRole.CLIENT, Party.CLIENT, "bad-hello", text)
         return summary
 
     def _leg(self, role: LegRole, stream: Stream, connection: object, tap: LegTap | None = None) -> TlsLeg:
@@ -417,8 +470,7 @@ class Session:
         try:
             stream = await self._dial(target, [])
         except DialFailed as failed:
-            self._alert_client(tap, "internal_error")
-            raise self._over(LegRole.SERVER, failed.by, failed.code, failed.text) from None
+            raise self._refused(tap, "internal_error", LegRole.SERVER, failed.by, failed.code, failed.text) from None
         connection = self._engine.client_side.connection(
             offer,
             name=summary.sni or target.host,
@@ -430,8 +482,9 @@ class Session:
             await leg.handshake(self._settings.limits.handshake)
         except (TlsTrouble, HandshakeEnded) as trouble:
             self._note_verification(leg)
+            over = self._failed_handshake(leg, trouble, Party.TARGET)
             self._alert_client(tap, self._fitting_alert(leg, trouble))
-            raise self._failed_handshake(leg, trouble, Party.TARGET) from None
+            raise over from None
         self._note_verification(leg)
         return leg
 
@@ -480,13 +533,19 @@ class Session:
                 f"does not trust the target's certificate: {error[0]} ({whose};"
                 f" {'--upstream-ca' if self._settings.roots is not None else 'the system store'} is what it trusts)",
             )
-        by = Party.PROXY if _nothing_shared(trouble.reason) else peer
-        text = (
-            f"found nothing that both sides speak: OpenSSL says {trouble.reason!r}"
-            if by is Party.PROXY
-            else f"sent something that cannot be taken: OpenSSL says {trouble.reason!r}"
-        )
-        return self._over(leg.role, by, "no-shared-parameters" if by is Party.PROXY else "protocol", text)
+        if leg.role is LegRole.SERVER and leg.first and looks_like_tls(leg.first) is False:
+            line = leg.first.splitlines()[0].strip()
+            said = repr(_redacted(line)) if line.isascii() and line.decode("ascii").isprintable() else leg.first[:16].hex(" ")
+            return self._over(leg.role, peer, "not-tls", f"does not speak TLS: it answered {said or leg.first[:16].hex(' ')}")
+        if trouble.reason == "unsupported protocol" and leg.role is LegRole.SERVER:
+            version = read_leg(leg.live.messages).version
+            return self._over(leg.role, peer, "version", f"answered with {version}, which was not offered")
+        # On the server leg only what OpenSSL says before our hello is the proxy's own.
+        if _nothing_shared(trouble.reason) and (leg.role is LegRole.CLIENT or not leg.live.messages):
+            text = f"found nothing that both sides speak: OpenSSL says {trouble.reason!r}"
+            return self._over(leg.role, Party.PROXY, "no-shared-parameters", text)
+        text = f"sent something that cannot be taken: OpenSSL says {trouble.reason!r}"
+        return self._over(leg.role, peer, "protocol", text)
 
     def _note_mimicry(self, server: TlsLeg) -> None:
         """What of the target's choices the client leg cannot follow."""
@@ -530,7 +589,12 @@ def _server_leg_offer(summary: HelloSummary) -> Offer:
     groups = groups or [group for group in summary.groups if group in GROUP_NAMES]
     shares = set(summary.key_share_groups) & set(groups)
     names = [f"{'*' if group in shares else ''}{GROUP_NAMES[group]}" for group in groups]
-    return Offer(_versions(summary), summary.ciphers, ":".join(names))
+    versions, ciphers = _versions(summary), summary.ciphers
+    if not groups:  # OpenSSL would offer its own: RFC 8446 9.2 wants the list, RFC 8422 4 does without
+        versions = tuple(version for version in versions if version < 0x0304)
+        if summary.groups:
+            ciphers = tuple(cipher for cipher in ciphers if not cipher_suite_name(cipher).startswith("TLS_ECDH"))
+    return Offer(versions, ciphers, ":".join(names))
 
 
 def _versions(summary: HelloSummary) -> tuple[int, ...]:
@@ -566,7 +630,8 @@ def _unspeakable(summary: HelloSummary) -> str:
 
 def _nothing_shared(reason: str) -> bool:
     return any(
-        word in reason for word in ("no shared", "unsupported protocol", "no suitable", "no protocols available")
+        word in reason
+        for word in ("no shared", "unsupported protocol", "no suitable", "no protocols available", "no ciphers available")
     )
 
 

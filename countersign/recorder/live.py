@@ -104,6 +104,7 @@ class LiveRecording:
         self.from_client = 0
         self.from_target = 0
         self.not_tls = False
+        self.stopped = False  # the proxy ended the session because it was being stopped
         self.changed = True
 
     def leg(self, role: LegRole) -> LiveLeg:
@@ -171,7 +172,7 @@ class LiveRecording:
         from dataclasses import replace
 
         recording = replace(self.snapshot(), ended=ended)
-        return replace(recording, outcome=judge(recording, not_tls=self.not_tls))
+        return replace(recording, outcome=judge(recording, not_tls=self.not_tls, stopped=self.stopped))
 
     def _unkept(self) -> Iterable[tuple[LegRole, Problem]]:
         for leg in self.legs.values():

@@ -76,10 +76,13 @@ class _Break:
     outcome: Outcome
 
 
-def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = False) -> Outcome:
+def judge(
+    recording: Recording, *, not_tls: bool = False, interrupted: bool = False, stopped: bool = False
+) -> Outcome:
     """The outcome of a session that is over.
 
-    ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end.
+    ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end, ``stopped``
+    that the proxy was told to stop before it.
     """
     if not_tls:
         return _not_tls(recording)
@@ -88,12 +91,14 @@ def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = Fa
         return min(breaks, key=lambda found: (found.t, found.rank)).outcome
     if interrupted:
         return Outcome(Status.INTERRUPTED, text="the proxy process died before the session was over")
+    if stopped and not all(map(_stands, recording.legs or ())):
+        return Outcome(Status.INTERRUPTED, text="the proxy was stopped before the handshakes were proven good")
     if not recording.legs or not any(leg.messages for leg in recording.legs):
+        if stopped:
+            return Outcome(Status.INTERRUPTED, text="the proxy was stopped before the client had sent a ClientHello")
         return Outcome(
             Status.FAILED, Party.CLIENT, None, None, "the client connected and closed without sending a ClientHello"
         )
-    if any(_stopped(leg) for leg in recording.legs) and not all(_stands(leg) for leg in recording.legs):
-        return Outcome(Status.INTERRUPTED, text="the proxy was stopped before the handshakes were proven good")
     for leg in recording.legs:
         if not _stands(leg):
             return _unproven(leg)
@@ -105,7 +110,8 @@ def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = Fa
 
 def _from_alerts(recording: Recording) -> list[_Break]:
     return [
-        _Break(message.t, 0, _alerted(recording, leg, message))
+        # The proxy's own alert only tells what something else was the reason for.
+        _Break(message.t, 3 if party_of(leg.role, message.sender) is Party.PROXY else 0, _alerted(recording, leg, message))
         for leg in recording.legs
         for message in leg.messages
         if message.content is Content.ALERT and _fatal(message) and not _proven_before(leg, message)
@@ -141,6 +147,9 @@ def _alerted(recording: Recording, leg: Leg, alert: Message) -> Outcome:
             return Outcome(
                 Status.FAILED, peer, leg.role, name, f"the proxy got something wrong from {_who(recording, peer)}"
             )
+    if not any(message.content is Content.HANDSHAKE for message in leg.messages[: leg.messages.index(alert)]):
+        text = f"{_who(recording, party)} began with alert {name}, where a ClientHello belongs"
+        return Outcome(Status.FAILED, party, leg.role, name, text)
     meaning = _CERTIFICATE_ALERTS.get(number) or _OTHER_ALERTS.get(number) or "ended the handshake"
     text = f"{_who(recording, party)} broke the handshake with alert {name}: it {meaning}"
     if number in _CERTIFICATE_ALERTS and number != 116:
@@ -251,10 +260,6 @@ def _finished(leg: Leg, side: Side) -> bool:
 
 def _is(message: Message, code: int) -> bool:
     return message.content is Content.HANDSHAKE and message.code == code
-
-
-def _stopped(leg: Leg) -> bool:
-    return any(end.how is Ending.STOPPED for end in leg.ends)
 
 
 def _unproven(leg: Leg) -> Outcome:

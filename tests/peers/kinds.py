@@ -7,19 +7,19 @@ conversation was of this kind. The conversations themselves are had by :mod:`tes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from countersign.proxy import Identity
-from countersign.recorder.recording import Status
+from countersign.recorder.recording import LegRole, Status
 from tests.peers.certs import SERVER_NAMES
 from tests.peers.curl import curl
-from tests.peers.java import java_client, java_truststore
+from tests.peers.java import java_client
 from tests.peers.openssl import VERSION_ARGS, OpensslServer, openssl_client, parse_msg
 from tests.peers.openssl4 import ModernServer, modern_client
 from tests.peers.process import Background, run
-from tests.peers.witness import witness
+from tests.peers.witness import KEYLOGS, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,8 +46,7 @@ class Shows:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     status: Status = Status.ESTABLISHED
     broken_by: str | None = None
     leg: str | None = None
@@ -80,7 +79,7 @@ class Kind:
         given = dict(self.target)
         if given.pop("asks", None):
             given["verify_ca"] = lab.root_pem
-        target = self.target_is(self.leaf(lab), *self.target_args, keylog=folder / "target.keys", **given)
+        target = self.target_is(self.leaf(lab), *self.target_args, keylog=folder / KEYLOGS[LegRole.SERVER], **given)
         identity = None if self.identity is None else _identity(self.identity(lab))
         return witness(
             self.client,
@@ -123,19 +122,19 @@ def openssl_twice(*args: str, **options: Any) -> Callable[[Scene], Sequence[Msg]
     return client
 
 
-def openssl_dialogue(*steps: tuple[str, str, str], version: str) -> Callable[[Scene], Sequence[Msg]]:
-    """Each step is who types (``client`` or ``target``), what, and what has to show up on the client's terminal."""
+def openssl_dialogue(*steps: tuple[str, str, str, str], version: str) -> Callable[[Scene], Sequence[Msg]]:
+    """Each step: who types (``client`` or ``target``) what, and on whose terminal what has to show up then."""
 
     def client(scene: Scene) -> Sequence[Msg]:
         words = ("-connect", scene.address, "-msg", "-servername", "localhost", "-CAfile", scene.root)
         with Background("openssl", "s_client", *words, *VERSION_ARGS[version], "-keylogfile", scene.keylog) as s_client:
-            s_client.wait_for(r"Verify return code: 0")
-            for who, word, shown in steps:
+            s_client.wait_for(r"^---\n(?s:.*)Verify return code: 0")
+            for who, typed, whose, shown in steps:
                 if who == "target":
-                    scene.target.command(word)
+                    scene.target.command(typed)
                 else:
-                    s_client.say(f"{word}\n".encode())
-                s_client.wait_for(shown)
+                    s_client.say(f"{typed}\n".encode())
+                (scene.target if whose == "target" else s_client).wait_for(shown)
             s_client.hang_up()
             s_client.wait(10)
             return parse_msg(s_client.stop().stdout, "client")
@@ -188,7 +187,7 @@ def a_request_by_node(protocol: str) -> Callable[[Scene], None]:
 
 def a_request_by_a_jvm(protocol: str) -> Callable[[Scene], None]:
     def client(scene: Scene) -> None:
-        store = java_truststore(scene.folder / "trust.p12", scene.root)
+        store = scene.jvm_trust
         url = f"https://{LAB_NAME}:{scene.port}/"
         done = java_client(url, truststore=store, hosts=HOSTS, protocols=[protocol])
         assert done.ok, done.completed
@@ -228,7 +227,8 @@ def a_stranger(lab: Lab) -> Issued:
 
 def _version(version: str, name: str, **more: Any) -> Kind:
     """Everything as the defaults of this version are."""
-    both = Shows(version=version, counts={"change_cipher_spec": 2, "finished": 2, "alert": 2})
+    said = "TLSv1.0" if version == "TLSv1" else version
+    both = Shows(version=said, counts={"change_cipher_spec": 2, "finished": 2, "alert": 2})
     return Kind(name, openssl(version=version), both, target={"version": version}, **more)
 
 
@@ -295,7 +295,12 @@ KINDS = [
         target_args=("-no_etm",),
     ),
     _suite("ecdhe-ecdsa-gcm", "ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
-    _suite("ecdhe-ecdsa-ccm", "ECDHE-ECDSA-AES128-CCM", "TLS_ECDHE_ECDSA_WITH_AES_128_CCM"),
+    _suite(
+        "ecdhe-ecdsa-ccm",
+        "ECDHE-ECDSA-AES128-CCM",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
+        target_args=("-cipher", "ECDHE-ECDSA-AES128-CCM"),
+    ),
     _suite(
         "ecdhe-rsa-chacha20",
         "ECDHE-RSA-CHACHA20-POLY1305",
@@ -347,7 +352,7 @@ KINDS = [
             openssl(version=version),
             client_leg=Shows(counts={"certificate_request": 0, "certificate": 1}),
             server_leg=Shows(counts={"certificate_request": 1, "certificate": 2, "certificate_verify": verifies}),
-            target={"asks": True},
+            target={"asks": True, "version": version},
             identity=lambda lab: lab.client,
         )
         for name, version, verifies in (("tls10", "TLSv1", 1), ("tls12", "TLSv1.2", 1), ("tls13", "TLSv1.3", 2))
@@ -407,9 +412,10 @@ KINDS = [
     Kind(
         "key-update-by-client",
         openssl_dialogue(
-            ("client", "K", r"^<<< .*KeyUpdate"),
-            ("client", "k", r"(?s)(>>> [^\n]*KeyUpdate.*){2}"),
-            ("client", "hello", "^olleh$"),
+            ("client", "K", "client", "KEYUPDATE"),
+            ("client", "hello", "client", "^olleh$"),
+            ("client", "k", "client", r"KEYUPDATE\n(?s:.*)KEYUPDATE"),
+            ("client", "once more", "client", "^erom ecno$"),
             version="TLSv1.3",
         ),
         client_leg=Shows(counts={"key_update": 3}),
@@ -418,26 +424,39 @@ KINDS = [
     Kind(
         "key-update-by-target",
         openssl_dialogue(
-            ("target", "a word", "^a word$"),
-            ("target", "K", ""),
-            ("target", "another word", "^another word$"),
+            ("target", "a word", "client", "^a word$"),
+            ("target", "K", "target", "^>>> .*KeyUpdate"),
+            ("target", "a second word", "client", "^a second word$"),
+            ("client", "an answer", "target", "^an answer$"),
+            ("target", "k", "target", "^>>> .*KeyUpdate(?s:.*)^>>> .*KeyUpdate"),
+            ("target", "a third word", "client", "^a third word$"),
             version="TLSv1.3",
         ),
         client_leg=Shows(counts={"key_update": 0}),
-        server_leg=Shows(counts={"key_update": 2}),
+        server_leg=Shows(counts={"key_update": 3}),
         target={"mode": "plain"},
-        outcome=ESTABLISHED,
     ),
     Kind(
         "renegotiation-by-target",
         openssl_dialogue(
-            ("target", "r", ""),
-            ("target", "a word", "^a word$"),
+            ("target", "r", "target", "SSL_do_handshake -> 1"),
+            ("client", "hello", "target", "^hello$"),
+            ("target", "a word", "client", "^a word$"),
             version="TLSv1.2",
         ),
         client_leg=Shows(counts={"client_hello": 1}),
         server_leg=Shows(counts={"hello_request": 1, "client_hello": 2, "finished": 4, "change_cipher_spec": 4}),
         target={"mode": "plain"},
+    ),
+    Kind(
+        "renegotiation-by-client",
+        openssl_dialogue(
+            ("client", "hello", "client", "^olleh$"),
+            ("client", "R", "client", "^>>> .*Alert"),
+            version="TLSv1.2",
+        ),
+        client_leg=Shows(counts={"client_hello": 2}),
+        server_leg=Shows(counts={"client_hello": 1}),
     ),
     # Extensions
     Kind("alpn-h2", openssl("-alpn", "h2,http/1.1"), Shows(alpn="h2"), target_args=("-alpn", "h2,http/1.1")),
@@ -448,7 +467,7 @@ KINDS = [
         outcome=Outcome(Status.FAILED, "target", "server", "no_application_protocol"),
     ),
     Kind("no-sni", openssl(name=None), client_leg=Shows(version="TLSv1.3")),
-    Kind("no-middlebox-compatibility", openssl("-no_middlebox"), client_leg=Shows(counts={"change_cipher_spec": 0})),
+    Kind("no-middlebox-compatibility", openssl("-no_middlebox"), client_leg=Shows(counts={"change_cipher_spec": 1})),
     Kind("small-fragments", openssl("-maxfraglen", "512")),
     Kind("status-request-tls12", openssl("-status", version="TLSv1.2"), Shows(counts={"certificate_status": 0})),
     Kind("status-request-tls13", openssl("-status", version="TLSv1.3")),

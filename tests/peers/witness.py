@@ -11,10 +11,12 @@ their lengths, headers included.
 from __future__ import annotations
 
 import struct
+import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from countersign.proxy import Address, SecretsKept
@@ -23,6 +25,7 @@ from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.messages import message_type
 from countersign.recorder.wire.secrets import KeyLog
+from tests.peers.java import java_truststore
 from tests.peers.openssl import OpensslServer
 from tests.peers.relay import FIN, RST, SYN, Relay
 from tests.peers.tshark import tshark_handshakes
@@ -31,10 +34,10 @@ from tests.proxy.running import RunningProxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from countersign.recorder.recording import Leg, Recording
     from tests.peers.openssl import Msg
+    from tests.peers.tshark import Seen as TsharkSeen
 
 
 class Seen(NamedTuple):
@@ -48,8 +51,9 @@ class Seen(NamedTuple):
 Sides = dict[Side, list[Seen]]
 """What each side of a leg sent, in order."""
 
-GOODBYE = bytes((1, 0))  # warning, close_notify
-_UNREAD_FOR = 5.0
+KEYLOGS = {LegRole.CLIENT: "client.keys", LegRole.SERVER: "target.keys"}
+_PRINTS_WITHIN = 5.0
+_PCAP_HEADER = 24
 
 
 class Target(Protocol):
@@ -78,20 +82,24 @@ class Scene:
 
     @property
     def keylog(self) -> Path:
-        return self.folder / "client.keys"
+        return self.folder / KEYLOGS[LegRole.CLIENT]
 
     @property
     def root(self) -> Path:
         return self.proxy.root_file(self.folder)
+
+    @property
+    def jvm_trust(self) -> Path:
+        return Path(jvm_trust(self.proxy.authority.root_pem).name)
 
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
     """A conversation that is over. ``told`` is what ``openssl -msg`` printed at the client and at the target."""
 
+    folder: Path
     recordings: tuple[Recording, ...]
     captures: Mapping[LegRole, Path]
-    keylogs: Mapping[LegRole, Path]
     told: Mapping[LegRole, Sequence[Msg]]
 
     def legs(self, role: LegRole) -> list[Leg]:
@@ -105,11 +113,31 @@ class Witnessed:
             kept.add(secret.label, secret.client_random, secret.secret)
         return kept
 
-    def keylog(self, folder: Path) -> Path:
+    @property
+    def own_keylog(self) -> Path:
         """What the proxy kept, as a file."""
-        path = folder / "proxy.keys"
+        path = self.folder / "proxy.keys"
         path.write_text("".join(f"{line}\n" for line in self.own_secrets.lines()))
         return path
+
+    def peer_keylog(self, role: LegRole) -> Path | None:
+        """What the client or the target kept, if it did."""
+        path = self.folder / KEYLOGS[role]
+        return path if path.exists() and path.stat().st_size else None
+
+
+@cache
+def jvm_trust(*roots: bytes) -> Any:
+    """A JVM's trust store of these roots, made once a session: keytool takes its time. Its path is ``name``."""
+    with tempfile.TemporaryDirectory() as folder:
+        pems = [Path(folder) / f"{number}.pem" for number in range(len(roots))]
+        for pem, root in zip(pems, roots, strict=True):
+            pem.write_bytes(root)
+        store = java_truststore(Path(folder) / "trust.p12", *pems)
+        kept = tempfile.NamedTemporaryFile(suffix=".p12")  # goes with the interpreter
+        kept.write(store.read_bytes())
+        kept.flush()
+        return kept
 
 
 def witness(
@@ -137,20 +165,14 @@ def witness(
         recordings = tuple(sorted(proxy.recordings(sessions), key=lambda recording: recording.started))
         if isinstance(serving, OpensslServer):
             told[LegRole.SERVER] = _all_told(serving, recordings)
-    keylogs = {LegRole.CLIENT: scene.keylog, LegRole.SERVER: folder / "target.keys"}
-    return Witnessed(recordings, captures, keylogs, told)
+    return Witnessed(folder, recordings, captures, told)
 
 
 def _all_told(server: OpensslServer, recordings: Iterable[Recording]) -> list[Msg]:
-    """The target's messages, once it has printed as many as were recorded; it prints a moment later than it speaks."""
-    expected = sum(
-        len(sent)
-        for recording in recordings
-        if (leg := recording.leg(LegRole.SERVER))
-        for sent in but_received_ccs(recorded([leg]), Side.SERVER).values()
-    )
-    deadline = time.monotonic() + _UNREAD_FOR
-    while len(server.messages) < expected and time.monotonic() < deadline:
+    """The target's messages, once it has printed all that was recorded; it prints a moment later than it speaks."""
+    legs = [leg for recording in recordings if (leg := recording.leg(LegRole.SERVER)) is not None]
+    deadline = time.monotonic() + _PRINTS_WITHIN
+    while unlike_told(legs, server.messages, Side.SERVER) and time.monotonic() < deadline:
         time.sleep(0.01)
     return server.messages
 
@@ -181,14 +203,32 @@ def openssl_told(messages: Iterable[Msg]) -> Sides:
     return sides
 
 
-def tshark_saw(capture: Path, keylog: Path | None) -> Sides:
-    """What tshark found in a capture of one leg, perhaps of several connections. To it a HelloRetryRequest is a
-    ServerHello.
-    """
-    sides: Sides = {side: [] for side in Side}
-    for message in tshark_handshakes(capture, keylog, decode_as=dict.fromkeys(_ports(capture), "tls")):
+def tshark_saw(witnessed: Witnessed, *keylogs: Path) -> dict[LegRole, Sides]:
+    """What tshark found in the captures of both legs. To it a HelloRetryRequest is a ServerHello."""
+    merged, keys = witnessed.folder / "both.pcap", witnessed.folder / "merged.keys"
+    first, second = (witnessed.captures[role] for role in (LegRole.CLIENT, LegRole.SERVER))
+    merged.write_bytes(first.read_bytes() + second.read_bytes()[_PCAP_HEADER:])
+    keys.write_bytes(b"".join(keylog.read_bytes() for keylog in keylogs))
+    of_client = len(connections(first))
+    legs: dict[LegRole, Sides] = {role: {side: [] for side in Side} for role in witnessed.captures}
+    ports = dict.fromkeys(_ports(merged), "tls")
+    for stream, sides in _by_stream(tshark_handshakes(merged, keys, decode_as=ports)).items():
+        for side, seen in sides.items():
+            legs[LegRole.CLIENT if stream < of_client else LegRole.SERVER][side] += seen
+    return legs
+
+
+def tshark_saw_in_export(file: Path) -> list[Sides]:
+    """What tshark finds in a recording's export, leg by leg; the keys are in the file."""
+    return [sides for _, sides in sorted(_by_stream(tshark_handshakes(file)).items())]
+
+
+def _by_stream(messages: Iterable[TsharkSeen]) -> dict[int, Sides]:
+    streams: dict[int, Sides] = {}
+    for message in messages:
+        sides = streams.setdefault(message.stream, {side: [] for side in Side})
         sides[Side(message.sender)].append(Seen(message.content, message.type, message.length))
-    return sides
+    return streams
 
 
 def decoded(capture: Path, keylog: KeyLog) -> list[list[Message]]:
@@ -212,10 +252,43 @@ def as_tshark_names_them(sides: Sides) -> Sides:
     }
 
 
-def but_received_ccs(sides: Sides, teller: Side) -> Sides:
-    """Less what ``openssl -msg`` at this side does not print."""
-    received = teller.peer
-    return sides | {received: [m for m in sides[received] if m.content != Content.CHANGE_CIPHER_SPEC]}
+def unlike_told(legs: Sequence[Leg], told: Sequence[Msg], teller: Side) -> str:
+    """How the recorded legs differ from what ``openssl -msg`` printed at this side; empty where they do not.
+
+    Two things it does not print: a change-cipher-spec that it received, and what it has not read. A side that has sent
+    an alert (its goodbye or a fatal one) reads no further, so at the end of a connection that much may be missing.
+    """
+    theirs = openssl_told(told)
+    begin = dict.fromkeys(Side, 0)
+    for leg in legs:
+        ours = recorded([leg])
+        ours[teller.peer] = [m for m in ours[teller.peer] if m.content != Content.CHANGE_CIPHER_SPEC]
+        sent = theirs[teller][begin[teller] :][: len(ours[teller])]
+        received = theirs[teller.peer][begin[teller.peer] :][: len(ours[teller.peer])]
+        if sent and sent[-1].content == Content.ALERT:
+            while received != ours[teller.peer][: len(received)]:
+                received.pop()  # the next connection's
+            ours[teller.peer] = ours[teller.peer][: len(received)]
+        if (sent, received) != (ours[teller], ours[teller.peer]):
+            return _shown({teller: sent, teller.peer: received}, recorded([leg]))
+        begin[teller] += len(sent)
+        begin[teller.peer] += len(received)
+    if any(len(theirs[side]) != begin[side] for side in Side):
+        return _shown({side: theirs[side][begin[side] :] for side in Side}, {})
+    return ""
+
+
+def unlike(theirs: Sides, ours: Sides) -> str:
+    """How the two differ; empty where they do not."""
+    return "" if theirs == ours else _shown(theirs, ours)
+
+
+def _shown(theirs: Mapping[Side, Sequence[Seen]], ours: Mapping[Side, Sequence[Seen]]) -> str:
+    lines = []
+    for side in Side:
+        for whose, said in (("theirs", theirs), ("ours", ours)):
+            lines.append(f"{side} {whose}: " + ", ".join(f"{m.type} {m.length}" for m in said.get(side, ())))
+    return "\n".join(lines)
 
 
 # -- captures ------------------------------------------------------------------------------------------------------
@@ -235,7 +308,7 @@ def connections(capture: Path) -> list[list[tuple[Side, bytes, float]]]:
 
 
 def _packets(file: bytes) -> Iterator[tuple[float, bytes]]:
-    at = 24
+    at = _PCAP_HEADER
     while at < len(file):
         seconds, micro, length, _ = struct.unpack_from("<IIII", file, at)
         yield seconds + micro / 1e6, file[at + 16 : at + 16 + length]

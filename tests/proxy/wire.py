@@ -8,7 +8,7 @@ import ssl
 import struct
 import threading
 import warnings
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from countersign.proxy import Address
 
@@ -102,6 +102,13 @@ def connect(proxy: RunningProxy) -> socket.socket:
     return socket.create_connection(proxy.address, 10)
 
 
+def connect_request(host: str, port: int, *headers: str, version: str = "1.1") -> bytes:
+    """What asks the proxy for a tunnel to this host."""
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {target} HTTP/{version}", f"Host: {target}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
 def reset(connection: socket.socket) -> None:
     """Close with a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -183,6 +190,69 @@ def _only(context: ssl.SSLContext, version: str | None) -> None:
         context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     if version in {"TLSv1", "TLSv1_1"}:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
+
+
+class Client:
+    """A TLS client over a socket that one can get at; ``at_most`` bytes leave it, then :class:`EOFError` is raised.
+
+    ``flights`` are the bytes that it has sent, each piece as OpenSSL gave it.
+    """
+
+    def __init__(
+        self, proxy: RunningProxy, context: ssl.SSLContext, *, at_most: int | None = None, name: str = "localhost"
+    ) -> None:
+        self.connection = connect(proxy)
+        self.flights: list[bytes] = []
+        self._left = at_most
+        self._into, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._into, self._out, server_hostname=name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def handshake(self) -> None:
+        self._until_done(self.tls.do_handshake)
+
+    def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        self._flush()
+
+    def recv(self) -> bytes:
+        return self._until_done(self.tls.read)
+
+    def _until_done(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self.connection.recv(65536)
+                if not data:
+                    raise EOFError from None
+                self._into.write(data)
+            else:
+                self._flush()
+                return done
+
+    def _flush(self) -> None:
+        data = self._out.read()
+        if not data:
+            return
+        if self._left is not None:
+            data, cut = data[: self._left], len(data) > self._left
+            self._left -= len(data)
+        else:
+            cut = False
+        self.flights.append(data)
+        self.connection.sendall(data)
+        if cut:
+            raise EOFError
 
 
 # -- servers -----------------------------------------------------------------------------------------------------

@@ -333,6 +333,20 @@ def test_a_wrong_key_is_a_problem_and_no_more() -> None:
     assert not [m for m in messages(events) if m[3]]
 
 
+def test_a_direction_that_never_opens_is_given_up() -> None:
+    made = conversation("1.2")
+    log = KeyLog()
+    for secret in made.keylog:
+        log.add(secret.label, secret.client_random, bytes(48))
+    decoder = LegDecoder(keylog=log)
+    events = [event for sender, data in made.log[:4] for event in decoder.receive(sender, data, 0.0)]
+    for _ in range(100):
+        events += decoder.receive(S, record(23, bytes(1000)) * 10, 0.0)
+    assert len(sealed(events)) == 65
+    assert decoder.problem_counts[S] == 64
+    assert sum(event.records for event in events if isinstance(event, ApplicationData)) == 1001 - 64
+
+
 def test_secrets_never_show_in_events_or_reprs() -> None:
     made = conversation("1.3")
     decoder = LegDecoder(keylog=made.keylog)
@@ -639,6 +653,19 @@ def test_early_data_that_was_touched_does_not_close_what_follows() -> None:
     events = decode([(sender, bytes(touched)), *made.log[1:]], keylog=made.keylog)
     assert [event.length for event in sealed(events)] == [20]
     assert messages(events) == messages(decode(made.log, keylog=made.keylog))
+
+
+def test_bulk_data_of_a_capture_that_begins_in_the_middle_is_summed_up_at_last() -> None:
+    decoder = LegDecoder()
+    events: list[Event] = []
+    for _ in range(10):
+        events += decoder.receive(S, record(23, bytes(100)) * 1000, 0.0)
+    assert len(sealed(events)) == 512
+    assert len(problems(events)) == PROBLEMS_AT_MOST + 1
+    assert sum(event.records for event in events if isinstance(event, ApplicationData)) == 10_000 - 512
+    hello = record(22, client_hello())
+    assert [m[2] for m in messages(decoder.receive(C, hello, 0.0))] == [1]
+    assert not [e for e in decoder.receive(S, record(23, b"x") * 1000, 0.0) if isinstance(e, ApplicationData)]
 
 
 def test_a_capture_that_begins_in_the_middle_is_no_crash_and_no_application_data() -> None:

@@ -479,9 +479,10 @@ def test_only_the_dead_owners_open_recordings_are_marked(store: Store) -> None:
 
 @pytest.mark.parametrize("owner", [ELSEWHERE, CONTAINER])
 def test_an_owner_out_of_sight_is_dead_when_it_was_silent_for_long(store: Store, clock: Clock, owner: Owner) -> None:
-    if owner is ELSEWHERE and store._path:
-        pytest.skip("a file has one machine at a time")
     store.put([open_sample(1)], owner=owner)
+    if owner is ELSEWHERE and store._path:  # a file has one machine at a time, so that was an earlier boot
+        assert store.mark_interrupted() == 1
+        return
     clock.advance(59)
     assert store.mark_interrupted() == 0
     store.touch(owner)
@@ -490,12 +491,6 @@ def test_an_owner_out_of_sight_is_dead_when_it_was_silent_for_long(store: Store,
     clock.advance(2)
     assert store.get("last").outcome.status is Status.INTERRUPTED
     assert store.mark_interrupted() == 1
-
-
-def test_a_file_of_an_earlier_boot_has_only_dead_owners(path: Path) -> None:
-    with opened(path) as store:
-        store.put([open_sample(1)], owner=ELSEWHERE)
-        assert store.mark_interrupted() == 1
 
 
 def test_a_recording_that_was_taken_for_interrupted_is_put_right_by_its_owner(store: Store) -> None:
@@ -759,11 +754,9 @@ def test_a_damaged_recording_is_named_and_the_others_are_read(path: Path) -> Non
     everything = filled(path, 3)
     with opened(path) as store:
         with store._writer.begin() as connection:
+            other_byte = "CAST(substr(blob, 1, 500) || x'00' || substr(blob, 502) AS BLOB)"
             connection.execute(
-                text(
-                    "UPDATE recordings SET blob = CAST(substr(blob, 1, 500) || x'00' || substr(blob, 502) AS BLOB) WHERE id = :id"
-                ),
-                {"id": everything[1].id},
+                text(f"UPDATE recordings SET blob = {other_byte} WHERE id = :id"), {"id": everything[1].id}
             )
         with pytest.raises(EnvironmentFault) as error:
             store.get(everything[1].id)

@@ -520,9 +520,11 @@ class Store:
 
     def _shrink(self) -> None:
         with self._raw("prune") as raw:
-            while raw.execute("PRAGMA freelist_count").fetchone()[0]:
+            before, free = None, _pragma(raw, "freelist_count")
+            while free and free != before:
                 # A script, for the driver would stop after the first page; in steps, so that writers get their turn.
                 raw.executescript(f"PRAGMA incremental_vacuum({_GIVEN_BACK_AT_ONCE})")
+                before, free = free, _pragma(raw, "freelist_count")
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # may find readers in its way: then another time
 
     # -- the database --------------------------------------------------------------------------------------------
@@ -601,6 +603,10 @@ class Store:
                 f"knows up to {VERSIONS[-1]}); upgrade countersign, or name another place"
             )
         return None if found is None else str(found)
+
+
+def _pragma(raw: sqlite3.Connection, name: str) -> int:
+    return int(raw.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _parts(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

@@ -27,7 +27,8 @@ has no keys yet. What is inside only the keys tell. Without them this is the rul
 
 With a key log, records are opened. A key may come later than its record: a TLS client writes its log line after it
 has sent the flight. Such records are held in the order of their arrival, at most 1 MiB a direction; then that
-direction is given out as if there were no keys, and stays so.
+direction is given out as if there were no keys, and stays so. A direction of which 64 records in a row do not open
+is given up alike: the key log is not this conversation's, or records are missing.
 
 Early data is the one place where a record that does not open is no problem. Its key is another one (RFC 8446 4.2.10), a
 server may have declined it, and the client that does not know yet goes on sending. So while early data may be in
@@ -73,6 +74,7 @@ PROBLEMS_AT_MOST = 100
 _HELD_OVERHEAD = 64
 _OVER_AFTER_RECORDS = 512
 _OVER_AFTER_BYTES = 1 << 20
+_MISSES_AT_MOST = 64
 _ALERTS_IN_A_RECORD = 16
 _ALERT_SIZED_AT_MOST = 16
 _JSSE_PADDING = 16
@@ -155,11 +157,13 @@ class _Direction:
         "held",
         "held_bytes",
         "key_number",
+        "misses",
         "opener",
         "problems",
         "sealed_bytes",
         "sealed_records",
         "side",
+        "stray_records",
     )
 
     def __init__(self, side: Side, keep: int) -> None:
@@ -183,6 +187,8 @@ class _Direction:
         self.held: deque[_Held] = deque()
         self.held_bytes = 0
         self.blind = False  # its records will not be opened any more
+        self.misses = 0  # records in a row that did not open
+        self.stray_records = 0  # application-data records without any key
         self.problems = 0
 
 
@@ -255,6 +261,7 @@ class LegDecoder:
         self._agreement: _Agreement | None = None
         self._turns = 0  # protected records after ServerHello: how often the sender changed
         self._serial = 0
+        self._hellos = 0
         self.is_tls: bool | None = None
         """False once the client's first bytes cannot be TLS, True once they are; None while undecided."""
         self._is13 = False
@@ -309,10 +316,12 @@ class LegDecoder:
             if isinstance(frame, Skipped):
                 sink.application_data(frame.records, frame.length)
             elif isinstance(frame, Record):
+                hellos = self._hellos
                 self._record(direction, frame, sink)
+                if self._hellos != hellos:
+                    self._drain(out)  # records that came before the hello which says how to open them
             else:
                 sink.flaw(frame)
-        self._drain(out)
         return out
 
     def unlock(self, t: float) -> list[Event]:  # noqa: ARG002 - events keep the time of their records
@@ -400,7 +409,13 @@ class LegDecoder:
             sink.problem(
                 "record.type", record.offset, "a handshake record", "application data before any key is in use"
             )
-            sink.encrypted_record(record.content_type, record.length)
+            direction.stray_records += 1
+            if direction.stray_records <= _OVER_AFTER_RECORDS:
+                sink.encrypted_record(record.content_type, record.length)
+            elif self._offer is None:
+                # So much without any hello is no injected plaintext but a capture that began in the middle.
+                sink.application_data(1, record.length)
+                direction.framer.skip = True
             return
         if self._is13 and self.sealed_seen(direction.side) and record.content_type != records.CHANGE_CIPHER_SPEC:
             got = f"{names.content_type_name(record.content_type)} in clear"
@@ -501,6 +516,7 @@ class LegDecoder:
         else:
             direction.ccs = True
             direction.agreement = self._agreement
+            direction.opener = None
         direction.key_number += 1
 
     def _sslv2_hello(self, record: Record, sink: _Sink) -> None:
@@ -540,16 +556,19 @@ class LegDecoder:
         return True
 
     def _client_hello(self, raw: bytes) -> None:
+        self._hellos += 1
         self._offer = _offer(raw)
         if self._offer is None:
             return
         if self.client_random is None:
             self.client_random = self._offer.random
-        if self._offer.early_data:
+        self._client.framer.skip = self._server.framer.skip = False
+        if self._offer.early_data and self._agreement is None:
             self._client.epoch = _Epoch.EARLY
 
     def _server_hello(self, raw: bytes) -> bool:
         """Take what the server chose; True where its next record is protected."""
+        self._hellos += 1
         hello = decode_message(raw, DecodeContext(sender=Side.SERVER)).value
         if not isinstance(hello, ServerHello | HelloRetryRequest):
             return False
@@ -638,7 +657,7 @@ class LegDecoder:
                     return False
                 if direction.early_opener is not None:
                     direction.early_opener.miss(record)
-                sink.encrypted_record(record.content_type, record.length)
+                self._sealed(direction, record, sink)
                 return True
         else:
             if direction.opener is None and not self._key_of_tls13(direction, record, sink):
@@ -650,7 +669,10 @@ class LegDecoder:
             got = "one that does not open with the key log's secret"
             sink.problem("record.protection", record.offset, "an authentic record", got)
             sink.encrypted_record(record.content_type, record.length)
+            direction.misses += 1
+            direction.blind = direction.misses >= _MISSES_AT_MOST
             return True
+        direction.misses = 0
         content_type, plain = opened
         self._content(direction, content_type, plain, record.offset, sink, encrypted=True)
         return True
