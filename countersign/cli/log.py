@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from countersign.recorder.text import printable
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -69,7 +69,7 @@ def _table(found: list[Summary]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from countersign.recorder.text import printable
+    from countersign.recorder.wire.text import printable
 
     colours = {"established": "green", "failed": "red", "abandoned": "yellow", "interrupted": "magenta"}
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _NEEDED = (
     "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_set1_curves_list", "SSL_CTX_set_cert_store",
-    "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "SSL_get0_param",
+    "X509_STORE_up_ref", "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "X509_dup", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "SSL_get0_param",
     "SSL_CIPHER_find", "X509_verify_cert_error_string",
     "SSL_CIPHER_get_name", "SSL_read", "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "ERR_clear_error",
 )  # fmt: skip
@@ -108,7 +108,7 @@ class EndOfData(Exception):  # noqa: N818 - the peer's close_notify has been rea
     """The peer closed its direction with a close_notify alert."""
 
 
-def _trouble(error: SSL.Error) -> TlsTrouble:
+def _trouble(error: Exception) -> TlsTrouble:
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reasons = [entry[2] for entry in entries if len(entry) == 3 and entry[2]]
     reason = reasons[-1] if reasons else str(error) or "the connection ended unexpectedly"
@@ -156,7 +156,9 @@ def cipher_names(numbers: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 _SHORT_TAG = re.compile("CCM_?8")  # 64 bits, less than level 1 takes
-_NOT_FOR_US = re.compile(r"^(ADH|AECDH|TLS)[-_]|PSK|SRP|NULL")  # what begins with TLS_ here: SCSVs, and TLS 1.3 oddities
+_NOT_FOR_US = re.compile(
+    r"^(ADH|AECDH|TLS)[-_]|PSK|SRP|NULL"
+)  # what begins with TLS_ here: SCSVs, and TLS 1.3 oddities
 
 
 _cipher_cache: dict[int, str | None] = {}
@@ -260,7 +262,9 @@ class TlsClientSide:
             _lib.SSL_set1_curves_list(connection._ssl, offer.groups.encode("ascii"))  # noqa: SLF001
         if sni is not None:
             connection.set_tlsext_host_name(sni)
-        if protocols := [protocol for protocol in alpn if protocol]:  # OpenSSL takes no empty one; nor does the client leg
+        if protocols := [
+            protocol for protocol in alpn if protocol
+        ]:  # OpenSSL takes no empty one; nor does the client leg
             connection.set_alpn_protos(protocols)
         parameters = _lib.SSL_get0_param(connection._ssl)  # noqa: SLF001
         _expect_name(parameters, name)
@@ -300,7 +304,8 @@ class TlsServerSide:
 
         ``chain`` is sent exactly as given (DER, leaf first), ``key`` is the leaf's. With ``ask_for``,
         even empty, the client is asked for a certificate under these CA certificates' names (DER); what it sends is
-        not judged, but with ``must_answer`` it has to send one.
+        not judged, but with ``must_answer`` it has to send one. Raises :class:`TlsTrouble` where OpenSSL can serve no
+        such certificate.
         """
         asked = None if ask_for is None else tuple(ask_for)
         cache_key = (offer.usable(), tuple(chain), asked, must_answer)
@@ -335,10 +340,23 @@ class TlsServerSide:
 
 
 def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes) -> None:
-    context.use_certificate(x509.load_der_x509_certificate(chain[0]))
-    for certificate in chain[1:]:
-        context.add_extra_chain_cert(x509.load_der_x509_certificate(certificate))
-    context.use_privatekey(key)  # type: ignore[arg-type]
+    """Straight to OpenSSL, which can serve certificates that ``cryptography`` cannot read (T16)."""
+    from OpenSSL import crypto
+
+    try:
+        leaf, *above = [_openssl_certificate(encoded) for encoded in chain]
+        _accepted(_lib.SSL_CTX_use_certificate(context._context, leaf._x509))  # noqa: SLF001
+        for certificate in above:
+            copy = _lib.X509_dup(certificate._x509)  # noqa: SLF001
+            _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))  # noqa: SLF001
+        context.use_privatekey(key)  # type: ignore[arg-type]
+    except (SSL.Error, crypto.Error) as error:
+        raise _trouble(error) from None
+
+
+def _accepted(result: int) -> None:
+    if result != 1:
+        _util.exception_from_error_queue(SSL.Error)
 
 
 def _openssl_certificate(encoded: bytes) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy.stream import Stream
 from countersign.recorder.recording import Party
-from countersign.recorder.text import printable
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -24,7 +24,7 @@ from countersign.proxy.dial import DialFailed, resolve
 from countersign.proxy.session import Session
 from countersign.proxy.settings import SecretsKept
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
-from countersign.recorder.text import printable
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,9 @@ class Engine:
             try:
                 await resolve(self.settings.target, limit=self.settings.limits.connect)
             except DialFailed as failed:
-                raise EnvironmentFault(f"cannot serve {self.settings.target}: {failed.by.value} {failed.text}") from None
+                raise EnvironmentFault(
+                    f"cannot serve {self.settings.target}: {failed.by.value} {failed.text}"
+                ) from None
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(

@@ -24,7 +24,6 @@ from countersign.proxy.relay import LastWords, RawDirection, Relay, TlsDirection
 from countersign.proxy.settings import Action, Mode, SecretsKept, may_connect
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, Failure, LegRole, Party, Verification
-from countersign.recorder.text import printable
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.messages import message_type
@@ -33,6 +32,7 @@ from countersign.recorder.wire.reading import HelloSummary, read_leg, summarize_
 from countersign.recorder.wire.records import looks_like_tls
 from countersign.recorder.wire.secrets import parse_line
 from countersign.recorder.wire.tap import LegTap
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from countersign.proxy.dial import SockAddr
@@ -397,22 +397,30 @@ class Session:
         try:
             minted = await self._engine.mint.leaf_for(chain[0])
         except CannotMimic as reason:
-            raise self._refused(tap, "internal_error", LegRole.SERVER, Party.TARGET, "cannot-mimic", str(reason)) from None
+            raise self._cannot_mimic(tap, str(reason)) from None
         except AuthorityError as reason:
             raise self._refused(tap, "internal_error", LegRole.CLIENT, Party.PROXY, "ca-expired", str(reason)) from None
         self.recording.not_mirrored += minted.left_out
-        connection = self._engine.server_side.connection(
-            _client_leg_offer(server, summary),
-            chain=minted.chain,
-            key=minted.key,
-            alpn=server.connection.chosen_alpn,
-        )
+        try:
+            connection = self._engine.server_side.connection(
+                _client_leg_offer(server, summary),
+                chain=minted.chain,
+                key=minted.key,
+                alpn=server.connection.chosen_alpn,
+            )
+        except TlsTrouble as trouble:
+            reason = f"cannot mimic the target's certificate: {OPENSSL_VERSION} cannot serve such a one ({trouble.reason})"
+            raise self._cannot_mimic(tap, reason) from None
         self._client.on_end = None
         client = self._leg(LegRole.CLIENT, self._client, connection, tap)
         for _t, data in chunks:
             client.feed(data, seen=True)
         await self._shake(client, Party.CLIENT)
         await self._relay_tls(client, server)
+
+    def _cannot_mimic(self, tap: LegTap, reason: str) -> _Over:
+        text = f"{reason}. Use --passthrough for this target"
+        return self._refused(tap, "internal_error", LegRole.CLIENT, Party.PROXY, "cannot-mimic", text)
 
     def _read_hello(self, hello: Message | EncryptedRecord, tap: LegTap) -> HelloSummary:
         """What the client offers. Ends the session when there is no hello, or none that OpenSSL can be shown."""
@@ -535,8 +543,14 @@ class Session:
             )
         if leg.role is LegRole.SERVER and leg.first and looks_like_tls(leg.first) is False:
             line = leg.first.splitlines()[0].strip()
-            said = repr(_redacted(line)) if line.isascii() and line.decode("ascii").isprintable() else leg.first[:16].hex(" ")
-            return self._over(leg.role, peer, "not-tls", f"does not speak TLS: it answered {said or leg.first[:16].hex(' ')}")
+            said = (
+                repr(_redacted(line))
+                if line.isascii() and line.decode("ascii").isprintable()
+                else leg.first[:16].hex(" ")
+            )
+            return self._over(
+                leg.role, peer, "not-tls", f"does not speak TLS: it answered {said or leg.first[:16].hex(' ')}"
+            )
         if trouble.reason == "unsupported protocol" and leg.role is LegRole.SERVER:
             version = read_leg(leg.live.messages).version
             return self._over(leg.role, peer, "version", f"answered with {version}, which was not offered")
@@ -631,7 +645,13 @@ def _unspeakable(summary: HelloSummary) -> str:
 def _nothing_shared(reason: str) -> bool:
     return any(
         word in reason
-        for word in ("no shared", "unsupported protocol", "no suitable", "no protocols available", "no ciphers available")
+        for word in (
+            "no shared",
+            "unsupported protocol",
+            "no suitable",
+            "no protocols available",
+            "no ciphers available",
+        )
     )
 
 

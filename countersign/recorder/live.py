@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _MESSAGES_KEPT = 2_000  # of one leg; a storm of key updates or tickets is counted beyond it, not kept
 _PROBLEMS_KEPT = 200
+_ENCRYPTED_KEPT = 200
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class LiveLeg:
     unkept: int = 0
     data: dict[Side, _Count] = field(default_factory=dict)
     ends: list[End] = field(default_factory=list)
+    encrypted_records: list[EncryptedRecord] = field(default_factory=list)
     secrets: list[Secret] = field(default_factory=list)
     verification: Verification | None = None
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -73,6 +75,7 @@ class LiveLeg:
             messages=tuple(self.messages),
             data={side: count.frozen() for side, count in self.data.items()},
             ends=tuple(self.ends),
+            encrypted_records=tuple(self.encrypted_records),
             secrets=tuple(self.secrets),
             verification=self.verification,
             faults=tuple(self.faults),
@@ -127,7 +130,8 @@ class LiveRecording:
                 case ApplicationData():
                     leg.count(event.sender, event.length, event.t, event.records)
                 case EncryptedRecord():
-                    leg.count(event.sender, event.length, event.t)
+                    if len(leg.encrypted_records) < _ENCRYPTED_KEPT:
+                        leg.encrypted_records.append(event)
                 case Problem() if len(self.problems) < _PROBLEMS_KEPT:
                     self.problems.append((role, event))
 

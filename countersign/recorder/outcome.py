@@ -76,9 +76,7 @@ class _Break:
     outcome: Outcome
 
 
-def judge(
-    recording: Recording, *, not_tls: bool = False, interrupted: bool = False, stopped: bool = False
-) -> Outcome:
+def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = False, stopped: bool = False) -> Outcome:
     """The outcome of a session that is over.
 
     ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end, ``stopped``
@@ -111,7 +109,9 @@ def judge(
 def _from_alerts(recording: Recording) -> list[_Break]:
     return [
         # The proxy's own alert only tells what something else was the reason for.
-        _Break(message.t, 3 if party_of(leg.role, message.sender) is Party.PROXY else 0, _alerted(recording, leg, message))
+        _Break(
+            message.t, 3 if party_of(leg.role, message.sender) is Party.PROXY else 0, _alerted(recording, leg, message)
+        )
         for leg in recording.legs
         for message in leg.messages
         if message.content is Content.ALERT and _fatal(message) and not _proven_before(leg, message)
@@ -179,7 +179,7 @@ def _sentence(recording: Recording, failure: Failure) -> str:
 def _from_ends(recording: Recording) -> list[_Break]:
     found = []
     for leg in recording.legs:
-        if not leg.messages or _finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER) or _hidden_but_used(leg):
+        if not leg.messages or (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)) or _hidden_but_used(leg):
             continue
         for end in leg.ends:
             if end.how is Ending.STOPPED:

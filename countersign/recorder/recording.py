@@ -15,11 +15,12 @@ import binascii
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from countersign.errors import UserError
 from countersign.recorder.certificates import read_certificate
-from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
 from countersign.recorder.wire.reading import LegReading, read_leg
 
 if TYPE_CHECKING:
@@ -115,12 +116,16 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One TLS conversation. ``data`` maps each side to what it sent after (or beside) the handshake."""
+    """One TLS conversation. ``data`` maps each side to the application data that it sent.
+
+    ``encrypted_records`` are the first protected records of a leg without keys that may be handshake or alert.
+    """
 
     role: LegRole
     messages: tuple[Message, ...] = ()
     data: Mapping[Side, DataCount] = field(default_factory=dict)
     ends: tuple[End, ...] = ()
+    encrypted_records: tuple[EncryptedRecord, ...] = ()
     secrets: tuple[Secret, ...] = ()
     verification: Verification | None = None
     faults: tuple[Mapping[str, Any], ...] = ()
@@ -277,6 +282,16 @@ def _leg_json(leg: Leg, reading: LegReading) -> dict[str, Any]:
             for count in [leg.count(side)]
         },
         "ends": [{"t": round(end.t, 6), "from": end.sender.value, "how": end.how.value} for end in leg.ends],
+        "encrypted_records": [
+            {
+                "t": round(record.t, 6),
+                "from": record.sender.value,
+                "content_type": record.content_type,
+                "length": record.length,
+                "alert_size": record.alert_size,
+            }
+            for record in leg.encrypted_records
+        ],
         "verification": None
         if leg.verification is None
         else {
@@ -396,6 +411,12 @@ def _leg_from_json(document: Mapping[str, Any]) -> Leg:
             if entry["records"] or entry["bytes"]
         },
         ends=tuple(End(entry["t"], Side(entry["from"]), Ending(entry["how"])) for entry in document["ends"]),
+        encrypted_records=tuple(
+            EncryptedRecord(
+                entry["t"], Side(entry["from"]), entry["content_type"], entry["length"], entry["alert_size"]
+            )
+            for entry in document["encrypted_records"]
+        ),
         verification=None if verification is None else Verification(**verification),
         faults=tuple(document["faults"]),
         revocation=tuple(document["revocation"]),
@@ -415,7 +436,7 @@ def _message_from_json(entry: Mapping[str, Any]) -> Message:
         encrypted=entry["encrypted"],
         length=entry["length"],
         raw=raw,
-        digest="" if len(raw) == entry["length"] else entry["sha256"],
+        digest="" if entry["sha256"] == sha256(raw).hexdigest() else entry["sha256"],
     )
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from countersign.ca import assemble
 from countersign.recorder import der
 from countersign.recorder.certificates import CertificateFacts, read_certificate
-from countersign.recorder.text import printable
+from countersign.recorder.wire.text import printable
 from tests.ca import odd_certificates
 from tests.ca.odd_certificates import certificate, dns, san, subject
 

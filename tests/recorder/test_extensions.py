@@ -224,8 +224,3 @@ def test_what_is_made_readable_is_printable_ascii_and_stays_apart(data: bytes) -
     assert text.isascii()
     assert text.isprintable() or not text
     assert text.encode("ascii").decode("unicode_escape").encode("latin-1") == data
-
-
-@given(text=st.text(max_size=40))
-def test_what_is_made_printable_holds_no_control_and_no_direction(text: str) -> None:
-    assert names.printable(text).isprintable()

@@ -20,8 +20,8 @@ from countersign.recorder.recording import (
     Status,
     Verification,
 )
-from countersign.recorder.text import columns
 from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.text import columns
 from tests.recorder.made_recordings import (
     CONTROLS,
     HOSTILE,

@@ -338,6 +338,7 @@ def test_a_full_queue_drops_open_sessions_first_then_the_oldest(path: Path, told
         assert writer.flush(10)
         until(lambda: told.kinds == [Trouble.FAILING, Trouble.LOSING, Trouble.HEALED])
         assert told[-1].lost == 6
+        assert str(told[-1]) == "recordings are written to the store again; 6 were lost"
     assert set(stored(path)) == {sample(n).id for n in (3, 4, 5, 10, 20, 21, 22, 23, 24, 25)}
 
 
@@ -421,6 +422,7 @@ def test_stopping_while_the_store_fails_ends_in_time_and_counts_what_is_lost(
     writer.stop(0.3)
     assert time.monotonic() - began < 1
     assert writer.lost == 5
+    assert str(told[-1]) == "5 recordings are lost: they could not be stored before the end"
     writer._thread.join(5)
     assert not writer._thread.is_alive()
 

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies as st
 
-from countersign.recorder.text import columns, printable
+from countersign.recorder.wire.text import columns, printable
 from tests.recorder.made_recordings import CONTROLS, HOSTILE
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates too

@@ -5,7 +5,7 @@ data, ending, problem, fault and failure, in an order that puts causes before ef
 for a terminal of some width: lines of typed parts (:class:`Part`), which whoever prints them may colour. A page would
 draw the same rows.
 
-All text of a row has been through :func:`~countersign.recorder.text.printable`: names in certificates and hellos are
+All text of a row has been through :func:`~countersign.recorder.wire.text.printable`: names in certificates, hellos are
 whatever a peer chose to send (THREATS.md T9).
 """
 
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.files._words import fault_text
 from countersign.recorder.recording import DataCount, Ending, LegRole, Party, Recording, Status
-from countersign.recorder.text import columns, printable
 from countersign.recorder.wire import names
 from countersign.recorder.wire.events import Content, Problem, Side
 from countersign.recorder.wire.extensions import (
@@ -55,6 +54,7 @@ from countersign.recorder.wire.messages import (
     Sslv2ClientHello,
 )
 from countersign.recorder.wire.reading import summarize_client_hello
+from countersign.recorder.wire.text import columns, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

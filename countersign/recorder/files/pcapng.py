@@ -13,7 +13,7 @@ made up here, so that a dissector finds a whole conversation, and what was made 
 - Some ports belong to other protocols in every dissector (5432, 25, 8080). Where the target's does, 443 stands in.
 
 Problems, faults and failures are comments on the packets during which they were noticed. Nothing in a comment or name
-is shown as it came from the wire: it goes through :func:`~countersign.recorder.text.printable`.
+is shown as it came from the wire: it goes through :func:`~countersign.recorder.wire.text.printable`.
 
 The whole recording is in the file too, for the way back: Custom Blocks of the kind that may be copied (0x00000BAD)
 under the enterprise number for documentation and examples, 32473 (RFC 5612), for the project has none of its own. The
@@ -39,7 +39,7 @@ from countersign.recorder.files._resealed import ResealedLeg
 from countersign.recorder.files._tcp import Address, Conversation, Endpoint
 from countersign.recorder.files._words import fault_text
 from countersign.recorder.recording import Ending, LegRole, Recording, to_json
-from countersign.recorder.text import printable
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

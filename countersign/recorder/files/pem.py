@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from countersign.errors import UserError
 from countersign.recorder.certificates import read_certificate
-from countersign.recorder.text import printable
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

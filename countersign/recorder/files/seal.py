@@ -19,7 +19,7 @@ from cryptography.hazmat.decrepit.ciphers import algorithms as decrepit
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
-from countersign.recorder.wire.decryption import Protection, tls12_protection
+from countersign.recorder.wire.decryption import TLS13_PROTECTIONS, Protection, tls12_protection
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.keyschedule import DirectionKeys, key_block, next_traffic_secret, traffic_key
 
@@ -32,14 +32,6 @@ MAX_PLAINTEXT = 1 << 14
 _TLS10 = 0x0301
 _TLS12 = 0x0303
 
-_TLS13_PROTECTIONS = {  # RFC 8446 B.4
-    0x1301: Protection("AES_GCM", 16, "sha256", fixed_iv=12, tag=16),
-    0x1302: Protection("AES_GCM", 32, "sha384", fixed_iv=12, tag=16),
-    0x1303: Protection("CHACHA20_POLY1305", 32, "sha256", fixed_iv=12, tag=16),
-    0x1304: Protection("AES_CCM", 16, "sha256", fixed_iv=12, tag=16),
-    0x1305: Protection("AES_CCM", 16, "sha256", fixed_iv=12, tag=8),
-}
-
 
 class Sealer(Protocol):
     """Protects the records of one direction, one after another."""
@@ -50,13 +42,13 @@ class Sealer(Protocol):
 
 def tls13_secret_size(suite: int) -> int | None:
     """How long the traffic secrets of a TLS 1.3 suite are; None where its records cannot be sealed."""
-    protection = _TLS13_PROTECTIONS.get(suite)
+    protection = TLS13_PROTECTIONS.get(suite)
     return hmac.new(b"", b"", protection.hash_name).digest_size if protection else None
 
 
 def tls13_sealer(suite: int, secret: bytes) -> Tls13Sealer:
     """The sealer under a traffic secret of a suite that :func:`tls13_secret_size` knows."""
-    return Tls13Sealer(_TLS13_PROTECTIONS[suite], secret)
+    return Tls13Sealer(TLS13_PROTECTIONS[suite], secret)
 
 
 def tls12_sealers(

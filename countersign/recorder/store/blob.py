@@ -50,7 +50,7 @@ from countersign.recorder.recording import (
     Status,
     Verification,
 )
-from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
 from countersign.recorder.wire.secrets import Secret
 
 _MAGIC = b"CR"
@@ -251,6 +251,11 @@ def _leg_head(leg: Leg) -> dict[str, Any]:
         }
     if leg.ends:
         head["ends"] = [[end.t, end.sender, end.how] for end in leg.ends]
+    if leg.encrypted_records:
+        head["encrypted_records"] = [
+            [record.t, record.sender, record.content_type, record.length, record.alert_size]
+            for record in leg.encrypted_records
+        ]
     if leg.verification is not None:
         seen = leg.verification
         head["verification"] = [seen.trusted, seen.error, seen.depth, seen.enforced]
@@ -390,6 +395,10 @@ def _leg(head: Mapping[str, Any], reader: _Reader, certificates: Sequence[bytes]
         data={Side(side): DataCount(*count) for side, count in head.get("data", {}).items()},
         ends=tuple(End(t, Side(sender), Ending(how)) for t, sender, how in head.get("ends", ())),
         secrets=secrets,
+        encrypted_records=tuple(
+            EncryptedRecord(t, Side(sender), content_type, length, alert_size)
+            for t, sender, content_type, length, alert_size in head.get("encrypted_records", ())
+        ),
         verification=None if seen is None else Verification(*seen),
         faults=tuple(head.get("faults", ())),
         revocation=tuple(head.get("revocation", ())),

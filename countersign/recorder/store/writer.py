@@ -77,7 +77,7 @@ class StoreTrouble:
 class StoreWriter:
     """Commits what :meth:`submit` is given, in a thread of its own. See the module's text for what it promises.
 
-    ``on_error`` is called from that thread. ``max_bytes`` is the size that the store is kept to by removing its oldest
+    ``on_error`` is called from that thread, and by :meth:`stop`. ``max_bytes`` is the size that the store is kept to by removing its oldest
     recordings (``None``: no limit), looked at every ten seconds or 32 MiB. ``queue_limit`` is in bytes.
     """
 
@@ -170,10 +170,13 @@ class StoreWriter:
         with self._lock:
             self._abandoned = True
             self._wake.notify_all()
-            self._lost_for_good += self._waiting_now()
+            left = self._waiting_now()
+            self._lost_for_good += left
             for queue in (self._open, self._finished, self._in_flight):
                 queue.clear()
             self._queued_bytes = 0
+        if left:
+            self._tell(Trouble.LOSING, f"{left} recordings are lost: they could not be stored before the end")
 
     # -- the queue; the lock is held -------------------------------------------------------------------------------
 
@@ -275,14 +278,15 @@ class StoreWriter:
             self._in_flight = {}
             self._settled.notify_all()
             well = self._queued_bytes <= self._queue_limit // 2
-            if well:
-                self._losing = False
+            lost, losing = self._lost_now(), self._losing
+            self._losing = losing and not well
         self.failing = False
         self._retry = _FIRST_RETRY
+        if losing:
+            self._tell_losing()
         if well and self._told & {Trouble.FAILING, Trouble.LOSING}:
             self._told -= {Trouble.FAILING, Trouble.LOSING}
-            self._tell(Trouble.HEALED, "recordings are written to the store again")
-        self._tell_losing()
+            self._tell(Trouble.HEALED, f"recordings are written to the store again; {lost} were lost")
 
     def _write(self, store: Store, batch: Sequence[Recording]) -> None:
         encoded = [one for one in map(self._encoded, batch) if one is not None]
@@ -370,10 +374,11 @@ class StoreWriter:
         self.failing = True
         if Trouble.FAILING not in self._told:
             self._tell(Trouble.FAILING, f"recordings are not being stored: {error}")
-        self._tell_losing()
+        if self._losing:
+            self._tell_losing()
 
     def _tell_losing(self) -> None:
-        if self._losing and Trouble.LOSING not in self._told:
+        if Trouble.LOSING not in self._told:
             self._tell(
                 Trouble.LOSING,
                 f"recordings are being lost: {self._queue_limit >> 20} MiB of them wait for the store, the limit",

@@ -62,14 +62,14 @@ class Protection:
     tag: int = 0
 
 
-_TLS13 = {
+TLS13_PROTECTIONS = {
     0x1301: Protection("AES_GCM", 16, "sha256", fixed_iv=12, tag=16),
     0x1302: Protection("AES_GCM", 32, "sha384", fixed_iv=12, tag=16),
     0x1303: Protection("CHACHA20_POLY1305", 32, "sha256", fixed_iv=12, tag=16),
     0x1304: Protection("AES_CCM", 16, "sha256", fixed_iv=12, tag=16),
     0x1305: Protection("AES_CCM", 16, "sha256", fixed_iv=12, tag=8),
 }
-TLS13_SUITES = frozenset(_TLS13)
+TLS13_SUITES = frozenset(TLS13_PROTECTIONS)
 """The five of RFC 8446 B.4."""
 
 _MACS = {"MD5": ("md5", 16), "SHA": ("sha1", 20), "SHA256": ("sha256", 32), "SHA384": ("sha384", 48)}
@@ -113,7 +113,7 @@ def tls12_protection(suite: int) -> Protection | None:
 
 def tls13_opener(suite: int, secret: bytes) -> Tls13Opener | None:
     """The opener under a TLS 1.3 traffic secret; None where the suite is none of the five or the length is wrong."""
-    protection = _TLS13.get(suite)
+    protection = TLS13_PROTECTIONS.get(suite)
     if protection is None or len(secret) != (48 if protection.hash_name == "sha384" else 32):
         return None
     return Tls13Opener(protection, secret)

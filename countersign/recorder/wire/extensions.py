@@ -38,6 +38,7 @@ from countersign.recorder.wire.reader import (
     byte_count,
     read_struct,
 )
+from countersign.recorder.wire.text import printable
 
 
 class Where(Enum):
@@ -1218,9 +1219,9 @@ def distinguished_name(der: bytes) -> dict[str, Any]:
     error = None
     try:
         with without_warnings():
-            text = names.printable(x509.Name.from_bytes(der).rfc4514_string())
+            text = printable(x509.Name.from_bytes(der).rfc4514_string())
     except Exception as reason:  # noqa: BLE001  the parser raises far more than ValueError on hostile DER (T16)
-        error = names.printable(f"{type(reason).__name__}: {reason}")[:200]
+        error = printable(f"{type(reason).__name__}: {reason}")[:200]
     shown: dict[str, Any] = {"der": der.hex(), "text": text}
     if error is not None:
         shown["error"] = error
@@ -1246,7 +1247,7 @@ def ocsp_response(der: bytes) -> dict[str, Any]:
         with without_warnings():
             response = ocsp.load_der_ocsp_response(der)
     except Exception as reason:  # noqa: BLE001  hostile DER (T16)
-        shown["error"] = names.printable(f"{type(reason).__name__}: {reason}")[:200]
+        shown["error"] = printable(f"{type(reason).__name__}: {reason}")[:200]
         return shown
     for field in _OCSP_FIELDS:
         try:

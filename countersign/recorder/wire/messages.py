@@ -47,6 +47,7 @@ from countersign.recorder.wire.reader import (
     byte_count,
     read_struct,
 )
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -306,14 +307,14 @@ def _certificate(der: bytes) -> dict[str, Any]:
         with without_warnings():
             certificate = x509.load_der_x509_certificate(der)
     except Exception as reason:  # noqa: BLE001  hostile DER: the parser raises far more than ValueError (T16)
-        shown["error"] = names.printable(f"{type(reason).__name__}: {reason}")[:200]
+        shown["error"] = printable(f"{type(reason).__name__}: {reason}")[:200]
         return shown
     for field in ("subject", "issuer"):
         try:
             with without_warnings():
-                shown[field] = names.printable(getattr(certificate, field).rfc4514_string())
+                shown[field] = printable(getattr(certificate, field).rfc4514_string())
         except Exception as reason:  # noqa: BLE001  a field that cannot be read is data (T16)
-            shown["error"] = names.printable(f"{field}: {type(reason).__name__}: {reason}")[:200]
+            shown["error"] = printable(f"{field}: {type(reason).__name__}: {reason}")[:200]
     return shown
 
 
@@ -1205,7 +1206,7 @@ def decompress(algorithm: int, data: bytes, size: int) -> tuple[bytes, str | Non
         if algorithm == 3:
             return _exactly(size, *_unzstd(data, size + 1))
     except Exception as reason:  # noqa: BLE001  three libraries, each with errors of its own; the data is at fault
-        return b"", names.printable(f"broken data ({type(reason).__name__}: {reason})")[:200]
+        return b"", printable(f"broken data ({type(reason).__name__}: {reason})")[:200]
     return b"", f"an unknown algorithm {names.hexadecimal(algorithm)}"
 
 

@@ -1055,18 +1055,6 @@ def readable(data: bytes) -> str:
     return text.translate(_ESCAPES)
 
 
-def printable(text: str) -> str:
-    r"""Text out of a certificate with everything that does not show as itself escaped.
-
-    Letters of all scripts stay (a CA's name may be Japanese). Controls, bidirectional overrides, zero-width and
-    other format characters, unassigned code points and spaces that are not the plain one become ``\xNN``,
-    ``\uNNNN`` or ``\UNNNNNNNN``. Backslashes stay: RFC 4514 text has its own.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
 def _number(text: str) -> int | None:
     """``0x1301`` or ``4865`` as a number, None when it is neither."""
     try:
