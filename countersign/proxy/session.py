@@ -47,7 +47,10 @@ _NOT_TLS_KEPT = 64
 _SUPPORTED_VERSIONS = 43
 _HANDSHAKE_SECRETS = frozenset({"CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET"})
 _DEFAULT_GROUPS = (0x11EC, 0x001D, 0x0017, 0x001E, 0x0018, 0x0019, 0x0100, 0x0101)  # OpenSSL's own order
-_CREDENTIALS = re.compile(rb"(?i)((?:proxy-)?authorization:|cookie:|auth |pass |login |user )[^\r\n]*")
+_SECRET_LINES = re.compile(rb"(?i)((?:proxy-)?authorization:|cookie:)[^\r\n]*")  # HTTP
+_SECRETS_FOLLOW = re.compile(  # SMTP, IMAP, POP3, FTP, Redis, XMPP, PostgreSQL, forms; an LDAP BindRequest
+    rb"(?is)(\b(?:auth|authenticate|pass|passw(?:or)?d|login|user|token|secret|api_?key)\b|`.{1,5}\x02\x01[\x02\x03]).*"
+)
 
 
 class _Over(Exception):  # noqa: N818 - the session ends here; its failure is on the recording
@@ -657,4 +660,5 @@ def _nothing_shared(reason: str) -> bool:
 
 def _redacted(data: bytes) -> str:
     """The first bytes of a conversation that is not TLS, without credentials, as printable text."""
-    return printable(_CREDENTIALS.sub(rb"\1 (redacted)", data).decode("latin-1"))
+    data = _SECRETS_FOLLOW.sub(rb"\1 (redacted)", _SECRET_LINES.sub(rb"\1 (redacted)", data))
+    return printable(data.decode("latin-1"))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _FINISHED = 20
 _NEW_SESSION_TICKET = 4
+_DECODE_ERROR = 50
 _HARMLESS_ALERTS = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
 
 _CERTIFICATE_ALERTS = {
@@ -114,7 +115,10 @@ def _from_alerts(recording: Recording) -> list[_Break]:
         )
         for leg in recording.legs
         for message in leg.messages
-        if message.content is Content.ALERT and _fatal(message) and not _proven_before(leg, message)
+        if message.content is Content.ALERT
+        and _fatal(message)
+        and not _proven_before(leg, message)
+        and not _answers_a_cut(recording, leg, message)
     ]
 
 
@@ -132,6 +136,16 @@ def _proven_before(leg: Leg, alert: Message) -> bool:
     """Whether both sides had sent application data before: then the handshake stood, whatever ended it later."""
     firsts = [leg.count(side).first for side in Side]
     return all(first is not None and first < alert.t for first in firsts)
+
+
+def _answers_a_cut(recording: Recording, leg: Leg, alert: Message) -> bool:
+    """OpenSSL answers bytes that end without close_notify with decode_error: the end that was passed on came first."""
+    return (
+        alert.code == _DECODE_ERROR
+        and _finished(leg, Side.CLIENT)
+        and _finished(leg, Side.SERVER)
+        and any(end.t <= alert.t for other in recording.legs if other is not leg for end in other.ends)
+    )
 
 
 def _alerted(recording: Recording, leg: Leg, alert: Message) -> Outcome:
