@@ -531,6 +531,9 @@ class TlsConnection:
         except SSL.ZeroReturnError:
             raise EndOfData from None
         except SSL.Error as error:
+            # OpenSSL 4 reports a close_notify behind a user_canceled, as JSSE closes, as an error without a reason.
+            if self.openssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN and isinstance(error, SSL.SysCallError):
+                raise EndOfData from None
             raise _trouble(error) from None
         return 0
 

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from countersign.ca import Authority
-    from countersign.proxy.settings import Settings
+    from countersign.proxy.settings import Address, Settings
     from countersign.recorder.recording import Recording
 
 _SNAPSHOT_EVERY = 0.1
 _BACKLOG = 1024
+_ACCEPTED_AT_ONCE = 64
+_ACCEPT_AGAIN_AFTER = 0.5
 
 log = structlog.get_logger("countersign.proxy")
 
@@ -79,9 +82,11 @@ class Engine:
         self.server_side = TlsServerSide(keylog=keylog)
         self.finished = 0
         self._keeper = keeper
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[object]] = set()
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._snapshots: asyncio.Task[None] | None = None
+        self._lingering: set[asyncio.Future[None]] = set()
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -95,26 +100,24 @@ class Engine:
                 raise EnvironmentFault(
                     f"cannot serve {self.settings.target}: {failed.by.value} {failed.text}"
                 ) from None
-        loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(
-                lambda: Stream(self.receive_buffer, self._accepted), listen.host, listen.port, backlog=_BACKLOG
-            )
+            await self._listen(listen)
         except OSError as error:
+            self._close_listeners()
             raise EnvironmentFault(_cannot_listen(str(listen), error)) from None
-        self._servers.append(server)
         self._snapshots = asyncio.create_task(self._take_snapshots(), name="countersign-snapshots")
 
     async def stop(self) -> None:
         """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
-        for server in self._servers:
-            server.close()
+        self._close_listeners()
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=self.settings.limits.stop)
         for task in list(self._sessions):
             task.cancel()
         if self._sessions:
             await asyncio.wait(self._sessions)
+        if self._lingering:
+            await asyncio.wait(self._lingering)  # a second at most: the last words of each session go out
         if self._snapshots is not None:
             self._snapshots.cancel()
             await asyncio.gather(self._snapshots, return_exceptions=True)
@@ -129,16 +132,69 @@ class Engine:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, with the real port."""
-        return [address_text(listener.getsockname()) for server in self._servers for listener in server.sockets]
+        return [address_text(listener.getsockname()) for listener in self._listeners]
 
     @property
     def ports(self) -> list[int]:
         """The ports of all listeners."""
-        return [listener.getsockname()[1] for server in self._servers for listener in server.sockets]
+        return [listener.getsockname()[1] for listener in self._listeners]
 
     @property
     def open_sessions(self) -> int:
         return len(self._sessions)
+
+    # -- listeners -----------------------------------------------------------------------------------------------
+
+    async def _listen(self, where: Address) -> None:
+        """A listener for each address of ``where``.
+
+        asyncio's own servers are not used: without descriptors left theirs tries a thousand times at once and logs
+        each (https://github.com/python/cpython/issues/106527). T27.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            self._listeners.append(listener)
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+            loop.add_reader(listener, self._accept, listener)
+
+    def _close_listeners(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener)
+            listener.close()
+        self._listeners.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("cannot accept connections", reason=error.strerror, again_in=_ACCEPT_AGAIN_AFTER)
+                loop.remove_reader(listener)
+                loop.call_later(_ACCEPT_AGAIN_AFTER, self._accept_again, listener)
+                return
+            accepted.setblocking(False)
+            task = loop.create_task(self._connected(accepted), name="accept")
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _connected(self, accepted: socket.socket) -> None:
+        make = partial(Stream, self.receive_buffer, self._accepted)
+        await asyncio.get_running_loop().connect_accepted_socket(make, accepted)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -147,6 +203,12 @@ class Engine:
         task = asyncio.get_running_loop().create_task(session.run(), name=f"session-{session.recording.id}")
         self._sessions[task] = session
         task.add_done_callback(self._over)
+
+    def lingers(self, stream: Stream) -> None:
+        """The session of this stream is over; it closes by itself, and the engine does not stop before."""
+        if not stream.closed.done():
+            self._lingering.add(stream.closed)
+            stream.closed.add_done_callback(self._lingering.discard)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         session = self._sessions.pop(task)

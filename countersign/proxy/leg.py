@@ -108,6 +108,8 @@ class TlsLeg:
 
     def count(self, length: int) -> None:
         """Application data came from the peer."""
+        if self.peer not in self.live.data:
+            self._recording.changed = True  # its first is news; the rest is only more
         self.live.count(self.peer, length, self._clock())
 
     def count_sent(self, length: int) -> None:

@@ -9,6 +9,8 @@ import h11
 
 from countersign.errors import UserError
 from countersign.proxy.settings import Address, parse_address
+from countersign.recorder.recording import Ending
+from countersign.recorder.wire.records import looks_like_tls
 
 if TYPE_CHECKING:
     from countersign.proxy.stream import Stream
@@ -41,25 +43,32 @@ async def read_connect(stream: Stream) -> Connect | None:
     A request that is none is answered with its status code. Raises :class:`PreludeFailed`.
     """
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_AT_MOST)
-    begun = False
+    first, size = b"", 0
     while True:
         try:
             event = parser.next_event()
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint or 400
             answer(stream, status, f"this is not a proxy request: {error}")
-            raise PreludeFailed(
-                "bad-request", f"sent no proxy request that can be understood: {error}", {"answer": status}
-            ) from None
+            text = f"sent no proxy request that can be understood: {error}"
+            if looks_like_tls(first):
+                text = "began with TLS where a CONNECT request belongs: it takes this proxy for the target itself"
+            raise PreludeFailed("bad-request", text, {"answer": status}) from None
         if isinstance(event, h11.Request):
             break
         data = await stream.read()
         if not data:
-            if begun:
-                raise PreludeFailed("bad-request", "closed in the middle of its proxy request", {})
+            if size:
+                how = "reset the connection" if stream.ending is Ending.RESET else "closed"
+                raise PreludeFailed("bad-request", f"{how} in the middle of its proxy request", {})
             return None
-        begun = True
+        first = first or data[:16]
+        size += len(data)
         parser.receive_data(data)
+    if size - len(parser.trailing_data[0]) > _HEAD_AT_MOST:  # h11 minds only a request that is not whole
+        answer(stream, 431, "the request is too long")
+        text = f"sent no proxy request that can be understood: its head is longer than {_HEAD_AT_MOST} bytes"
+        raise PreludeFailed("bad-request", text, {"answer": 431})
     record: dict[str, Any] = {"request": _request_record(event)}
     if event.method != b"CONNECT":
         answer(stream, 501, "this proxy takes CONNECT requests only", allow=True)

@@ -174,6 +174,7 @@ class TlsDirection(_Direction):
         self._source.stands = False
         self._trouble(trouble)
         self._source.stream.close()
+        self._destination.stream.pause()  # nothing more is passed on
         self._relay.finish()
 
     def ended(self, how: Ending) -> None:

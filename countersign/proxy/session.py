@@ -114,7 +114,7 @@ class Session:
 
     def _stopped(self) -> None:
         """The proxy is being stopped: both sides of every leg end by our hand."""
-        self.recording.stopped = True
+        self.recording.stopped = "was stopped"
         self._keep_sniffed(Ending.STOPPED)
         for leg in self.recording.legs.values():
             for side in Side:
@@ -126,9 +126,10 @@ class Session:
         The target is told goodbye, for it has done nothing wrong. The client is not: what the target has cut off must
         not look to it like a regular end.
         """
+        self._client.on_end = None
         waiting: list[asyncio.Future[None]] = []
         for leg in self._legs:
-            if leg.stands and leg.stream.ending is None:
+            if leg.stands and leg.stream.ending is None and not leg.stream.gone:
                 note = functools.partial(self._note_end, leg)
                 words = LastWords(leg, buffers=self._engine.buffers, ended=note)
                 words.begin(goodbye=leg.role is LegRole.SERVER)
@@ -147,6 +148,7 @@ class Session:
         for stream in (self._client, self._target_stream):
             if stream is not None:
                 stream.close()
+                self._engine.lingers(stream)
         self._count_bytes()
 
     def _count_bytes(self) -> None:
@@ -258,6 +260,7 @@ class Session:
                         break
                     chunks.append((t, data))
                     size += len(data)
+                    self.recording.changed = True
                     events = decoder.receive(Side.CLIENT, data, t)
                     if decoder.is_tls is False:
                         return None
@@ -376,9 +379,15 @@ class Session:
     async def _until_finished(self, relay: Relay) -> None:
         await relay.finished
         if relay.timed_out:
+            now = self.clock()
+            self.recording.stopped = f"ended the session, in which nothing had moved for {self._settings.limits.idle:g} s"
+            through = self.recording.legs.get(LegRole.THROUGH)
+            if through is not None and through.messages and Side.SERVER not in through.data:
+                # Nothing of it is encrypted yet: whoever did not speak last has fallen silent.
+                self.recording.end(LegRole.THROUGH, through.messages[-1].sender.peer, Ending.SILENT, now)
             for role in self.recording.legs:
                 for side in Side:
-                    self.recording.end(role, side, Ending.STOPPED, self.clock())
+                    self.recording.end(role, side, Ending.STOPPED, now)
 
     # -- intercepted ---------------------------------------------------------------------------------------------
 

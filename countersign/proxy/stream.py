@@ -220,6 +220,11 @@ class Stream(asyncio.BufferedProtocol):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self._transport.abort()
 
+    @property
+    def gone(self) -> bool:
+        """Closed or aborted by us: nothing can be said or heard any more."""
+        return self._closing or self._transport is None or self._transport.is_closing()
+
     def peer(self) -> str:
         return address_text(self._transport.get_extra_info("peername") if self._transport else None)
 

@@ -107,7 +107,7 @@ class LiveRecording:
         self.from_client = 0
         self.from_target = 0
         self.not_tls = False
-        self.stopped = False  # the proxy ended the session because it was being stopped
+        self.stopped: str | None = None  # why the proxy itself ended the session: what it did, behind "the proxy"
         self.changed = True
 
     def leg(self, role: LegRole) -> LiveLeg:

@@ -20,7 +20,7 @@ name verifier looks that refuses after the handshake (JVM.md 8). ``user_canceled
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from countersign.recorder.certificates import read_certificate
@@ -77,11 +77,13 @@ class _Break:
     outcome: Outcome
 
 
-def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = False, stopped: bool = False) -> Outcome:
+def judge(
+    recording: Recording, *, not_tls: bool = False, interrupted: bool = False, stopped: str | None = None
+) -> Outcome:
     """The outcome of a session that is over.
 
-    ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end, ``stopped``
-    that the proxy was told to stop before it.
+    ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end,
+    ``stopped`` that the proxy ended it for no fault of anybody, and why ("was stopped").
     """
     if not_tls:
         return _not_tls(recording)
@@ -90,18 +92,19 @@ def judge(recording: Recording, *, not_tls: bool = False, interrupted: bool = Fa
         return min(breaks, key=lambda found: (found.t, found.rank)).outcome
     if interrupted:
         return Outcome(Status.INTERRUPTED, text="the proxy process died before the session was over")
-    if stopped and not all(map(_stands, recording.legs or ())):
-        return Outcome(Status.INTERRUPTED, text="the proxy was stopped before the handshakes were proven good")
+    if stopped and not all(map(_stands, recording.legs)):
+        return Outcome(Status.INTERRUPTED, text=f"the proxy {stopped} before the handshakes were proven good")
     if not recording.legs or not any(leg.messages for leg in recording.legs):
         if stopped:
-            return Outcome(Status.INTERRUPTED, text="the proxy was stopped before the client had sent a ClientHello")
+            return Outcome(Status.INTERRUPTED, text=f"the proxy {stopped} before the client had sent a ClientHello")
         return Outcome(
             Status.FAILED, Party.CLIENT, None, None, "the client connected and closed without sending a ClientHello"
         )
     for leg in recording.legs:
         if not _stands(leg):
             return _unproven(leg)
-    return _standing(recording)
+    outcome = _standing(recording)
+    return replace(outcome, text=f"{outcome.text}; the proxy {stopped}") if stopped else outcome
 
 
 # -- the three kinds of breaks -------------------------------------------------------------------------------------

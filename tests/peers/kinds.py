@@ -165,8 +165,9 @@ def a_request_by_gnutls(priority: str) -> Callable[[Scene], None]:
 
 NODE_CLIENT = """
 const [port, ca, proto] = process.argv.slice(1);
-const options = {port, host: 'localhost', family: 4, ca: require('fs').readFileSync(ca), minVersion: proto, maxVersion: proto};
-require('https').get(options, (answer) => {
+const versions = {minVersion: proto, maxVersion: proto};
+const where = {port, host: 'localhost', family: 4, ca: require('fs').readFileSync(ca)};
+require('https').get({...where, ...versions}, (answer) => {
   answer.on('data', () => {}).on('end', () => console.log(answer.statusCode));
 }).on('error', (error) => console.log(error.code));
 """
@@ -215,6 +216,13 @@ class DheServer(OpensslServer):
 
 def a_leaf(key: Any, *more_names: str) -> Callable[[Lab], Issued]:
     return lambda lab: lab.issue(*SERVER_NAMES, *more_names, key=key)
+
+
+def under_many_authorities(lab: Lab) -> Issued:
+    signer = lab.root
+    for number in range(6):
+        signer = lab.issue(common_name=f"Authority {number}", signer=signer, ca=True, key="rsa-2048")
+    return lab.issue(*SERVER_NAMES, signer=signer)
 
 
 def a_stranger(lab: Lab) -> Issued:
@@ -343,6 +351,7 @@ KINDS = [
         openssl(version="TLSv1.3"),
         leaf=a_leaf("ec-p256", *(f"tenant-{n:04}.a-name-of-some-length.lab.test" for n in range(500))),
     ),
+    Kind("long-chain", openssl(version="TLSv1.3"), leaf=under_many_authorities),
     # Client certificates
     _asked("client-certificate-absent-tls12", "TLSv1.2", target={"asks": True, "require_client_cert": False}),
     _asked("client-certificate-absent-tls13", "TLSv1.3", target={"asks": True, "require_client_cert": False}),

@@ -1,4 +1,4 @@
-"""The OpenSSL inside `cryptography` as a peer: it speaks what the machine's own openssl does not yet (X25519MLKEM768)."""
+"""The OpenSSL inside cryptography as a peer: it speaks what the machine's own does not yet (X25519MLKEM768)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real clients through the proxy: what they get, what they say when they refuse, and whom the recording names for it."""
+"""Real clients through the proxy: what they get, what they say when they refuse, and whom the recording names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def www(lab: Lab) -> Iterator[OpensslServer]:
 
 
 def in_front_of(server: OpensslServer, lab: Lab, **settings: Any) -> RunningProxy:
-    return RunningProxy(**({"target": Address("127.0.0.1", server.port), "roots": roots(lab)} | settings))
+    return RunningProxy(target=Address("127.0.0.1", server.port), roots=roots(lab), **settings)
 
 
 def assert_client_refused(recording: Recording, alert: str | None, *, of_leg: LegRole = LegRole.CLIENT) -> None:
@@ -70,7 +70,8 @@ VERSIONS = {"TLSv1.2": ("--tls-max", "1.2"), "TLSv1.3": ("--tlsv1.3",)}
 
 NODE_H2 = """
 const [key, cert] = process.argv.slice(1).map((file) => require('fs').readFileSync(file));
-const server = require('http2').createSecureServer({key, cert, allowHTTP1: true}, (request, answer) => answer.end('HTTP/' + request.httpVersion));
+const answer = (request, response) => response.end('HTTP/' + request.httpVersion);
+const server = require('http2').createSecureServer({key, cert, allowHTTP1: true}, answer);
 server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port));
 """
 
@@ -95,7 +96,7 @@ def test_curl_reaches_its_target_through_connect(lab: Lab, www: OpensslServer, t
 def test_curl_speaks_http_2_when_the_target_does(lab: Lab, tmp_path: Path, mode: Mode) -> None:
     with Background("node", "-e", NODE_H2, lab.server.key_pem, lab.server.fullchain_pem) as node:
         port = int(node.wait_for(r"^port (\d+)$")[1])
-        where = {"target": Address("127.0.0.1", port)} if mode is Mode.REVERSE else {}
+        where: dict[str, Any] = {"target": Address("127.0.0.1", port)} if mode is Mode.REVERSE else {}
         with RunningProxy(mode=mode, roots=roots(lab), **where) as proxy:
             ca = proxy.root_file(tmp_path)
             if mode is Mode.REVERSE:
@@ -188,11 +189,11 @@ def causes(run: java.JavaRun) -> str:
 
 def strangers_store(lab: Lab) -> Path:
     """A trust store that knows the target's CA and not ours: a MID Server whose cacerts lacks the device's root."""
-    return Path(jvm_trust(lab.root_pem.read_bytes()).name)
+    return jvm_trust(lab.root_pem.read_bytes())
 
 
 def our_store(proxy: RunningProxy) -> Path:
-    return Path(jvm_trust(proxy.authority.root_pem).name)
+    return jvm_trust(proxy.authority.root_pem)
 
 
 JVM = pytest.mark.peer("openssl", "java", "javac", "keytool")
@@ -239,7 +240,7 @@ def test_bouncy_castle_says_otherwise_where_the_root_is_sent(lab: Lab, tmp_path:
     """We never send the root; here the target does, and passes through."""
     everything = tmp_path / "chain.pem"
     everything.write_bytes(lab.server.chain_pem.read_bytes() + lab.root_pem.read_bytes())
-    strange = Path(jvm_trust(Lab(tmp_path / "other", name="Other").root_pem.read_bytes()).name)
+    strange = jvm_trust(Lab(tmp_path / "other", name="Other").root_pem.read_bytes())
     with (
         OpensslServer(lab.server, "-cert_chain", everything, mode="www", version="TLSv1.2", send_chain=False) as server,
         in_front_of(server, lab, action=Action.PASSTHROUGH) as proxy,
@@ -308,7 +309,7 @@ def under_a_ca_without_basic_constraints(lab: Lab) -> Issued:
         .serial_number(x509.random_serial_number())
         .not_valid_before(in_days(-1))
         .not_valid_after(in_days(30))
-        .sign(lab.root.key, hashes.SHA256())  # type: ignore[arg-type]
+        .sign(lab.root.key, hashes.SHA256())
     )
     signer = replace(lab.intermediate, certificate=plain, key=key)
     return lab.issue(*SERVER_NAMES, signer=signer)
@@ -373,7 +374,7 @@ def sent_chain(capture: Path, keylog: Any, sender: Side) -> list[bytes]:
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 def test_the_chain_on_the_wire_is_leaf_and_intermediate(lab: Lab, tmp_path: Path, version: str) -> None:
     """And our own certificate goes alone where it was given alone, although its issuers are in the trust store."""
-    settings = {
+    settings: dict[str, Any] = {
         "roots": (der(lab.root.certificate), der(lab.intermediate.certificate)),
         "identity": Identity((der(lab.client.certificate),), lab.client.key),
     }

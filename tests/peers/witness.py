@@ -10,6 +10,8 @@ their lengths, headers included.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import struct
 import tempfile
 import time
@@ -90,7 +92,7 @@ class Scene:
 
     @property
     def jvm_trust(self) -> Path:
-        return Path(jvm_trust(self.proxy.authority.root_pem).name)
+        return jvm_trust(self.proxy.authority.root_pem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +129,21 @@ class Witnessed:
 
 
 @cache
-def jvm_trust(*roots: bytes) -> Any:
-    """A JVM's trust store of these roots, made once a session: keytool takes its time. Its path is ``name``."""
-    with tempfile.TemporaryDirectory() as folder:
-        pems = [Path(folder) / f"{number}.pem" for number in range(len(roots))]
-        for pem, root in zip(pems, roots, strict=True):
-            pem.write_bytes(root)
-        store = java_truststore(Path(folder) / "trust.p12", *pems)
-        kept = tempfile.NamedTemporaryFile(suffix=".p12")  # goes with the interpreter
-        kept.write(store.read_bytes())
-        kept.flush()
-        return kept
+def jvm_trust(*roots: bytes) -> Path:
+    """A JVM's trust store of these roots, made once a session: keytool takes its time."""
+    folder = _stores() / str(len(list(_stores().iterdir())))
+    folder.mkdir()
+    pems = [folder / f"{number}.pem" for number in range(len(roots))]
+    for pem, root in zip(pems, roots, strict=True):
+        pem.write_bytes(root)
+    return java_truststore(folder / "trust.p12", *pems)
+
+
+@cache
+def _stores() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="trust-stores-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def witness(

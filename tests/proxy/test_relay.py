@@ -27,6 +27,7 @@ from tests.proxy.wire import (
     connect,
     echo,
     in_records,
+    reset,
     rest,
     send,
     server_context,
@@ -326,21 +327,22 @@ def test_a_client_that_leaves_without_goodbye_ends_the_targets_connection_too(la
         assert_established(proxy.recording(timeout=2))
 
 
-def test_a_target_that_resets_resets_the_client(lab: Lab) -> None:
-    from tests.proxy.wire import reset
-
+@pytest.mark.parametrize("action", list(Action))
+def test_a_target_that_resets_resets_the_client(lab: Lab, action: Action) -> None:
     def serve(connection: socket.socket) -> None:
         secured = server_context(lab.server).wrap_socket(connection, server_side=True)
         secured.sendall(secured.recv(100))
         time.sleep(0.05)
         reset(secured)
 
-    with Target(serve) as target, proxied(target, lab) as proxy:
-        with tls(proxy, client_context()) as client:
-            client.sendall(b"hello")
-            assert client.recv(100) == b"hello"
+    with Target(serve) as target, proxied(target, lab, action=action) as proxy:
+        with Client(proxy, client_context()) as client:
+            client.handshake()
+            client.send(b"hello")
+            assert client.recv() == b"hello"
             with pytest.raises(ConnectionResetError):
-                client.recv(100)
+                while client.connection.recv(100):
+                    pass
         assert_established(proxy.recording())
 
 
@@ -462,18 +464,3 @@ def test_only_the_first_64_bytes_are_kept_of_what_is_not_tls() -> None:
         recording = proxy.recording()
     kept = recording.prelude["not_tls"]
     assert kept["from_client"] == kept["from_target"] == "a" * 10 + "b" * 53 + "c"
-
-
-def test_handshakes_of_a_client_that_writes_with_its_finished(lab: Lab) -> None:
-    """The first data may come in one segment with the end of the handshake."""
-    with Target(echo(server_context(lab.server))) as target, proxied(target, lab) as proxy:
-        client = Client(proxy, client_context())
-        whole = bytearray()
-        original = client.connection.sendall
-        client.handshake()
-        client.send(b"at once")
-        assert client.recv() == b"at once"
-        assert original
-        assert not whole
-        client.close()
-        assert_established(proxy.recording())

@@ -199,9 +199,15 @@ class Client:
     """
 
     def __init__(
-        self, proxy: RunningProxy, context: ssl.SSLContext, *, at_most: int | None = None, name: str = "localhost"
+        self,
+        proxy: RunningProxy,
+        context: ssl.SSLContext,
+        *,
+        at_most: int | None = None,
+        name: str = "localhost",
+        connection: socket.socket | None = None,
     ) -> None:
-        self.connection = connect(proxy)
+        self.connection = connection or connect(proxy)
         self.flights: list[bytes] = []
         self._left = at_most
         self._into, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -90,34 +90,57 @@ def postgresql_server() -> Iterator[str]:
 
 
 @contextmanager
-def fresh(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a store that is not there yet."""
-    if kind == "sqlite":
-        yield f"sqlite:///{request.getfixturevalue('tmp_path')}/store.sqlite"
-        return
+def database_of(server: str, name: str, *, like: str = "template1") -> Iterator[str]:
+    """The URL of a new database, a copy of another one, gone afterwards."""
     psycopg = importlib.import_module("psycopg")  # an extra: not there for a type checker, perhaps
-    server = request.getfixturevalue("postgresql_server")
-    plain = server.replace("+psycopg", "")
-    with psycopg.connect(plain.format("postgres"), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE store")
+    administration = server.replace("+psycopg", "").format("postgres")
+    with psycopg.connect(administration, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
     try:
-        yield server.format("store")
+        yield server.format(name)
     finally:
-        with psycopg.connect(plain.format("postgres"), autocommit=True) as admin:
-            admin.execute("DROP DATABASE store WITH (FORCE)")
+        with psycopg.connect(administration, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with fresh(request.param, request) as place:
-        yield place
+    """The URL of a store that is not there yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{request.getfixturevalue('tmp_path')}/store.sqlite"
+    else:
+        with database_of(request.getfixturevalue("postgresql_server"), "fresh") as place:
+            yield place
 
 
-@pytest.fixture
-def store(url: str, clock: Clock) -> Iterator[Store]:
-    opened = Store.open(url, now=clock)
-    yield opened
-    opened.close()
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with nothing in it: to copy one is quicker than to make one."""
+    path = tmp_path_factory.mktemp("empty") / "store.sqlite"
+    Store.open(path).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def empty_database(postgresql_server: str) -> Iterator[str]:
+    with database_of(postgresql_server, "empty") as place:
+        Store.open(place).close()
+        yield postgresql_server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """A store with nothing in it."""
+    if request.param == "sqlite":
+        place = str(shutil.copy(request.getfixturevalue("empty_file"), tmp_path / "store.sqlite"))
+        opened = Store.open(place, now=clock)
+        yield opened
+        opened.close()
+    else:
+        with database_of(request.getfixturevalue("empty_database"), "copy", like="empty") as place:
+            opened = Store.open(place, now=clock)
+            yield opened
+            opened.close()
 
 
 @pytest.fixture
@@ -532,6 +555,17 @@ def test_prune_removes_certificates_that_nobody_shows_any_more(store: Store) -> 
         assert [_count(connection, table) for table in ("certificates", "chains", "chain_certificates")] == [0, 0, 0]
 
 
+def test_a_certificate_that_another_chain_holds_is_kept(store: Store) -> None:
+    leaf, issuing, root = chain("a.example.com", "Public")
+    store.put([sample(1, id="a", legs=(leg(LegRole.SERVER, "x", (leaf, issuing)),))], owner=None)
+    kept = sample(2, id="b", legs=(leg(LegRole.SERVER, "x", (issuing, root)),))
+    store.put([kept], owner=None)
+    assert store.prune_some(older_than=kept.started) == 1
+    assert store.get("b") == kept
+    with store._engine.begin() as connection:
+        assert [_count(connection, table) for table in ("certificates", "chains", "chain_certificates")] == [2, 1, 2]
+
+
 def test_prune_keeps_what_is_still_open(store: Store) -> None:
     store.put([open_sample(1)], owner=HERE)
     store.put([open_sample(2)], owner=GONE)
@@ -573,7 +607,16 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_paths_with_odd_characters_are_paths(tmp_path: Path) -> None:
-    for name in ("a b.sqlite", "100%.sqlite", "what?mode=memory", "#1", "caf\u00e9", "file:x", "-x"):
+    for name in (
+        "a b.sqlite",
+        "100%.sqlite",
+        "what?mode=memory",
+        "#1",
+        "caf\u00e9",
+        "file:x",
+        "-x",
+        os.fsdecode(b"\xff"),
+    ):
         with opened(tmp_path / name) as store:
             store.put([sample(1)], owner=None)
         assert (tmp_path / name).stat().st_size > 0
@@ -624,6 +667,18 @@ def test_a_store_that_is_not_there_is_not_made_unasked(tmp_path: Path) -> None:
 def test_a_url_that_names_no_store_says_what_was_expected(url: str) -> None:
     with pytest.raises(UserError, match=r"cannot open the store.*(expected sqlite:///PATH|name a path)"):
         Store.open(url)
+
+
+@pytest.mark.parametrize("place", ["a\0b", "~no-such-user-here/store.sqlite"])
+def test_what_is_no_path_says_so(place: str) -> None:
+    with pytest.raises(UserError, match=r"cannot open the store .*: it is no path"):
+        Store.open(place)
+
+
+def test_an_id_that_is_no_plain_text_is_refused(store: Store) -> None:
+    for id_ in ("\0", "\ud800"):
+        with pytest.raises(UserError, match="its id is no plain text"):
+            store.put([sample(1, id=id_)], owner=None)
 
 
 def test_a_password_in_a_url_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.private_files import make_private_dir, open_private
@@ -107,6 +107,8 @@ class Encoded(NamedTuple):
 
 def encode(recording: Recording) -> Encoded:
     """The work of :meth:`Store.put` that needs no database. Raises what a recording out of bounds leads to."""
+    if storable(recording.id) != recording.id:
+        raise UserError(f"cannot store the recording {recording.id!r}: its id is no plain text")
     packed = blob.pack(recording)
     index = index_of(recording)
     outcome = recording.outcome
@@ -114,8 +116,8 @@ def encode(recording: Recording) -> Encoded:
         "id": recording.id,
         "started": blob.microseconds(recording.started),
         "ended": None if recording.ended is None else blob.microseconds(recording.ended),
-        "mode": recording.mode,
-        "action": recording.action,
+        "mode": storable(recording.mode),
+        "action": storable(recording.action),
         "scenario": storable(recording.scenario),
         "step": recording.step,
         "client": storable(recording.client),
@@ -183,7 +185,12 @@ class Store:
             url_or_path = url.database
         if str(url_or_path) in ("", ":memory:"):
             raise UserError("cannot open the store: it needs a file; name a path")
-        path = Path(os.path.abspath(Path(url_or_path).expanduser()))  # noqa: PTH100  links are not to be followed
+        try:
+            path = Path(os.path.abspath(Path(url_or_path).expanduser()))  # noqa: PTH100  links are not to be followed
+        except RuntimeError as wrong:  # the home of nobody
+            raise UserError(f"cannot open the store {str(url_or_path)!r}: it is no path ({wrong})") from None
+        if "\0" in str(path):
+            raise UserError(f"cannot open the store {str(path)!r}: it is no path (it holds a NUL)")
         if not create and not os.path.lexists(path):
             raise UserError(
                 f"cannot open the store {path}: there is no such file; record something first, or name another store"
@@ -462,8 +469,7 @@ class Store:
         while step := self.prune_some(older_than=older_than, max_bytes=max_bytes):
             removed += step
         with self._writing("prune") as connection:
-            connection.execute(delete(chains).where(~exists().where(recordings.c.chain == chains.c.n)))
-            _forget_certificates(connection)
+            self._forget_chains(connection)
         if self._path:
             self._shrink()
         return removed
@@ -495,13 +501,33 @@ class Store:
                 connection.execute(delete(recordings).where(columns.id.in_([row.id for row in part])))
                 removed += len(part)
             shown = sorted({row.chain for row in gone if row.chain is not None})
-            unused = ~exists().where(columns.chain == chains.c.n)
-            forgotten = 0
-            for part in _parts(shown):
-                forgotten += connection.execute(delete(chains).where(chains.c.n.in_(part), unused)).rowcount
-            if forgotten:
-                _forget_certificates(connection)
+            if shown:
+                self._forget_chains(connection, shown)
             return removed
+
+    def _forget_chains(self, connection: Connection, some: Sequence[int] | None = None) -> None:
+        """Remove the chains (of ``some``) that no recording shows any more, and what certificates only they held."""
+        link = chain_certificates.c
+        unused = delete(chains).where(~exists().where(recordings.c.chain == chains.c.n))
+        orphans = delete(chain_certificates).where(~exists().where(chains.c.n == link.chain))
+        unheld = delete(certificates).where(~exists().where(link.certificate == certificates.c.sha256))
+        try:
+            with connection.begin_nested():
+                if some is None:
+                    for statement in (unused, orphans, unheld):
+                        connection.execute(statement)
+                for part in _parts(some or ()):
+                    held = connection.execute(select(link.certificate).distinct().where(link.chain.in_(part)))
+                    held_by_them = list(held.scalars())
+                    if not connection.execute(unused.where(chains.c.n.in_(part))).rowcount:
+                        continue
+                    connection.execute(orphans.where(link.chain.in_(part)))
+                    for digests in _parts(held_by_them):
+                        connection.execute(unheld.where(certificates.c.sha256.in_(digests)))
+        except IntegrityError:
+            # Only in PostgreSQL, where others write meanwhile: a recording came that shows one of them.
+            # They stay, and are looked at again by the next prune.
+            return
 
     def used(self) -> int:
         """Bytes that the recordings take: in SQLite the pages in use, in PostgreSQL their blobs and an allowance."""
@@ -612,11 +638,3 @@ def _pragma(raw: sqlite3.Connection, name: str) -> int:
 def _parts(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     for at in range(0, len(values), _MANY):
         yield values[at : at + _MANY]
-
-
-def _forget_certificates(connection: Connection) -> None:
-    """Remove the certificates that no chain holds any more."""
-    connection.execute(delete(chain_certificates).where(~exists().where(chains.c.n == chain_certificates.c.chain)))
-    connection.execute(
-        delete(certificates).where(~exists().where(chain_certificates.c.certificate == certificates.c.sha256))
-    )

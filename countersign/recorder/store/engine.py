@@ -6,6 +6,7 @@ would make it with the mode of the umask. Its ``-wal`` and ``-shm`` files get th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def sqlite_engine(path: Path) -> Engine:
     """Connections to the file, which must be there; transactions begin when SQLAlchemy says so."""
 
     def connect() -> sqlite3.Connection:
-        uri = f"file:{quote(str(path))}?mode=rw"  # never make it: see above
+        uri = f"file:{quote(os.fsencode(path))}?mode=rw"  # never make it: see above
         connection = sqlite3.connect(
             uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )

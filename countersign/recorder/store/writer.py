@@ -77,8 +77,9 @@ class StoreTrouble:
 class StoreWriter:
     """Commits what :meth:`submit` is given, in a thread of its own. See the module's text for what it promises.
 
-    ``on_error`` is called from that thread, and by :meth:`stop`. ``max_bytes`` is the size that the store is kept to by removing its oldest
-    recordings (``None``: no limit), looked at every ten seconds or 32 MiB. ``queue_limit`` is in bytes.
+    ``on_error`` is called from that thread, and by :meth:`stop`. ``max_bytes`` is the size that the store is kept to by
+    removing its oldest recordings (``None``: no limit), looked at every ten seconds or 32 MiB. ``queue_limit`` is in
+    bytes. A URL that names no store is told to ``on_error`` only: whoever wants to know it first opens the store first.
     """
 
     def __init__(
@@ -270,13 +271,17 @@ class StoreWriter:
             if batch:
                 self._write(store, batch)
                 self._said_alive = time.monotonic()
+                with self._lock:
+                    self._in_flight = {}
+                    self._settled.notify_all()
             self._chores(store, len(batch))
         except CountersignError as error:
-            self._failed(error)
+            self._failed(str(error))
+            return
+        except Exception as error:  # noqa: BLE001  a thread that ended would lose everything without a word
+            self._failed(f"{type(error).__name__}, a defect of countersign, please report it")
             return
         with self._lock:
-            self._in_flight = {}
-            self._settled.notify_all()
             well = self._queued_bytes <= self._queue_limit // 2
             lost, losing = self._lost_now(), self._losing
             self._losing = losing and not well
@@ -346,7 +351,7 @@ class StoreWriter:
             return
         due = self._since_check and now - self._checked >= _CHECK_EVERY
         if self._pruning or due or self._since_check >= _CHECK_AFTER_BYTES:
-            removed = store.prune_some(max_bytes=self._max_bytes, at_most=max(200, 2 * written))
+            removed = store.prune_some(max_bytes=self._max_bytes, at_most=max(200, written + written // 8))
             self.pruned += removed
             self._pruning = removed > 0
             self._checked, self._since_check = now, 0
@@ -364,7 +369,7 @@ class StoreWriter:
 
     # -- trouble ---------------------------------------------------------------------------------------------------
 
-    def _failed(self, error: CountersignError) -> None:
+    def _failed(self, why: str) -> None:
         """Keep what was to be written, begin anew with the store, and say so once."""
         self._close()
         with self._lock:
@@ -373,7 +378,7 @@ class StoreWriter:
             self._retry = min(2 * self._retry, _LAST_RETRY)
         self.failing = True
         if Trouble.FAILING not in self._told:
-            self._tell(Trouble.FAILING, f"recordings are not being stored: {error}")
+            self._tell(Trouble.FAILING, f"recordings are not being stored: {why}")
         if self._losing:
             self._tell_losing()
 
@@ -386,6 +391,7 @@ class StoreWriter:
 
     def _unwritable(self, id_: str, error: Exception) -> None:
         with self._lock:
+            self._in_flight.pop(id_, None)  # so that it is not tried, and counted, again
             self._lost_for_good += 1
         kind = f"{Trouble.UNWRITABLE} {type(error).__name__}"
         if kind not in self._told:

@@ -1,0 +1,322 @@
+"""Time limits, the graceful stop, snapshots of open sessions, many clients at once, and no descriptors left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from countersign.errors import EnvironmentFault
+from countersign.proxy import Action, Address, Engine, Limits, Mode, Settings, write_ready_file
+from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, to_json
+from countersign.recorder.wire.events import Content, Side
+from tests.proxy.running import AUTHORITY, Kept, RunningProxy
+from tests.proxy.wire import (
+    Client,
+    Target,
+    ask,
+    client_context,
+    client_hello,
+    connect,
+    connect_request,
+    echo,
+    in_records,
+    rest,
+    send,
+    server_context,
+    silent,
+    tls,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.peers.certs import Lab
+
+
+@pytest.fixture
+def target(lab: Lab) -> Iterator[Target]:
+    with Target(echo(server_context(lab.server))) as running:
+        yield running
+
+
+def proxied(target: Target, **settings: Any) -> RunningProxy:
+    return RunningProxy(target=target.address, **{"verify": False, **settings})
+
+
+def until(condition: Callable[[], object], seconds: float) -> float:
+    """How long it took; fails after ``seconds``."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s"
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+# -- time limits -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_client_that_falls_silent_in_its_handshake(target: Target, version: str) -> None:
+    hello = client_hello() if version == "TLSv1_3" else client_hello(versions=None)
+    with proxied(target, limits=Limits(handshake=0.3)) as proxy:
+        with connect(proxy) as connection:
+            connection.sendall(in_records(hello))
+            began = time.monotonic()
+            rest(connection)
+            assert 0.2 < time.monotonic() - began < 2
+        recording = proxy.recording()
+    assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.CLIENT)
+    assert "fell silent in the middle of the handshake" in recording.outcome.text
+    leg = recording.leg(LegRole.CLIENT)
+    assert leg is not None
+    assert [end.how for end in leg.ends if end.sender is Side.CLIENT] == [Ending.SILENT]
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_a_session_in_which_nothing_moves_is_ended(target: Target, action: Action) -> None:
+    with proxied(target, limits=Limits(idle=0.3), action=action) as proxy:
+        with tls(proxy, client_context()) as connection:
+            for _ in range(3):  # what moves is not idle
+                time.sleep(0.15)
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+            began = time.monotonic()
+            assert connection.recv(1) == b""
+            assert 0.2 < time.monotonic() - began < 2
+        recording = proxy.recording()
+    assert recording.outcome.status is Status.ESTABLISHED
+    assert "0.3 s" in recording.outcome.text
+    assert {end.how for leg in recording.legs for end in leg.ends} == {Ending.STOPPED}
+
+
+def test_passed_through_a_target_that_says_nothing_is_named() -> None:
+    with Target(silent) as target:
+        with proxied(target, limits=Limits(idle=0.2), action=Action.PASSTHROUGH) as proxy:
+            assert send(proxy, in_records(client_hello())) == b""
+            recording = proxy.recording()
+    assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.TARGET)
+    assert "fell silent in the middle of the handshake, after client_hello of the client" in recording.outcome.text
+
+
+# -- the stop ----------------------------------------------------------------------------------------------------
+
+
+def test_open_sessions_get_their_time_and_are_finished(target: Target) -> None:
+    with contextlib.ExitStack() as stack:
+        proxy = proxied(target, limits=Limits(stop=0.5))
+        proxy.__enter__()
+        try:
+            used, quick = (stack.enter_context(tls(proxy, client_context())) for _ in range(2))
+            used.sendall(b"used")
+            assert used.recv(4) == b"used"
+            unused = stack.enter_context(tls(proxy, client_context()))
+            assert unused
+            early = stack.enter_context(connect(proxy))
+            begun = stack.enter_context(connect(proxy))
+            begun.sendall(in_records(client_hello())[:100])
+            until(lambda: proxy.engine.open_sessions == 5, 2)
+            began = time.monotonic()
+            address = proxy.address
+            stopping = threading.Thread(target=proxy.__exit__, args=(None, None, None))
+            stopping.start()
+            time.sleep(0.1)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            quick.sendall(b"in time")
+            assert quick.recv(7) == b"in time"
+            quick.close()
+        except BaseException:
+            proxy.__exit__()
+            raise
+        assert early.recv(1) == b""
+        stopping.join(5)
+        took = time.monotonic() - began
+    assert 0.4 < took < 2.5
+    recordings = proxy.recordings(5)
+    outcomes = sorted(recording.outcome.status.value for recording in recordings)
+    assert outcomes == ["abandoned", "established", "established", "interrupted", "interrupted"], [
+        recording.outcome for recording in recordings
+    ]
+    interrupted = [recording for recording in recordings if recording.outcome.status is Status.INTERRUPTED]
+    for recording in interrupted:
+        assert recording.outcome.broken_by is None
+        assert "stopped" in recording.outcome.text
+    assert sorted(recording.from_client for recording in interrupted) == [0, 100]
+    assert any(leg.messages for recording in interrupted for leg in recording.legs)
+
+
+def test_a_stop_while_the_target_is_dialled_or_spoken_to() -> None:
+    with Target(silent) as target:
+        proxy = proxied(target, limits=Limits(stop=0.1))
+        with contextlib.ExitStack() as stack:
+            with proxy:
+                connection = stack.enter_context(connect(proxy))
+                connection.sendall(in_records(client_hello()))
+                until(lambda: target.connections, 2)
+            (recording,) = proxy.kept.finished
+    assert recording.outcome.status is Status.INTERRUPTED
+    assert {leg.role for leg in recording.legs} == {LegRole.CLIENT, LegRole.SERVER}
+
+
+def test_a_stop_without_sessions_is_immediate(target: Target) -> None:
+    proxy = proxied(target)
+    with proxy:
+        assert ask(proxy, client_context())
+        proxy.recording()
+        time.sleep(0.05)
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_port_that_is_taken_is_a_fault_of_the_environment(target: Target) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = Address("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(EnvironmentFault, match="something else listens there"):
+            asyncio.run(Engine(Settings(listen=listen, target=target.address), AUTHORITY, Kept()).start())
+
+
+def test_the_ready_file_has_the_real_port(target: Target, tmp_path: Path) -> None:
+    with proxied(target) as proxy:
+        write_ready_file(tmp_path / "ready", proxy.engine)
+        found = json.loads((tmp_path / "ready").read_text())
+        assert (found["host"], found["port"]) == proxy.address
+        with pytest.raises(EnvironmentFault):
+            write_ready_file(tmp_path / "no" / "ready", proxy.engine)
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------
+
+
+def test_what_happened_is_handed_over_within_a_quarter_of_a_second(target: Target) -> None:
+    with proxied(target) as proxy:
+
+        def shown(test: Callable[[Recording], object]) -> Callable[[], bool]:
+            return lambda: any(test(snapshot) for snapshot in proxy.kept.snapshots)
+
+        with connect(proxy) as raw:
+            until(lambda: proxy.kept.snapshots, 0.25)
+            begun = in_records(client_hello())[:50]
+            raw.sendall(begun)
+            until(shown(lambda one: one.from_client == 50), 0.3)
+        client = Client(proxy, client_context())
+        client.handshake()
+        until(shown(_handshake_is_whole), 0.3)
+        client.send(b"data")
+        assert client.recv() == b"data"
+        until(shown(lambda one: any(leg.count(Side.SERVER).length == 4 for leg in one.legs)), 0.3)
+        for snapshot in proxy.kept.snapshots:
+            assert snapshot.outcome.status is Status.OPEN
+            to_json(snapshot)
+        time.sleep(0.25)
+        quiet = len(proxy.kept.snapshots)
+        time.sleep(0.3)
+        assert len(proxy.kept.snapshots) == quiet  # nothing new, nothing handed over
+        client.close()
+
+
+def _handshake_is_whole(recording: Recording) -> bool:
+    return len(recording.legs) == 2 and all(
+        sum(message.content is Content.HANDSHAKE and message.code == 20 for message in leg.messages) == 2
+        for leg in recording.legs
+    )
+
+
+# -- many --------------------------------------------------------------------------------------------------------
+
+
+def test_200_clients_at_once_are_all_served_and_recorded() -> None:
+    with RunningProxy() as proxy:  # its own target runs in the engine's loop: no thread for each connection
+        context = client_context()
+        hold = threading.Barrier(201, timeout=30)
+
+        def one(number: int) -> bool:
+            with tls(proxy, context) as connection:
+                hold.wait()
+                connection.sendall(b"GET /%d HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % number)
+                return connection.recv(100).startswith(b"HTTP/1.1 200")
+
+        with ThreadPoolExecutor(200) as pool:
+            answers = [pool.submit(one, number) for number in range(200)]
+            hold.wait()
+            assert proxy.engine.open_sessions == 200
+            assert all(answer.result(30) for answer in answers)
+        recordings = proxy.recordings(200, timeout=10)
+    assert {recording.outcome.status for recording in recordings} == {Status.ESTABLISHED}
+    assert len({recording.id for recording in recordings}) == 200
+    assert proxy.engine.open_sessions == 0
+
+
+def test_without_descriptors_it_backs_off_and_comes_back(lab: Lab) -> None:
+    """T27, in a process of its own with 64 descriptors."""
+    script = Path(__file__).with_name("few_descriptors.py")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        port = int(process.stdout.readline())
+        with contextlib.ExitStack() as stack:
+            for _ in range(150):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            time.sleep(0.3)
+            before = _cpu_of(process.pid)
+            time.sleep(0.5)
+            assert _cpu_of(process.pid) - before < 0.25
+        began = time.monotonic()
+        while True:
+            with contextlib.suppress(OSError, ssl.SSLError):
+                raw = socket.create_connection(("127.0.0.1", port), 2)
+                with client_context().wrap_socket(raw, server_hostname="localhost") as connection:
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    if connection.recv(100).startswith(b"HTTP/1.1 200"):
+                        break
+            assert time.monotonic() - began < 3
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+    assert "Traceback" not in errors, errors
+    assert 1 <= errors.count("cannot accept connections") <= 10
+
+
+def _cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def test_a_target_that_cannot_be_dialled_for_want_of_descriptors_is_not_blamed() -> None:
+    """The proxy's own limit is the proxy's fault."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with RunningProxy(mode=Mode.CONNECT, verify=False) as proxy, contextlib.ExitStack() as stack:
+        connection = stack.enter_context(connect(proxy))
+        time.sleep(0.1)
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+        fill = []
+        with contextlib.suppress(OSError):
+            while True:
+                fill.append(socket.socket())
+        connection.sendall(connect_request("127.0.0.1", proxy.port - 1 or 1))
+        answer = connection.recv(1000)
+        for each in fill:
+            each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        recording = proxy.recording()
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert recording.outcome.broken_by is Party.PROXY
+    assert "file descriptor" in recording.outcome.text
