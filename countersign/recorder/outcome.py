@@ -20,6 +20,7 @@ name verifier looks that refuses after the handshake (JVM.md 8). ``user_canceled
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _FINISHED = 20
 _NEW_SESSION_TICKET = 4
+_HANDSHAKE, _APPLICATION_DATA = 22, 23  # types of records
 _DECODE_ERROR = 50
 _HARMLESS_ALERTS = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
 
@@ -102,7 +104,7 @@ def judge(
         )
     for leg in recording.legs:
         if not _stands(leg):
-            return _unproven(leg)
+            return _unproven(recording, leg)
     outcome = _standing(recording)
     return replace(outcome, text=f"{outcome.text}; the proxy {stopped}") if stopped else outcome
 
@@ -198,8 +200,13 @@ def _from_ends(recording: Recording) -> list[_Break]:
     for leg in recording.legs:
         if not leg.messages or (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)) or _hidden_but_used(leg):
             continue
+        for message in leg.messages:
+            party = party_of(leg.role, message.sender)
+            if message.content is Content.ALERT and message.raw[1:] == b"\0" and party is not Party.PROXY:
+                text = f"{_who(recording, party)} said goodbye (close_notify) in the middle of the handshake"
+                found.append(_Break(message.t, 2, Outcome(Status.FAILED, party, leg.role, None, text)))
         for end in leg.ends:
-            if end.how is Ending.STOPPED:
+            if end.how is Ending.STOPPED or (end.how is not Ending.SILENT and _goes_on_unseen(leg)):
                 continue
             party = party_of(leg.role, end.sender)
             if party is Party.PROXY:
@@ -226,24 +233,18 @@ def _last_message(leg: Leg) -> str:
 
 
 def _stands(leg: Leg) -> bool:
-    if leg.role is LegRole.THROUGH and _hidden(leg):
-        return _hidden_but_used(leg)
     if not (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)):
         return _hidden_but_used(leg)
     return _server_accepted(leg)
 
 
 def _server_accepted(leg: Leg) -> bool:
-    if leg.role is LegRole.CLIENT:
-        return True  # the server is we
+    if leg.role is LegRole.CLIENT or not _is_tls13(leg):
+        # The server is we; or the last flight of a full handshake is the server's, and a resumed one judges nobody.
+        return True
     client_finished = next(
         index for index, message in enumerate(leg.messages) if _is(message, _FINISHED) and message.sender is Side.CLIENT
     )
-    server_finished = next(
-        index for index, message in enumerate(leg.messages) if _is(message, _FINISHED) and message.sender is Side.SERVER
-    )
-    if server_finished > client_finished or not _is_tls13(leg):
-        return True  # below TLS 1.3 the last flight of a full handshake is the server's; a resumed one judges nobody
     later = leg.messages[client_finished + 1 :]
     proof = any(
         message.sender is Side.SERVER
@@ -261,35 +262,41 @@ def _is_tls13(leg: Leg) -> bool:
     )
 
 
-def _hidden(leg: Leg) -> bool:
-    """No Finished can be seen: passed through, without keys."""
-    return not any(_is(message, _FINISHED) for message in leg.messages)
-
-
 def _hidden_but_used(leg: Leg) -> bool:
     """Passed through without keys, and both sides have sent what only comes after the handshake."""
     return leg.role is LegRole.THROUGH and all(leg.count(side).length > 0 for side in Side)
 
 
+def _goes_on_unseen(leg: Leg) -> bool:
+    """Passed through without keys, and the server's TLS 1.3 handshake has gone on under encryption."""
+    return leg.role is LegRole.THROUGH and any(
+        record.sender is Side.SERVER and record.content_type == _APPLICATION_DATA for record in leg.encrypted_records
+    )
+
+
 def _finished(leg: Leg, side: Side) -> bool:
-    return any(_is(message, _FINISHED) and message.sender is side for message in leg.messages)
+    """Its Finished is there; without keys, below TLS 1.3, the first handshake record under encryption is it."""
+    return any(_is(message, _FINISHED) and message.sender is side for message in leg.messages) or any(
+        record.content_type == _HANDSHAKE and record.sender is side for record in leg.encrypted_records
+    )
 
 
 def _is(message: Message, code: int) -> bool:
     return message.content is Content.HANDSHAKE and message.code == code
 
 
-def _unproven(leg: Leg) -> Outcome:
+def _unproven(recording: Recording, leg: Leg) -> Outcome:
     party = party_of(leg.role, Side.SERVER)
     if leg.role is LegRole.THROUGH:
-        return Outcome(
-            Status.FAILED,
-            Party.UNKNOWN,
-            leg.role,
-            None,
-            "the connection ended before both sides had sent application data; what they said is encrypted"
-            " (a refusal in TLS 1.3 looks like this from outside: record with --intercept, or with the client's key log)",
-        )
+        text = "the connection ended before both sides had sent application data; what they said is encrypted"
+        text += " (a refusal in TLS 1.3 looks like this from outside: record with --intercept, or with the client's key log)"
+        alerts = {record.sender for record in leg.encrypted_records if record.alert_size}
+        if len(alerts) == 1:
+            text += f"; the {party_of(leg.role, alerts.pop()).value} has sent a record of the size of an alert"
+        return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, text)
+    facing = recording.leg(LegRole.CLIENT)
+    if facing is not None and _left(facing, Side.CLIENT) < _left(leg, Side.SERVER):
+        return _abandoned(facing)
     return Outcome(
         Status.FAILED,
         party,
@@ -304,15 +311,25 @@ def _standing(recording: Recording) -> Outcome:
     assert facing is not None
     sent = facing.count(Side.CLIENT)
     if not sent.length and not facing.count(Side.SERVER).length:
-        return Outcome(
-            Status.ABANDONED,
-            Party.CLIENT,
-            facing.role,
-            None,
-            "the handshake was finished and the client left without sending any application data"
-            " (a client that refuses the host name does so)",
-        )
+        return _abandoned(facing)
     return Outcome(Status.ESTABLISHED, text=_established_text(recording))
+
+
+def _abandoned(facing: Leg) -> Outcome:
+    text = "the handshake was finished and the client left without sending any application data"
+    text += " (a client that refuses the host name does so)"
+    return Outcome(Status.ABANDONED, Party.CLIENT, facing.role, None, text)
+
+
+def _left(leg: Leg, side: Side) -> float:
+    """When this side ended the conversation, with close_notify or without; never, if it did not."""
+    goodbyes = [
+        message.t
+        for message in leg.messages
+        if message.sender is side and message.content is Content.ALERT and message.raw[1:] == b"\0"
+    ]
+    ends = [end.t for end in leg.ends if end.sender is side and end.how in {Ending.FIN, Ending.RESET}]
+    return min([*goodbyes, *ends], default=math.inf)
 
 
 def _established_text(recording: Recording) -> str:
