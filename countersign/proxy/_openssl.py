@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _NEEDED = (
     "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_set1_curves_list", "SSL_CTX_set_cert_store",
-    "X509_STORE_up_ref", "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "X509_dup", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "SSL_get0_param",
+    "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "SSL_get0_param",
+    "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "X509_dup",
     "SSL_CIPHER_find", "X509_verify_cert_error_string",
     "SSL_CIPHER_get_name", "SSL_read", "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "ERR_clear_error",
 )  # fmt: skip

@@ -179,7 +179,7 @@ class Engine:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("cannot accept connections", reason=error.strerror, again_in=_ACCEPT_AGAIN_AFTER)
+                log.warning("cannot accept connections", reason=error.strerror, again_in=_ACCEPT_AGAIN_AFTER)
                 loop.remove_reader(listener)
                 loop.call_later(_ACCEPT_AGAIN_AFTER, self._accept_again, listener)
                 return

@@ -380,7 +380,9 @@ class Session:
         await relay.finished
         if relay.timed_out:
             now = self.clock()
-            self.recording.stopped = f"ended the session, in which nothing had moved for {self._settings.limits.idle:g} s"
+            self.recording.stopped = (
+                f"ended the session, in which nothing had moved for {self._settings.limits.idle:g} s"
+            )
             through = self.recording.legs.get(LegRole.THROUGH)
             if through is not None and through.messages and Side.SERVER not in through.data:
                 # Nothing of it is encrypted yet: whoever did not speak last has fallen silent.
@@ -421,8 +423,8 @@ class Session:
                 alpn=server.connection.chosen_alpn,
             )
         except TlsTrouble as trouble:
-            reason = f"cannot mimic the target's certificate: {OPENSSL_VERSION} cannot serve such a one ({trouble.reason})"
-            raise self._cannot_mimic(tap, reason) from None
+            words = f"cannot mimic the target's certificate: {OPENSSL_VERSION} cannot serve such a one"
+            raise self._cannot_mimic(tap, f"{words} ({trouble.reason})") from None
         self._client.on_end = None
         client = self._leg(LegRole.CLIENT, self._client, connection, tap)
         for _t, data in chunks:

@@ -114,10 +114,8 @@ def judge(
 
 def _from_alerts(recording: Recording) -> list[_Break]:
     return [
-        # The proxy's own alert only tells what something else was the reason for.
-        _Break(
-            message.t, 3 if party_of(leg.role, message.sender) is Party.PROXY else 0, _alerted(recording, leg, message)
-        )
+        # The proxy's own alert (rank 3) only tells what something else was the reason for.
+        _Break(message.t, 3 * (party_of(leg.role, message.sender) is Party.PROXY), _alerted(recording, leg, message))
         for leg in recording.legs
         for message in leg.messages
         if message.content is Content.ALERT
@@ -128,7 +126,7 @@ def _from_alerts(recording: Recording) -> list[_Break]:
 
 
 def _fatal(message: Message) -> bool:
-    """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a certificate warning from a client is no refusal yet."""
+    """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a warning about a certificate is a refusal, too."""
     if len(message.raw) < 2:
         return False
     level, description = message.raw[0], message.raw[1]
@@ -289,7 +287,8 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
     party = party_of(leg.role, Side.SERVER)
     if leg.role is LegRole.THROUGH:
         text = "the connection ended before both sides had sent application data; what they said is encrypted"
-        text += " (a refusal in TLS 1.3 looks like this from outside: record with --intercept, or with the client's key log)"
+        text += " (a refusal in TLS 1.3 looks like this from outside:"
+        text += " record with --intercept, or with the client's key log)"
         alerts = {record.sender for record in leg.encrypted_records if record.alert_size}
         if len(alerts) == 1:
             text += f"; the {party_of(leg.role, alerts.pop()).value} has sent a record of the size of an alert"

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import resource
 import signal
+from typing import TYPE_CHECKING
 
 from countersign.ca import Authority
 from countersign.cli.log import set_up_logging
 from countersign.lab.target import EmbeddedTarget, Pki
 from countersign.proxy import Address, Engine, Limits, Settings
-from countersign.recorder.recording import Recording
+
+if TYPE_CHECKING:
+    from countersign.recorder.recording import Recording
 
 
 class Nowhere:

@@ -138,7 +138,11 @@ def test_credentials_of_the_request_are_not_kept(proxy: RunningProxy, target: Ta
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431, "no proxy request"),
         (b"CONNECT " + b"a" * 100_000, 431, "no proxy request"),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n" + b"a" * 100_000, 431, "no proxy request"),
-        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400, "no proxy request"),
+        (
+            b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            400,
+            "no proxy request",
+        ),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n", 501, "no proxy request"),
         (in_records(client_hello()), 400, "TLS"),
     ],
@@ -196,9 +200,7 @@ def test_a_client_that_says_nothing_in_its_tunnel(target: Target) -> None:
 def test_a_request_with_a_body_makes_no_second_request(proxy: RunningProxy, target: Target, header: str) -> None:
     """T4: what follows the request is the tunnel's, whatever its header fields promise."""
     with connect(proxy) as connection:
-        connection.sendall(
-            connect_request("127.0.0.1", target.address.port, header) + connect_request("127.0.0.1", 1)
-        )
+        connection.sendall(connect_request("127.0.0.1", target.address.port, header) + connect_request("127.0.0.1", 1))
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
         assert rest(connection).count(b"HTTP/1.1 ") <= 1

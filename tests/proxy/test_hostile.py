@@ -175,16 +175,22 @@ def _contexts(folder: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
 def test_odd_certificates_that_a_server_can_show_are_mimicked_or_refused(tmp_path: Path) -> None:
     serving: list[ssl.SSLContext] = []
     names: list[str] = []
-    with Target(lambda connection: echo(serving[-1])(connection)) as target:
-        with RunningProxy(target=target.address, roots=(), verify=False) as proxy:
-            context = client_context()
-            for name, served in _contexts(tmp_path):
-                serving.append(served)
-                names.append(name)
-                with contextlib.suppress(ssl.SSLError, OSError):
-                    assert ask(proxy, context) in {b"good morning\n", b""}
-            recordings = proxy.recordings(len(names))
-            assert_nothing_broke(proxy)
+
+    def newest(connection: socket.socket) -> None:
+        echo(serving[-1])(connection)
+
+    with (
+        Target(newest) as target,
+        RunningProxy(target=target.address, roots=(), verify=False) as proxy,
+    ):
+        context = client_context()
+        for name, served in _contexts(tmp_path):
+            serving.append(served)
+            names.append(name)
+            with contextlib.suppress(ssl.SSLError, OSError):
+                assert ask(proxy, context) in {b"good morning\n", b""}
+        recordings = proxy.recordings(len(names))
+        assert_nothing_broke(proxy)
     established = [recording for recording in recordings if recording.outcome.status is Status.ESTABLISHED]
     assert len(names) > 40
     assert len(established) > 30
@@ -194,11 +200,10 @@ def test_a_client_that_refuses_an_odd_certificate_is_quoted_safely(tmp_path: Pat
     """T9, T10: what is in a certificate reaches the outcome's sentence as printable text, in one line."""
     served = dict(_contexts(tmp_path))
     for name in ("escapes in the name", "C1 and bidi in the name", "NUL in the name"):
-        with Target(echo(served[name])) as target:
-            with RunningProxy(target=target.address, roots=(), verify=False) as proxy:
-                with pytest.raises(ssl.SSLError):
-                    tls(proxy, ssl.create_default_context())
-                recording = proxy.recording()
+        with Target(echo(served[name])) as target, RunningProxy(target=target.address, roots=(), verify=False) as proxy:
+            with pytest.raises(ssl.SSLError):
+                tls(proxy, ssl.create_default_context())
+            recording = proxy.recording()
         assert recording.outcome.broken_by is Party.CLIENT
         assert recording.outcome.text.isprintable()
         assert_nothing_broke(proxy)
@@ -210,9 +215,7 @@ def test_a_client_that_refuses_an_odd_certificate_is_quoted_safely(tmp_path: Pat
 def test_slow_clients_hold_up_nobody_and_are_dropped_at_their_limit(lab: Lab) -> None:
     hello = in_records(client_hello())
     with Target(echo(server_context(lab.server))) as target, contextlib.ExitStack() as stack:
-        proxy = stack.enter_context(
-            RunningProxy(target=target.address, verify=False, limits=Limits(hello=0.6))
-        )
+        proxy = stack.enter_context(RunningProxy(target=target.address, verify=False, limits=Limits(hello=0.6)))
         slow = [stack.enter_context(connect(proxy)) for _ in range(50)]
         took = []
         for byte in range(4):
@@ -302,16 +305,15 @@ def test_floods_in_clear(record: bytes, first: bool, action: Action) -> None:  #
     def listen(connection: socket.socket) -> None:
         rest(connection)
 
-    with Target(listen) as target:
-        with RunningProxy(target=target.address, verify=False, action=action) as proxy:
-            before, memory = time.process_time(), resident()
-            with connect(proxy) as connection, contextlib.suppress(OSError):
-                connection.sendall((b"" if first else in_records(client_hello())) + flood)
-                connection.shutdown(socket.SHUT_WR)
-                rest(connection)
-            recording = proxy.recording()
-            took = time.process_time() - before
-            assert_nothing_broke(proxy)
+    with Target(listen) as target, RunningProxy(target=target.address, verify=False, action=action) as proxy:
+        before, memory = time.process_time(), resident()
+        with connect(proxy) as connection, contextlib.suppress(OSError):
+            connection.sendall((b"" if first else in_records(client_hello())) + flood)
+            connection.shutdown(socket.SHUT_WR)
+            rest(connection)
+        recording = proxy.recording()
+        took = time.process_time() - before
+        assert_nothing_broke(proxy)
     assert took < 1.5, took
     assert resident() - memory < 20_000_000
     assert recording.outcome.status is Status.FAILED
@@ -348,28 +350,27 @@ def _sealing(proxy: RunningProxy, folder: Path) -> tuple[Client, Sealer]:
 
 @pytest.mark.parametrize("kind", ["empty data", "key update", "user_canceled"])
 def test_floods_under_encryption(lab: Lab, tmp_path: Path, kind: str) -> None:
-    with Target(echo(server_context(lab.server))) as target:
-        with RunningProxy(target=target.address, verify=False) as proxy:
-            client, sealer = _sealing(proxy, tmp_path)
-            flood = bytearray()
-            for _ in range(5_000):
-                if kind == "key update":
-                    flood += sealer.seal(22, b"\x18\0\0\1\0")
-                    sealer.update()
-                elif kind == "empty data":
-                    flood += sealer.seal(23, b"")
-                else:
-                    flood += sealer.seal(21, b"\1\x5a")
-            memory, before = resident(), time.process_time()
-            with contextlib.suppress(OSError):
-                client.connection.sendall(bytes(flood))
-                client.connection.shutdown(socket.SHUT_WR)
-                rest(client.connection)
-            client.close()
-            recording = proxy.recording()
-            took = time.process_time() - before
-            assert_nothing_broke(proxy)
-            assert ask(proxy, client_context()) == b"good morning\n"
+    with Target(echo(server_context(lab.server))) as target, RunningProxy(target=target.address, verify=False) as proxy:
+        client, sealer = _sealing(proxy, tmp_path)
+        flood = bytearray()
+        for _ in range(5_000):
+            if kind == "key update":
+                flood += sealer.seal(22, b"\x18\0\0\1\0")
+                sealer.update()
+            elif kind == "empty data":
+                flood += sealer.seal(23, b"")
+            else:
+                flood += sealer.seal(21, b"\1\x5a")
+        memory, before = resident(), time.process_time()
+        with contextlib.suppress(OSError):
+            client.connection.sendall(bytes(flood))
+            client.connection.shutdown(socket.SHUT_WR)
+            rest(client.connection)
+        client.close()
+        recording = proxy.recording()
+        took = time.process_time() - before
+        assert_nothing_broke(proxy)
+        assert ask(proxy, client_context()) == b"good morning\n"
     assert took < 3, took
     assert resident() - memory < 20_000_000
     leg = recording.leg(LegRole.CLIENT)
@@ -378,15 +379,14 @@ def test_floods_under_encryption(lab: Lab, tmp_path: Path, kind: str) -> None:
 
 
 def test_a_key_update_is_recorded_and_followed(lab: Lab, tmp_path: Path) -> None:
-    with Target(echo(server_context(lab.server))) as target:
-        with RunningProxy(target=target.address, verify=False) as proxy:
-            client, sealer = _sealing(proxy, tmp_path)
-            update = sealer.seal(22, b"\x18\0\0\1\1")  # update_requested
-            sealer.update()
-            client.connection.sendall(update + sealer.seal(23, b"under new keys"))
-            assert client.recv() == b"under new keys"
-            client.close()
-            recording = proxy.recording()
+    with Target(echo(server_context(lab.server))) as target, RunningProxy(target=target.address, verify=False) as proxy:
+        client, sealer = _sealing(proxy, tmp_path)
+        update = sealer.seal(22, b"\x18\0\0\1\1")  # update_requested
+        sealer.update()
+        client.connection.sendall(update + sealer.seal(23, b"under new keys"))
+        assert client.recv() == b"under new keys"
+        client.close()
+        recording = proxy.recording()
     assert recording.outcome.status is Status.ESTABLISHED
     assert _senders(recording, LegRole.CLIENT, 24) == [Side.CLIENT, Side.SERVER]
     assert _senders(recording, LegRole.SERVER, 24) == []
@@ -404,15 +404,14 @@ def _senders(recording: Recording, role: LegRole, code: int) -> list[Side]:
 
 
 def test_a_wrong_record_after_the_handshake_is_the_clients_fault(lab: Lab, tmp_path: Path) -> None:
-    with Target(echo(server_context(lab.server))) as target:
-        with RunningProxy(target=target.address, verify=False) as proxy:
-            client, sealer = _sealing(proxy, tmp_path)
-            sealed = bytearray(sealer.seal(23, b"good morning"))
-            sealed[-1] ^= 1
-            client.connection.sendall(bytes(sealed))
-            rest(client.connection)
-            client.close()
-            recording = proxy.recording()
+    with Target(echo(server_context(lab.server))) as target, RunningProxy(target=target.address, verify=False) as proxy:
+        client, sealer = _sealing(proxy, tmp_path)
+        sealed = bytearray(sealer.seal(23, b"good morning"))
+        sealed[-1] ^= 1
+        client.connection.sendall(bytes(sealed))
+        rest(client.connection)
+        client.close()
+        recording = proxy.recording()
     assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.CLIENT)
     assert recording.outcome.alert == "bad_record_mac"
     assert "after the handshake" in recording.outcome.text

@@ -103,10 +103,9 @@ def test_a_session_in_which_nothing_moves_is_ended(target: Target, action: Actio
 
 
 def test_passed_through_a_target_that_says_nothing_is_named() -> None:
-    with Target(silent) as target:
-        with proxied(target, limits=Limits(idle=0.2), action=Action.PASSTHROUGH) as proxy:
-            assert send(proxy, in_records(client_hello())) == b""
-            recording = proxy.recording()
+    with Target(silent) as target, proxied(target, limits=Limits(idle=0.2), action=Action.PASSTHROUGH) as proxy:
+        assert send(proxy, in_records(client_hello())) == b""
+        recording = proxy.recording()
     assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.TARGET)
     assert "fell silent in the middle of the handshake, after client_hello of the client" in recording.outcome.text
 

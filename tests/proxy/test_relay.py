@@ -129,13 +129,15 @@ def test_the_server_name_is_passed_on(lab: Lab, name: str | None) -> None:
 
 
 def test_ipv6_on_both_sides(lab: Lab) -> None:
-    with Target(echo(server_context(lab.server)), host="::1") as target:
-        with proxied(target, lab, listen=Address("::1", 0)) as proxy:
-            raw = socket.create_connection(("::1", proxy.port), 10)
-            with tls(proxy, connection=raw) as connection:
-                connection.sendall(b"six")
-                assert connection.recv(10) == b"six"
-            recording = proxy.recording()
+    with (
+        Target(echo(server_context(lab.server)), host="::1") as target,
+        proxied(target, lab, listen=Address("::1", 0)) as proxy,
+    ):
+        raw = socket.create_connection(("::1", proxy.port), 10)
+        with tls(proxy, connection=raw) as connection:
+            connection.sendall(b"six")
+            assert connection.recv(10) == b"six"
+        recording = proxy.recording()
     assert_established(recording)
     assert recording.client is not None
     assert recording.client.startswith("[::1]:")
@@ -327,6 +329,11 @@ def test_a_client_that_leaves_without_goodbye_ends_the_targets_connection_too(la
         assert_established(proxy.recording(timeout=2))
 
 
+def all_in_clear(connection: socket.socket) -> None:
+    while connection.recv(100):
+        pass
+
+
 @pytest.mark.parametrize("action", list(Action))
 def test_a_target_that_resets_resets_the_client(lab: Lab, action: Action) -> None:
     def serve(connection: socket.socket) -> None:
@@ -341,8 +348,7 @@ def test_a_target_that_resets_resets_the_client(lab: Lab, action: Action) -> Non
             client.send(b"hello")
             assert client.recv() == b"hello"
             with pytest.raises(ConnectionResetError):
-                while client.connection.recv(100):
-                    pass
+                all_in_clear(client.connection)
         assert_established(proxy.recording())
 
 
@@ -351,14 +357,13 @@ def test_a_target_that_resets_resets_the_client(lab: Lab, action: Action) -> Non
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_passed_through_the_client_sees_the_target_itself(lab: Lab, version: str) -> None:
-    with Target(echo(server_context(lab.server))) as target:
-        with proxied(target, lab, action=Action.PASSTHROUGH) as proxy:
-            context = client_context(lab.root_pem.read_text(), version=version)
-            with tls(proxy, context) as connection:
-                assert connection.getpeercert(binary_form=True) == der(lab.server)
-                connection.sendall(b"x" * 1000)
-                connection.recv(1000)
-            recording = proxy.recording()
+    with Target(echo(server_context(lab.server))) as target, proxied(target, lab, action=Action.PASSTHROUGH) as proxy:
+        context = client_context(lab.root_pem.read_text(), version=version)
+        with tls(proxy, context) as connection:
+            assert connection.getpeercert(binary_form=True) == der(lab.server)
+            connection.sendall(b"x" * 1000)
+            connection.recv(1000)
+        recording = proxy.recording()
     assert_established(recording)
     (leg,) = recording.legs
     assert leg.role is LegRole.THROUGH
@@ -373,11 +378,10 @@ def test_passed_through_the_client_sees_the_target_itself(lab: Lab, version: str
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_passed_through_a_refusal_is_the_clients(lab: Lab, version: str) -> None:
-    with Target(echo(server_context(lab.server))) as target:
-        with proxied(target, lab, action=Action.PASSTHROUGH) as proxy:
-            with pytest.raises(ssl.SSLCertVerificationError):
-                tls(proxy, client_context(proxy.authority.root_pem.decode(), version=version))
-            recording = proxy.recording()
+    with Target(echo(server_context(lab.server))) as target, proxied(target, lab, action=Action.PASSTHROUGH) as proxy:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            tls(proxy, client_context(proxy.authority.root_pem.decode(), version=version))
+        recording = proxy.recording()
     assert recording.outcome.status is Status.FAILED
     if version == "TLSv1_2":
         assert (recording.outcome.broken_by, recording.outcome.alert) == (Party.CLIENT, "unknown_ca")
@@ -386,11 +390,13 @@ def test_passed_through_a_refusal_is_the_clients(lab: Lab, version: str) -> None
 
 
 def test_passed_through_a_refusal_by_the_target_is_the_targets(lab: Lab) -> None:
-    with Target(echo(server_context(lab.server, version="TLSv1_3"))) as target:
-        with proxied(target, lab, action=Action.PASSTHROUGH) as proxy:
-            with pytest.raises(ssl.SSLError):
-                tls(proxy, client_context(version="TLSv1_2"))
-            recording = proxy.recording()
+    with (
+        Target(echo(server_context(lab.server, version="TLSv1_3"))) as target,
+        proxied(target, lab, action=Action.PASSTHROUGH) as proxy,
+    ):
+        with pytest.raises(ssl.SSLError):
+            tls(proxy, client_context(version="TLSv1_2"))
+        recording = proxy.recording()
     assert (recording.outcome.broken_by, recording.outcome.alert) == (Party.TARGET, "protocol_version")
 
 
@@ -412,12 +418,17 @@ def echo_in_clear(connection: socket.socket) -> None:
         connection.sendall(data)
 
 
+def say_all(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+
+
 @pytest.mark.parametrize("action", list(Action))
 def test_what_is_not_tls_is_relayed_both_ways_to_its_end(action: Action) -> None:
     payload = b"EHLO me\r\n" + os.urandom(500_000)
     with Target(echo_in_clear) as target, RunningProxy(target=target.address, action=action) as proxy:
         with connect(proxy) as connection:
-            sender = threading.Thread(target=lambda: (connection.sendall(payload), connection.shutdown(socket.SHUT_WR)))
+            sender = threading.Thread(target=say_all, args=(connection, payload))
             sender.start()
             assert rest(connection) == payload
             sender.join()

@@ -40,11 +40,10 @@ def one_session(lab: Lab, folder: Path, secrets: SecretsKept, version: str) -> S
     ours, theirs = folder / "client.keys", folder / "target.keys"
     context = server_context(lab.server)
     context.keylog_filename = str(theirs)
-    with Target(echo(context)) as target:
-        with RunningProxy(target=target.address, verify=False, secrets=secrets) as proxy:
-            assert ask(proxy, client_context(version=version, keylog=ours)) == b"good morning\n"
-            recording = proxy.recording()
-            snapshots = list(proxy.kept.snapshots)
+    with Target(echo(context)) as target, RunningProxy(target=target.address, verify=False, secrets=secrets) as proxy:
+        assert ask(proxy, client_context(version=version, keylog=ours)) == b"good morning\n"
+        recording = proxy.recording()
+        snapshots = list(proxy.kept.snapshots)
     assert recording.outcome.status is Status.ESTABLISHED
     return Seen(recording, snapshots, _read(ours), _read(theirs))
 

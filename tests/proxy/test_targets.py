@@ -100,6 +100,11 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
     return odd
 
 
+def slow_name() -> Any:
+    time.sleep(1.5)
+    return []
+
+
 def unknown_name() -> Any:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -116,8 +121,8 @@ def test_a_resolver_that_does_not_answer_is_given_up_and_holds_up_no_address(
     lab: Lab, resolver: dict[str, Callable[[], Any]]
 ) -> None:
     with Target(echo(server_context(lab.server))) as target:
-        settings = {"mode": Mode.CONNECT, "roots": (der(lab.root),), "limits": Limits(connect=0.5)}
-        resolver["slow.test"] = lambda: time.sleep(1.5) or []
+        settings: dict[str, Any] = {"mode": Mode.CONNECT, "roots": (der(lab.root),), "limits": Limits(connect=0.5)}
+        resolver["slow.test"] = slow_name
         with RunningProxy(**settings) as proxy, contextlib.ExitStack() as stack:
             waiting = [stack.enter_context(connect(proxy)) for _ in range(10)]
             for connection in waiting:
@@ -227,7 +232,8 @@ def test_a_target_that_does_not_speak_tls(lab: Lab, answer: bytes, said: str) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), [(40, "handshake_failure"), (70, "protocol_version"), (112, "unrecognized_name"), (80, "internal_error")]
+    ("number", "name"),
+    [(40, "handshake_failure"), (70, "protocol_version"), (112, "unrecognized_name"), (80, "internal_error")],
 )
 def test_the_targets_alert_is_passed_on_to_the_client(lab: Lab, number: int, name: str) -> None:
     def refuse(connection: socket.socket) -> None:
@@ -301,9 +307,7 @@ Maker = "Callable[[Lab], Issued]"
         (for_clients, "purpose"),
     ],
 )
-def test_an_untrusted_target_is_refused_with_the_reason(
-    lab: Lab, make: Callable[[Lab], Issued], reason: str
-) -> None:
+def test_an_untrusted_target_is_refused_with_the_reason(lab: Lab, make: Callable[[Lab], Issued], reason: str) -> None:
     with Target(echo(server_context(make(lab)))) as target, proxied(target, lab) as proxy:
         assert send(proxy, HELLO) == alert("handshake_failure")
         recording = proxy.recording()
@@ -322,13 +326,17 @@ def test_a_missing_intermediate_is_refused_with_the_reason(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"\xff\xfe", b"." * 9, b".localhost", b"a b", b"xn--" * 63, b"localhost.evil.test", b"other.test", b"LOCALHOST."]
+    "name",
+    [b"\xff\xfe", b"." * 9, b".localhost", b"a b", b"xn--" * 63, b"localhost.evil.test", b"other.test", b"LOCALHOST."],
 )
 def test_no_server_name_makes_another_hosts_certificate_good(lab: Lab, name: bytes) -> None:
-    with Target(echo(server_context(lab.server))) as target, proxied(target, lab) as proxy:
-        with connect(proxy) as connection:
-            connection.sendall(in_records(client_hello(sni=name)))
-            answer = connection.recv(7, socket.MSG_WAITALL)
+    with (
+        Target(echo(server_context(lab.server))) as target,
+        proxied(target, lab) as proxy,
+        connect(proxy) as connection,
+    ):
+        connection.sendall(in_records(client_hello(sni=name)))
+        answer = connection.recv(7, socket.MSG_WAITALL)
     assert (answer == alert("handshake_failure")) == (name != b"LOCALHOST.")
 
 
@@ -340,9 +348,7 @@ def test_no_server_name_makes_another_hosts_certificate_good(lab: Lab, name: byt
         (for_another_name, "Hostname mismatch"),
     ],
 )
-def test_let_through_it_shows_the_client_the_same_defect(
-    lab: Lab, make: Callable[[Lab], Issued], words: str
-) -> None:
+def test_let_through_it_shows_the_client_the_same_defect(lab: Lab, make: Callable[[Lab], Issued], words: str) -> None:
     """T19: nothing bad becomes good by our hand."""
     target_leaf = make(lab)
     with Target(echo(server_context(target_leaf))) as target, proxied(target, lab, verify=False) as proxy:
@@ -465,7 +471,7 @@ def test_alpn_and_name_are_passed_on_as_they_came(lab: Lab) -> None:
 
 def test_a_failed_dial_is_a_502_and_what_fails_later_an_alert(lab: Lab, free_port: int) -> None:
     with Target(silent) as target:
-        settings = {"mode": Mode.CONNECT, "roots": (der(lab.root),), "limits": Limits(handshake=0.2)}
+        settings: dict[str, Any] = {"mode": Mode.CONNECT, "roots": (der(lab.root),), "limits": Limits(handshake=0.2)}
         with RunningProxy(**settings) as proxy:
             refused = send(proxy, connect_request("127.0.0.1", free_port))
             later = send(proxy, connect_request("127.0.0.1", target.address.port) + HELLO)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tests.peers.certs import Issued
     from tests.proxy.running import RunningProxy
 
-Handler = "Callable[[socket.socket], None]"
-
 AES_GCM = (0x1301, 0x1302, 0xC02B, 0xC02F)
 TLS13, TLS12, TLS11, TLS10, SSL3 = 0x0304, 0x0303, 0x0302, 0x0301, 0x0300
 
@@ -45,7 +43,9 @@ def client_hello(
     if groups is not None:
         extensions += _extension(GROUPS, _sized(_numbers(groups)))
         extensions += _extension(POINT_FORMATS, b"\1\0")
-    extensions += _extension(SIGNATURES, _sized(_numbers((0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0203, 0x0201))))
+    extensions += _extension(
+        SIGNATURES, _sized(_numbers((0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0203, 0x0201)))
+    )
     names = b"".join(bytes([len(name)]) + name for name in alpn)
     if names:
         extensions += _extension(ALPN, _sized(names))
@@ -230,7 +230,8 @@ class Client:
         self._flush()
 
     def recv(self) -> bytes:
-        return self._until_done(self.tls.read)
+        data: bytes = self._until_done(self.tls.read)
+        return data
 
     def _until_done(self, step: Callable[[], Any]) -> Any:
         while True:
@@ -265,7 +266,7 @@ class Client:
 
 
 class Target:
-    """A TCP server on loopback: ``handle`` gets each connection in a thread of its own; what it raises is ``broken``."""
+    """A TCP server on loopback: ``handle`` gets each connection in a thread; what it raises is ``broken``."""
 
     def __init__(self, handle: Callable[[socket.socket], None], *, host: str = "127.0.0.1") -> None:
         self._handle = handle

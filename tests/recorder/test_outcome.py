@@ -1,0 +1,343 @@
+"""Each rule of the judgement on a recording made by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from countersign.recorder.outcome import judge
+from countersign.recorder.recording import (
+    DataCount,
+    End,
+    Ending,
+    Failure,
+    Leg,
+    LegRole,
+    Outcome,
+    Party,
+    Recording,
+    Status,
+)
+from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Side
+from tests.recorder import made_recordings as made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+C, S = Side.CLIENT, Side.SERVER
+CLIENT, SERVER, THROUGH = LegRole.CLIENT, LegRole.SERVER, LegRole.THROUGH
+
+
+def message(t: float, sender: Side, code: int, *, clear: bool = False) -> Message:
+    return made.handshake(sender, code, b"", t=t, encrypted=not clear)
+
+
+def alert(t: float, sender: Side, code: int, *, level: int = 2, clear: bool = False) -> Message:
+    return Message(t, sender, Content.ALERT, code, not clear, 2, bytes((level, code)))
+
+
+def ccs(t: float, sender: Side) -> Message:
+    return Message(t, sender, Content.CHANGE_CIPHER_SPEC, 1, False, 1, b"\1")
+
+
+def hellos(t: float) -> list[Message]:
+    return [message(t, C, 1, clear=True), message(t + 0.01, S, 2, clear=True)]
+
+
+def tls13(t: float = 0.0, *, asks: bool = False) -> list[Message]:
+    """A whole TLS 1.3 handshake of 40 ms, without a ticket."""
+    server = [message(t + 0.02, S, code) for code in (8, *((13,) if asks else ()), 11, 15, 20)]
+    return [*hellos(t), *server, message(t + 0.04, C, 20)]
+
+
+def tls12(t: float = 0.0, *, resumed: bool = False) -> list[Message]:
+    if resumed:
+        return [*hellos(t), ccs(t + 0.02, S), message(t + 0.02, S, 20), ccs(t + 0.03, C), message(t + 0.03, C, 20)]
+    server = [message(t + 0.02, S, code, clear=True) for code in (11, 12, 14)]
+    client = [message(t + 0.03, C, 16, clear=True), ccs(t + 0.03, C), message(t + 0.03, C, 20)]
+    return [*hellos(t), *server, *client, ccs(t + 0.04, S), message(t + 0.04, S, 20)]
+
+
+def ticket(t: float) -> Message:
+    return message(t, S, 4)
+
+
+def data(*sides: Side, t: float = 0.5) -> Mapping[Side, DataCount]:
+    return {side: DataCount(1, 10, t, t) for side in sides}
+
+
+def intercepted(
+    client: Iterable[Message],
+    server: Iterable[Message],
+    *,
+    talked: Iterable[Side] = (C, S),
+    ends: tuple[End, ...] = (),
+    server_ends: tuple[End, ...] = (),
+    failures: tuple[Failure, ...] = (),
+) -> Recording:
+    seen = data(*talked)
+    legs = (Leg(CLIENT, tuple(client), seen, ends), Leg(SERVER, tuple(server), seen, server_ends))
+    return made.recording(*legs, failures=failures)
+
+
+def assert_judged(
+    outcome: Outcome, status: Status, by: Party | None = None, leg: LegRole | None = None, *words: str
+) -> None:
+    assert (outcome.status, outcome.broken_by, outcome.leg) == (status, by, leg), outcome
+    for word in words:
+        assert word in outcome.text
+    assert "  " not in outcome.text
+
+
+# -- established, abandoned --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", [tls13(), tls12(), tls12(resumed=True)])
+@pytest.mark.parametrize("client", [tls13(0.1), tls12(0.1), tls12(0.1, resumed=True)])
+def test_both_legs_used_is_established(client: list[Message], server: list[Message]) -> None:
+    assert_judged(judge(intercepted(client, server)), Status.ESTABLISHED)
+
+
+@pytest.mark.parametrize("server", [tls12(), tls12(resumed=True), [*tls13(), ticket(0.2)]])
+def test_finished_and_unused_is_abandoned(server: list[Message]) -> None:
+    recording = intercepted([*tls13(0.1), ticket(0.15)], server, talked=(), ends=(End(0.3, C, Ending.FIN),))
+    assert_judged(judge(recording), Status.ABANDONED, Party.CLIENT, CLIENT, "host name")
+
+
+def test_a_client_that_left_before_the_target_could_prove_anything_has_abandoned_it() -> None:
+    ends, later = (End(0.3, C, Ending.FIN),), (End(0.4, S, Ending.FIN),)
+    recording = intercepted(tls13(0.1), tls13(), talked=(), ends=ends, server_ends=later)
+    assert_judged(judge(recording), Status.ABANDONED, Party.CLIENT, CLIENT)
+
+
+def test_a_server_that_only_spoke_was_used() -> None:
+    assert_judged(judge(intercepted(tls13(0.1), tls13(), talked=(S,))), Status.ESTABLISHED)
+
+
+def test_user_canceled_before_close_notify_is_a_regular_close() -> None:
+    goodbye = [alert(0.9, C, 90, level=1), alert(0.9, C, 0, level=1)]
+    assert_judged(judge(intercepted([*tls13(0.1), *goodbye], tls13())), Status.ESTABLISHED)
+    unused = intercepted([*tls13(0.1), *goodbye], [*tls13(), ticket(0.2)], talked=())
+    assert_judged(judge(unused), Status.ABANDONED, Party.CLIENT, CLIENT)
+
+
+def test_no_renegotiation_refuses_nothing() -> None:
+    assert_judged(judge(intercepted([*tls12(0.1), alert(0.3, S, 100, level=1)], tls12())), Status.ESTABLISHED)
+
+
+@pytest.mark.parametrize("code", [10, 20, 46, 80])
+def test_an_alert_after_both_have_talked_breaks_no_handshake(code: int) -> None:
+    assert_judged(judge(intercepted([*tls13(0.1), alert(0.9, C, code)], tls13())), Status.ESTABLISHED)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------
+
+
+def test_the_client_does_not_trust_our_root() -> None:
+    refused = [*tls13(0.1)[:-1], alert(0.14, C, 48)]
+    outcome = judge(intercepted(refused, [*tls13(), ticket(0.05)], talked=()))
+    assert_judged(outcome, Status.FAILED, Party.CLIENT, CLIENT, "does not trust the CA")
+    assert outcome.alert == "unknown_ca"
+
+
+def test_a_target_refuses_the_client_certificate_after_the_handshake() -> None:
+    """TLS 1.3: the alert comes after both Finished, and after the client's first data."""
+    late = [*tls13(asks=True), alert(0.6, S, 43)]
+    recording = intercepted(tls13(0.1), late, talked=(C,))
+    outcome = judge(recording)
+    assert_judged(outcome, Status.FAILED, Party.TARGET, SERVER, "does not take this kind of certificate")
+    assert outcome.alert == "unsupported_certificate"
+
+
+def test_a_target_that_leaves_after_the_handshake_without_a_word_has_accepted_nothing() -> None:
+    ends = (End(0.6, S, Ending.FIN),)
+    recording = intercepted(tls13(0.1), tls13(asks=True), talked=(C,), server_ends=ends)
+    assert_judged(judge(recording), Status.FAILED, Party.TARGET, SERVER, "nothing that proves")
+
+
+@pytest.mark.parametrize("proof", [ticket(0.2), alert(0.2, S, 0, level=1)])
+def test_a_ticket_or_a_goodbye_of_the_target_is_proof(proof: Message) -> None:
+    assert_judged(judge(intercepted(tls13(0.1), [*tls13(), proof], talked=(C,))), Status.ESTABLISHED)
+
+
+def test_a_certificate_warning_in_clear_is_a_refusal_and_other_warnings_are_not() -> None:
+    refused = [*hellos(0.1), alert(0.2, C, 42, level=1, clear=True)]
+    assert_judged(judge(intercepted(refused, tls12(), talked=())), Status.FAILED, Party.CLIENT, CLIENT)
+    named = [*hellos(0.0), alert(0.01, S, 112, level=1, clear=True), *tls12()[2:]]
+    assert_judged(judge(intercepted(tls12(0.1), named)), Status.ESTABLISHED)
+
+
+def test_an_alert_ahead_of_any_hello() -> None:
+    recording = made.recording(Leg(CLIENT, (alert(0.0, C, 40, clear=True),)))
+    assert_judged(judge(recording), Status.FAILED, Party.CLIENT, CLIENT, "began with alert handshake_failure")
+
+
+# -- what the proxy noticed --------------------------------------------------------------------------------------
+
+
+def failure(t: float, leg: LegRole | None, by: Party, text: str = "did something wrong") -> Failure:
+    return Failure(t, leg, by, "code", text)
+
+
+def test_our_refusal_of_the_target_is_ours_with_its_reason() -> None:
+    reason = failure(0.03, SERVER, Party.PROXY, "does not trust the target's certificate: it has expired")
+    recording = intercepted(
+        [*hellos(0.0)[:1], alert(0.04, S, 40, clear=True)],
+        [*hellos(0.0), alert(0.029, C, 45)],
+        talked=(),
+        failures=(reason,),
+    )
+    outcome = judge(recording)
+    assert_judged(outcome, Status.FAILED, Party.PROXY, SERVER, "the proxy does not trust", "expired")
+    assert outcome.alert == "certificate_expired"
+
+
+@pytest.mark.parametrize("t", [0.02, 0.03])
+def test_what_the_alert_to_the_client_was_for_comes_before_it(t: float) -> None:
+    """A failed dial is the target's, though the only alert on the wire is our own."""
+    reason = failure(t, SERVER, Party.TARGET, "refuses TCP connections")
+    leg = Leg(CLIENT, (message(0.0, C, 1, clear=True), alert(0.03, S, 80, clear=True)))
+    outcome = judge(made.recording(leg, failures=(reason,)))
+    assert_judged(outcome, Status.FAILED, Party.TARGET, SERVER, "the target localhost:9443 refuses TCP")
+
+
+def test_a_broken_message_of_the_peer_is_the_peers_though_the_alert_is_ours() -> None:
+    for code in (10, 47, 50, 51, 109):
+        recording = intercepted([*hellos(0.1), alert(0.2, S, code, clear=True)], tls12(), talked=())
+        outcome = judge(recording)
+        assert_judged(outcome, Status.FAILED, Party.CLIENT, CLIENT, "got something wrong from the client")
+
+
+def test_an_alert_of_the_peer_comes_before_a_failure_of_the_same_moment_and_that_before_an_end() -> None:
+    refusing = [*hellos(0.1), alert(0.2, C, 46, clear=True)]
+    noticed, ended = failure(0.2, CLIENT, Party.PROXY), (End(0.2, C, Ending.RESET),)
+    assert judge(intercepted(refusing, tls12(), talked=(), ends=ended, failures=(noticed,))).alert is not None
+    outcome = judge(intercepted(hellos(0.1), tls12(), talked=(), ends=ended, failures=(noticed,)))
+    assert_judged(outcome, Status.FAILED, Party.PROXY, CLIENT, "did something wrong")
+
+
+def test_the_first_break_counts() -> None:
+    recording = intercepted(
+        [*hellos(0.1), alert(0.3, C, 46, clear=True)],
+        hellos(0.0),
+        talked=(),
+        server_ends=(End(0.2, S, Ending.RESET),),
+    )
+    assert_judged(judge(recording), Status.FAILED, Party.TARGET, SERVER, "reset the connection")
+
+
+# -- ends --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [(Ending.FIN, "closed"), (Ending.RESET, "reset"), (Ending.SILENT, "fell silent")]
+)
+def test_an_end_in_mid_handshake_is_its_senders(how: Ending, words: str) -> None:
+    by_client = intercepted(hellos(0.1), tls12(), talked=(), ends=(End(0.2, C, how),))
+    assert_judged(judge(by_client), Status.FAILED, Party.CLIENT, CLIENT, words, "after server_hello of the proxy")
+    by_target = intercepted(hellos(0.1)[:1], hellos(0.0), talked=(), server_ends=(End(0.2, S, how),))
+    assert_judged(judge(by_target), Status.FAILED, Party.TARGET, SERVER, words, "after server_hello of the target")
+
+
+def test_a_goodbye_in_mid_handshake() -> None:
+    recording = intercepted([*hellos(0.1), alert(0.2, C, 0, level=1, clear=True)], tls12(), talked=())
+    assert_judged(judge(recording), Status.FAILED, Party.CLIENT, CLIENT, "said goodbye")
+
+
+def test_an_end_after_the_handshake_is_none() -> None:
+    ends = (End(0.9, C, Ending.RESET),)
+    assert_judged(judge(intercepted(tls13(0.1), tls13(), ends=ends)), Status.ESTABLISHED)
+
+
+def test_nothing_at_all_is_the_clients() -> None:
+    assert_judged(judge(made.recording()), Status.FAILED, Party.CLIENT, None, "without sending a ClientHello")
+
+
+# -- stopped, interrupted, not TLS -------------------------------------------------------------------------------
+
+
+def test_a_stop_in_mid_handshake_is_nobodys_fault() -> None:
+    ends = tuple(End(0.5, side, Ending.STOPPED) for side in Side)
+    recording = intercepted(hellos(0.1), tls12(), talked=(), ends=ends)
+    assert_judged(judge(recording, stopped="was stopped"), Status.INTERRUPTED, None, None, "the proxy was stopped")
+    assert_judged(judge(made.recording(), stopped="was stopped"), Status.INTERRUPTED, None, None, "ClientHello")
+
+
+def test_a_stop_of_a_used_session_leaves_it_established() -> None:
+    outcome = judge(intercepted(tls13(0.1), tls13()), stopped="was stopped")
+    assert_judged(outcome, Status.ESTABLISHED, None, None, "the proxy was stopped")
+
+
+def test_a_stop_does_not_hide_what_broke_before() -> None:
+    recording = intercepted([*hellos(0.1), alert(0.2, C, 48, clear=True)], tls12(), talked=())
+    assert_judged(judge(recording, stopped="was stopped"), Status.FAILED, Party.CLIENT, CLIENT)
+    assert_judged(judge(recording, interrupted=True), Status.FAILED, Party.CLIENT, CLIENT)
+
+
+def test_a_process_that_died() -> None:
+    for recording in (made.recording(), intercepted(hellos(0.1), tls12(), talked=())):
+        assert_judged(judge(recording, interrupted=True), Status.INTERRUPTED, None, None, "died")
+
+
+def test_what_was_not_tls() -> None:
+    recording = made.recording(from_client=12, from_target=34)
+    assert_judged(judge(recording, not_tls=True), Status.NOT_TLS, None, None, "12 bytes", "34 from the target")
+    unreachable = made.recording(failures=(failure(0.1, None, Party.TARGET, "refuses TCP connections"),))
+    assert_judged(judge(unreachable, not_tls=True), Status.NOT_TLS, Party.TARGET, None, "refuses TCP connections")
+
+
+# -- passed through ----------------------------------------------------------------------------------------------
+
+
+def through(
+    messages: Iterable[Message],
+    *,
+    talked: Iterable[Side] = (),
+    sealed: Iterable[EncryptedRecord] = (),
+    ends: Iterable[End] = (),
+) -> Recording:
+    leg = Leg(THROUGH, tuple(messages), data(*talked), tuple(ends), encrypted_records=tuple(sealed))
+    return made.recording(leg, action="passthrough")
+
+
+def sealed13(*, alert_by: Side | None = None) -> list[EncryptedRecord]:
+    records = [EncryptedRecord(0.02, S, 23, 900)]
+    return [*records, EncryptedRecord(0.03, alert_by, 23, 19, True)] if alert_by else records
+
+
+def test_used_without_keys_is_established() -> None:
+    assert_judged(judge(through(hellos(0.0), talked=(C, S), sealed=sealed13())), Status.ESTABLISHED)
+
+
+def test_with_keys_it_is_judged_like_any_other() -> None:
+    assert_judged(judge(through([*tls13(), ticket(0.1)], talked=(C, S))), Status.ESTABLISHED)
+    assert_judged(judge(through([*tls13(), ticket(0.1)])), Status.ABANDONED, Party.CLIENT, THROUGH)
+    refused = judge(through([*tls13()[:-1], alert(0.03, C, 48)]))
+    assert_judged(refused, Status.FAILED, Party.CLIENT, THROUGH, "does not trust the CA")
+    late = judge(through([*tls13(asks=True), alert(0.2, S, 116)], talked=(C,)))
+    assert_judged(late, Status.FAILED, Party.TARGET, THROUGH, "wants a client certificate")
+
+
+@pytest.mark.parametrize("alert_by", [C, S, None])
+def test_tls13_that_ends_early_without_keys_is_nobodys_for_certain(alert_by: Side | None) -> None:
+    ends = (End(0.04, C, Ending.FIN), End(0.05, S, Ending.FIN))
+    outcome = judge(through(hellos(0.0), sealed=sealed13(alert_by=alert_by), ends=ends))
+    assert_judged(outcome, Status.FAILED, Party.UNKNOWN, THROUGH, "encrypted")
+    named = {C: "the client has sent a record of the size of an alert", S: "the target has sent"}
+    assert alert_by is None or named[alert_by] in outcome.text
+
+
+def test_tls12_that_is_finished_and_unused_without_keys_is_abandoned() -> None:
+    messages = [one for one in tls12() if one.code != 20]
+    sealed = [EncryptedRecord(0.03, C, 22, 40), EncryptedRecord(0.04, S, 22, 40)]
+    ends = (End(0.05, C, Ending.FIN), End(0.06, S, Ending.FIN))
+    assert_judged(judge(through(messages, sealed=sealed, ends=ends)), Status.ABANDONED, Party.CLIENT, THROUGH)
+    assert_judged(judge(through(messages, sealed=sealed, talked=(C, S), ends=ends)), Status.ESTABLISHED)
+    cut = through(messages, sealed=sealed[:1], ends=ends)
+    assert_judged(judge(cut), Status.FAILED, Party.CLIENT, THROUGH, "in the middle of the handshake")
+
+
+def test_a_target_that_leaves_in_clear_is_named() -> None:
+    outcome = judge(through(hellos(0.0)[:1], ends=(End(0.2, S, Ending.RESET), End(0.3, C, Ending.FIN))))
+    assert_judged(outcome, Status.FAILED, Party.TARGET, THROUGH, "the target localhost:9443 reset", "client_hello")
