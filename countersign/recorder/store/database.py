@@ -589,7 +589,7 @@ class Store:
         except DBAPIError as error:
             fault = (sqlite_fault if self._path else postgresql_fault)(attempt, self._place, error)
             if fault is None:
-                raise
+                raise _without_values(error) from None
             raise fault from error
         except sqlite3.Error as error:  # from setting a connection up
             raise sqlite_fault(attempt, self._place, error) or error from error
@@ -638,3 +638,9 @@ def _pragma(raw: sqlite3.Connection, name: str) -> int:
 def _parts(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     for at in range(0, len(values), _MANY):
         yield values[at : at + _MANY]
+
+
+def _without_values(error: DBAPIError) -> DBAPIError:
+    """The same error with the first line of what the server said: the next ones repeat the row, secrets and all."""
+    says = str(error.orig).partition("\n")[0]
+    return type(error)(None, None, Exception(says), hide_parameters=True)

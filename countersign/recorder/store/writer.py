@@ -223,16 +223,10 @@ class StoreWriter:
         return [recording for recording, _ in self._in_flight.values()]
 
     def _take_back(self) -> None:
-        """A batch was not written: whatever has no newer snapshot goes to the head of its queue again."""
-        returning = {
-            id_: queued
-            for id_, queued in self._in_flight.items()
-            if id_ not in self._open and id_ not in self._finished and id_ not in self._dropped_open
-        }
-        self._in_flight = {}
-        waiting = (self._open, self._finished)
-        self._open, self._finished, self._queued_bytes = {}, {}, 0
-        for queue in (returning, *waiting):
+        """A batch was not written: it goes to the head of the queues again, where a newer snapshot takes its place."""
+        queues = (self._in_flight, self._open, self._finished)
+        self._in_flight, self._open, self._finished, self._queued_bytes = {}, {}, {}, 0
+        for queue in queues:
             for id_, queued in queue.items():
                 self._enqueue(id_, queued)
         self._shed()
