@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
@@ -108,11 +109,12 @@ async def dial(target: Address, addresses: Sequence[SockAddr], *, buffer: bytear
 def _refusal(target: Address, error: OSError) -> DialFailed:
     if error.errno == errno.ECONNREFUSED:
         return DialFailed("connect-refused", Party.TARGET, "refuses TCP connections (nothing listens on that port)")
+    if error.errno in {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN}:
+        return DialFailed("connect-reset", Party.TARGET, "resets TCP connections as soon as they stand")
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         return DialFailed("no-descriptors", Party.PROXY, f"has no file descriptor left to dial {target}")
-    return DialFailed(
-        "unreachable", Party.NETWORK, f"gave no connection to {target}: {(error.strerror or str(error)).lower()}"
-    )
+    reason = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own words name no reason
+    return DialFailed("unreachable", Party.NETWORK, f"gave no connection to {target}: {reason.lower()}")
 
 
 async def _first(addresses: Sequence[SockAddr]) -> socket.socket:

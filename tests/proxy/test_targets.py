@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import time
@@ -135,6 +137,30 @@ def test_a_resolver_that_does_not_answer_is_given_up_and_holds_up_no_address(
             assert rest(waiting[0]).startswith(b"HTTP/1.1 504 ")
             recording = proxy.recordings(2)[-1]
     assert_outcome(recording, Party.NETWORK, "named no address of slow.test within 0.5 s")
+
+
+@pytest.mark.parametrize(
+    ("number", "party", "words"),
+    [
+        (errno.ECONNRESET, Party.TARGET, "resets TCP connections"),
+        (errno.EHOSTUNREACH, Party.NETWORK, "gave no connection to 127.0.0.1:443: no route to host"),
+        (errno.EMFILE, Party.PROXY, "no file descriptor"),
+    ],
+)
+def test_why_a_connection_did_not_come_about(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, number: int, party: Party, words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "Connect call failed ('127.0.0.1', 443)")
+
+    with proxied(Address("127.0.0.1", 443), lab) as proxy:
+        connection = connect(proxy)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", fail)
+        connection.sendall(HELLO)
+        assert rest(connection) == alert("internal_error")
+        connection.close()
+        recording = proxy.recording()
+    assert_outcome(recording, party, words)
 
 
 def test_a_target_that_does_not_take_the_connection(lab: Lab) -> None:

@@ -164,7 +164,7 @@ def test_the_files_hold_each_kind_of_value_in_the_number_of_the_rfc() -> None:
     """What was lost on the way from its text would be missed here."""
     counted = {name: [len(values(name, what)) for what in ("record", "message", "keys")] for name in TRACES}
     assert counted == {
-        "client-authentication": [6, 9, 4],
+        "client-authentication": [6, 10, 4],
         "compatibility-mode": [8, 7, 4],
         "hello-retry-request": [8, 9, 4],
         "resumed-0-rtt": [10, 6, 5],
