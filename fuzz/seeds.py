@@ -1,0 +1,187 @@
+"""The seed corpus: real inputs for every target, made anew from what the tests have.
+
+Golden transcripts, the traces of RFC 8448 and odd certificates are the same each time; handshakes of OpenSSL with
+itself are new ones in every corpus. Beside them are the inputs in ``regressions/``: what the fuzzers found once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from OpenSSL import SSL
+
+from countersign.recorder.recording import to_json
+from countersign.recorder.store.blob import pack
+from countersign.recorder.wire import names
+from countersign.recorder.wire.events import Content, Message, Side
+from countersign.recorder.wire.extensions import UnknownExtension
+from countersign.recorder.wire.messages import ClientHello
+from fuzz import targets
+from tests.ca import odd_certificates
+from tests.recorder import store_samples, test_rfc8448 as rfc8448, tls_pairs, transcripts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+REGRESSIONS = HERE / "regressions"
+_SMALL = 8192
+
+# What OpenSSL's handshakes with itself add to the traces: versions, ciphers, clients that show certificates, refusals.
+PAIRS = (
+    {},
+    {"ask": True, "present": True, "cert": "rsa"},
+    {"suites": "TLS_CHACHA20_POLY1305_SHA256"},
+    {"suites": "TLS_AES_128_CCM_8_SHA256", "compat": False},
+    {"client_groups": "X25519:P-384", "server_groups": "P-384"},
+    {"version": SSL.TLS1_2_VERSION, "ciphers": "ECDHE-ECDSA-AES128-GCM-SHA256"},
+    {"version": SSL.TLS1_2_VERSION, "ciphers": "ECDHE-ECDSA-AES256-SHA384"},
+    {"version": SSL.TLS1_2_VERSION, "ciphers": "ECDHE-ECDSA-AES128-SHA256", "etm": False, "ask": True, "present": True},
+    {"version": SSL.TLS1_2_VERSION, "ciphers": "ECDHE-RSA-CHACHA20-POLY1305", "cert": "rsa"},
+    {"version": SSL.TLS1_VERSION, "ciphers": "AES128-SHA:@SECLEVEL=0", "cert": "rsa"},
+    {"client_trusts": False},
+)
+
+
+def build(folder: Path) -> dict[str, int]:
+    """Write the corpus of each target into a folder of its name; how many inputs each has."""
+    counts = {}
+    for target, made in SEEDS.items():
+        place = folder / target
+        place.mkdir(parents=True, exist_ok=True)
+        for data in (*made(), *regressions(target)):
+            (place / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        counts[target] = len(list(place.iterdir()))
+    return counts
+
+
+def regressions(target: str) -> Iterator[bytes]:
+    """What was found once, and must not come back."""
+    for path in sorted((REGRESSIONS / target).glob("*")):
+        yield path.read_bytes()
+
+
+# ----------------------------------------------------------------------------------------------------------- leg, message
+
+
+def _conversations() -> Iterator[targets.Conversation]:
+    """Traces of the RFC with their keys, transcripts in clear, and what is no TLS at all."""
+    for name in rfc8448.TRACES:
+        wire = tuple((value.side, value.data[1]) for value in rfc8448.values(name, "record"))
+        lines = "\n".join(rfc8448.keylog(name).lines()).encode()
+        for flags in (0, 1, 3):
+            yield targets.Conversation(flags, 77, lines, wire)
+    for name in transcripts.NAMES:
+        yield targets.Conversation(0, 5, b"", tuple(_record(message) for message in transcripts.transcript(name)))
+    sslv2 = bytes.fromhex("802e0103010015000000100100800300800700c0060040020080040080") + bytes(19)
+    for client, server in (
+        (sslv2, b"\x15\x03\x01\x00\x02\x02\x28"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        (b"\x17\x03\x03\x00\x13" + bytes(19), b"\x17\x03\x03\x00\x23" + bytes(35)),
+        (b"\x16\x03\x01\x00\x04\x01\xff\xff\xff" + b"\x16\x03\x01\x00\x01x" * 30, b"\x14\x03\x03\x00\x01\x01"),
+    ):
+        yield targets.Conversation(0, 9, b"", ((Side.CLIENT, client), (Side.SERVER, server)))
+
+
+def _record(message: Message) -> tuple[Side, bytes]:
+    """A message of a transcript as it went over the wire, but in clear."""
+    kinds = {Content.CHANGE_CIPHER_SPEC: 20, Content.ALERT: 21, Content.HANDSHAKE: 22, Content.HEARTBEAT: 24}
+    head = bytes([kinds[message.content], 3, 3]) + len(message.raw[:0x4000]).to_bytes(2, "big")
+    return message.sender, head + message.raw[:0x4000]
+
+
+def _pairs() -> Iterator[targets.Conversation]:
+    for settings in PAIRS:
+        made = tls_pairs.pair(**settings)
+        made.run()
+        if made.client.done and made.server.done:
+            made.say(made.client, b"GET / HTTP/1.1\r\n\r\n")
+            made.say(made.server, b"x" * 300)
+        made.close()
+        lines = "\n".join(made.keylog.lines()).encode()
+        for flags in (0, 1, 3):
+            yield targets.Conversation(flags, 11, lines, tuple(made.log))
+
+
+def leg() -> Iterator[bytes]:
+    for conversation in (*_conversations(), *_pairs()):
+        data = conversation.build()
+        if len(data) <= targets.TARGETS["leg"].longest:
+            yield data
+
+
+def message() -> Iterator[bytes]:
+    for name in transcripts.NAMES:
+        known = transcripts.context(name)
+        for one in transcripts.transcript(name):
+            sender = 1 if one.sender is Side.SERVER else 0
+            for version, suite in ((known.version, known.cipher_suite or 0), (None, 0)):
+                yield _given(version, one.content, sender, suite) + one.raw
+    for name in rfc8448.TRACES:
+        for value in rfc8448.values(name, "message"):
+            yield _given(0x0304, Content.HANDSHAKE, int(value.side is Side.SERVER), 0x1301) + value.data[0]
+    for code in (*names.EXTENSIONS, 0x1A1A, 0xFFFF):
+        for body in (b"", bytes(8), b"\x00\x04\x00\x02\x61\x62"):
+            hello = ClientHello(0x0303, bytes(32), b"", (0x1301,), (0,), (UnknownExtension(code, body),))
+            yield _given(None, Content.HANDSHAKE, 0, 0) + hello.build()
+    for code in names.HANDSHAKE_TYPES:
+        for version in (None, 0x0301, 0x0303, 0x0304):
+            yield _given(version, Content.HANDSHAKE, 1, 0xC02F) + bytes([code, 0, 0, 6]) + b"\x00\x04\x00\x02ab"
+
+
+def _given(version: int | None, content: Content, sender: int, suite: int) -> bytes:
+    first = targets.VERSIONS.index(version) | targets.CONTENTS.index(content) << 3
+    return bytes([first, sender]) + suite.to_bytes(2, "big")
+
+
+def reading() -> Iterator[bytes]:
+    for name in transcripts.NAMES:
+        yield targets.message_list(transcripts.transcript(name))
+
+
+# ------------------------------------------------------------------------------------------------------------- the others
+
+
+def certificate() -> Iterator[bytes]:
+    for data in odd_certificates.odd().values():
+        if len(data) <= targets.TARGETS["certificate"].longest:
+            yield data
+    for name in transcripts.NAMES:
+        for sent in transcripts.reading(name).certificates:
+            yield sent.der
+
+
+def keylog() -> Iterator[bytes]:
+    for name in rfc8448.TRACES:
+        yield "\n".join(rfc8448.keylog(name).lines()).encode()
+    random, master = "ab" * 32, "cd" * 48
+    yield f"# comment\r\nCLIENT_RANDOM {random.upper()} {master}\r\nRSA 0011223344556677 {master}\n".encode()
+    yield f"\ufeffCLIENT_RANDOM {random} {master[:-1]}\n\nECH_SECRET {random} {random}\rEXPORTER_SECRET".encode()
+
+
+def blob() -> Iterator[bytes]:
+    """Whole, and without what a checksum would hide from a change."""
+    for recording in (store_samples.sample(), store_samples.full_sample()):
+        data = pack(recording).data
+        if len(data) <= _SMALL:
+            yield data
+        yield data[8:]
+
+
+def document() -> Iterator[bytes]:
+    for recording in (store_samples.sample(), store_samples.full_sample()):
+        yield json.dumps(to_json(recording)).encode()
+
+
+SEEDS = {
+    "leg": leg,
+    "message": message,
+    "reading": reading,
+    "certificate": certificate,
+    "keylog": keylog,
+    "blob": blob,
+    "document": document,
+}
