@@ -160,7 +160,7 @@ class LiveRecording:
             target=self.target,
             sni=self.sni,
             label=self.label,
-            outcome=Outcome(Status.OPEN, text="the session is still open"),
+            outcome=Outcome(Status.OPEN, text="The session is still open."),
             from_client=self.from_client,
             from_target=self.from_target,
             legs=tuple(leg.frozen() for leg in self.legs.values()),

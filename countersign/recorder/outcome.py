@@ -79,24 +79,40 @@ class _Break:
     outcome: Outcome
 
 
+INTERRUPTED = Outcome(Status.INTERRUPTED, text="The proxy process died before the session was over.")
+"""What becomes of a session whose process is gone."""
+
+
 def judge(
-    recording: Recording, *, not_tls: bool = False, interrupted: bool = False, stopped: str | None = None
+    recording: Recording, *, not_tls: bool = False, stopped: str | None = None, witness: str = "proxy"
 ) -> Outcome:
     """The outcome of a session that is over.
 
-    ``not_tls`` says that its client never spoke TLS, ``interrupted`` that the process died before its end,
-    ``stopped`` that the proxy ended it for no fault of anybody, and why ("was stopped").
+    ``not_tls`` says that its client never spoke TLS, ``stopped`` that the ``witness`` (the proxy, or an imported
+    capture) ended it for no fault of anybody, and why ("was stopped").
+
+    What a capture has not seen (``stream.gap`` and ``stream.begin`` among the problems) nobody is accused of: then an
+    end in the middle of the handshake may be none.
     """
+    outcome = _judged(recording, not_tls=not_tls, stopped=stopped, witness=witness)
+    return replace(outcome, text=f"{outcome.text[:1].upper()}{outcome.text[1:]}.")
+
+
+def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness: str) -> Outcome:
     if not_tls:
         return _not_tls(recording)
-    breaks = [*_from_alerts(recording), *_from_failures(recording), *_from_ends(recording)]
+    unseen = {problem.field for _, problem in recording.problems} & {"stream.begin", "stream.gap"}
+    ends = [] if unseen else _from_ends(recording)
+    breaks = [*_from_alerts(recording), *_from_failures(recording), *ends]
     if breaks:
         return min(breaks, key=lambda found: (found.t, found.rank)).outcome
-    if interrupted:
-        return Outcome(Status.INTERRUPTED, text="the proxy process died before the session was over")
     if stopped and not all(map(_stands, recording.legs)):
-        return Outcome(Status.INTERRUPTED, text=f"the proxy {stopped} before the handshakes were proven good")
-    if not recording.legs or not any(leg.messages for leg in recording.legs):
+        which = "handshakes were" if witness == "proxy" else "handshake was"
+        return Outcome(Status.INTERRUPTED, text=f"the {witness} {stopped} before the {which} proven good")
+    if unseen and not all(map(_stands, recording.legs)):
+        why = "began in the middle of the conversation" if "stream.begin" in unseen else "lacks bytes of it"
+        return Outcome(Status.INTERRUPTED, text=f"the {witness} {why}, so how the handshake ended cannot be told")
+    if not recording.legs or not any(leg.messages or _hidden_but_used(leg) for leg in recording.legs):
         if stopped:
             return Outcome(Status.INTERRUPTED, text=f"the proxy {stopped} before the client had sent a ClientHello")
         return Outcome(
@@ -106,7 +122,9 @@ def judge(
         if not _stands(leg):
             return _unproven(recording, leg)
     outcome = _standing(recording)
-    return replace(outcome, text=f"{outcome.text}; the proxy {stopped}") if stopped else outcome
+    if "stream.begin" in unseen and outcome.status is Status.ESTABLISHED:
+        outcome = replace(outcome, text="established before the capture began, which has not seen how")
+    return replace(outcome, text=f"{outcome.text}; the {witness} {stopped}") if stopped else outcome
 
 
 # -- the three kinds of breaks -------------------------------------------------------------------------------------
@@ -291,7 +309,12 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
         text += " record with --intercept, or with the client's key log)"
         alerts = {record.sender for record in leg.encrypted_records if record.alert_size}
         if len(alerts) == 1:
-            text += f"; the {party_of(leg.role, alerts.pop()).value} has sent a record of the size of an alert"
+            sender = alerts.pop()
+            text += f"; the {party_of(leg.role, sender).value} has sent a record of the size of an alert"
+            if _last_was_alert_size(leg, sender):
+                text += ", and nothing after it: that may be a refusal, and what it says is encrypted"
+                if sender is Side.CLIENT:  # JVM.md 13: JDK 17 has no key log, and its alerts are in clear up to TLS 1.2
+                    text += " (a Java client says it in clear when it runs with -Djdk.tls.client.protocols=TLSv1.2)"
         return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, text)
     facing = recording.leg(LegRole.CLIENT)
     if facing is not None and _left(facing, Side.CLIENT) < _left(leg, Side.SERVER):
@@ -305,13 +328,21 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
     )
 
 
+def _last_was_alert_size(leg: Leg, side: Side) -> bool:
+    last = [record for record in leg.encrypted_records if record.sender is side][-1]
+    said = max((message.t for message in leg.messages if message.sender is side), default=0.0)
+    return last.alert_size and last.t >= max(said, leg.count(side).last or 0.0)
+
+
 def _standing(recording: Recording) -> Outcome:
     facing = recording.leg(LegRole.CLIENT) or recording.leg(LegRole.THROUGH)
     assert facing is not None
     sent = facing.count(Side.CLIENT)
     if not sent.length and not facing.count(Side.SERVER).length:
         return _abandoned(facing)
-    return Outcome(Status.ESTABLISHED, text=_established_text(recording))
+    handshakes = "both handshakes were" if len(recording.legs) > 1 else "the handshake was"
+    text = f"{handshakes} accepted; the client sent {sent.length} bytes of application data"
+    return Outcome(Status.ESTABLISHED, text=f"{text} and the target {facing.count(Side.SERVER).length}")
 
 
 def _abandoned(facing: Leg) -> Outcome:
@@ -329,11 +360,6 @@ def _left(leg: Leg, side: Side) -> float:
     ]
     ends = [end.t for end in leg.ends if end.sender is side and end.how in {Ending.FIN, Ending.RESET}]
     return min([*goodbyes, *ends], default=math.inf)
-
-
-def _established_text(recording: Recording) -> str:
-    legs = " and ".join(f"{leg.role.value} leg {leg.read().version or 'TLS'}" for leg in recording.legs)
-    return f"established: {legs}"
 
 
 # -- words ---------------------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class Recording:
     target: str | None = None
     sni: str | None = None
     label: str | None = None
-    outcome: Outcome = Outcome(Status.OPEN, text="the session is still open")
+    outcome: Outcome = Outcome(Status.OPEN, text="The session is still open.")
     from_client: int = 0
     from_target: int = 0
     legs: tuple[Leg, ...] = ()

@@ -272,12 +272,6 @@ def test_a_stop_of_a_used_session_leaves_it_established() -> None:
 def test_a_stop_does_not_hide_what_broke_before() -> None:
     recording = intercepted([*hellos(0.1), alert(0.2, C, 48, clear=True)], tls12(), talked=())
     assert_judged(judge(recording, stopped="was stopped"), Status.FAILED, Party.CLIENT, CLIENT)
-    assert_judged(judge(recording, interrupted=True), Status.FAILED, Party.CLIENT, CLIENT)
-
-
-def test_a_process_that_died() -> None:
-    for recording in (made.recording(), intercepted(hellos(0.1), tls12(), talked=())):
-        assert_judged(judge(recording, interrupted=True), Status.INTERRUPTED, None, None, "died")
 
 
 def test_what_was_not_tls() -> None:

@@ -27,7 +27,7 @@ from countersign.recorder.live import LiveRecording
 from countersign.recorder.outcome import judge
 from countersign.recorder.recording import Ending, Failure, LegRole, Party, Recording
 from countersign.recorder.wire import records
-from countersign.recorder.wire.events import ApplicationData, Content, Event, Message, Problem, Side
+from countersign.recorder.wire.events import ApplicationData, Content, EncryptedRecord, Event, Message, Problem, Side
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.reading import summarize_client_hello
 from countersign.recorder.wire.secrets import KeyLog
@@ -486,7 +486,7 @@ class _MiddleOfStream:
 
     @staticmethod
     def _told(framer: records.RecordFramer, sender: Side, t: float) -> Iterator[Event]:
-        contents = {20: Content.CHANGE_CIPHER_SPEC, 21: Content.ALERT, 22: Content.HANDSHAKE, 24: Content.HEARTBEAT}
+        contents = {20: Content.CHANGE_CIPHER_SPEC, 21: Content.ALERT, 24: Content.HEARTBEAT}
         while (frame := framer.next()) is not None:
             if isinstance(frame, records.Skipped):
                 yield ApplicationData(t, sender, frame.records, frame.length)
@@ -495,7 +495,7 @@ class _MiddleOfStream:
             elif frame.content_type in contents:
                 yield Message(t, sender, contents[frame.content_type], -1, True, frame.length, b"")
             else:
-                yield ApplicationData(t, sender, 1, frame.length)
+                yield EncryptedRecord(t, sender, frame.content_type, frame.length)
 
 
 def _chain(data: bytes | bytearray) -> int:

@@ -47,6 +47,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from countersign.errors import EnvironmentFault, UserError
+from countersign.recorder.outcome import INTERRUPTED
 from countersign.recorder.private_files import make_private_dir, open_private
 from countersign.recorder.recording import Recording, Status
 from countersign.recorder.store import blob, migrations
@@ -71,7 +72,6 @@ from countersign.recorder.store.schema import (
     recordings,
 )
 from countersign.recorder.store.search import (
-    INTERRUPTED,
     SHOWN,
     Filters,
     Summary,

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 
 from countersign.errors import UserError
+from countersign.recorder.outcome import INTERRUPTED
 from countersign.recorder.recording import LegRole, Outcome, Party, Recording, Status, summary
 from countersign.recorder.store.blob import microseconds, moment
 from countersign.recorder.store.schema import chain_certificates, chains, recordings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-INTERRUPTED = Outcome(Status.INTERRUPTED, text="the proxy process died before the session was over")
 
 SHOWN = (
     *(column for column in recordings.columns if column.name != "blob"),

@@ -303,7 +303,7 @@ class LegDecoder:
     def receive(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
         """Take the next bytes of one side. A view is read before this returns and never kept."""
         if self.is_tls is False:
-            return []
+            return self._not_tls(sender, data, t)
         out: list[Event] = []
         direction = self._direction(sender)
         sink = _Sink(direction, t, out)
@@ -312,10 +312,9 @@ class LegDecoder:
             self.is_tls = records.looks_like_tls(self._head[:5])
             if self.is_tls is None:
                 return out
-            data, self._head = self._head, b""
             if self.is_tls is False:
-                sink.problem("record", 0, "a ClientHello", records.shown(data[:5]))
-                return out
+                return self._not_tls(sender, b"", t)
+            data, self._head = self._head, b""
         self._drain(out)
         framer = direction.framer
         framer.feed(data)
@@ -402,7 +401,7 @@ class LegDecoder:
     def end(self, sender: Side, t: float) -> list[Event]:
         """Take notice that this side sends no more: tell what is unfinished, give out what was held."""
         if self.is_tls is False:
-            return []
+            return self._not_tls(sender, b"", t, over=True)
         out: list[Event] = []
         direction = self._direction(sender)
         sink = _Sink(direction, t, out)
@@ -417,6 +416,18 @@ class LegDecoder:
                 self._unfinished_record(direction, frame, sink)
         self._flush(direction, sink)
         self._give_out(direction, out)
+        return out
+
+    def _not_tls(self, sender: Side, data: bytes | memoryview, t: float, *, over: bool = False) -> list[Event]:
+        """Say once what came instead of a ClientHello: its first five bytes, however they were sliced."""
+        if sender is Side.SERVER or not self._head:
+            return []
+        self._head = (self._head + bytes(data[:5]))[:5]
+        if len(self._head) < 5 and not over:
+            return []
+        head, self._head = self._head, b""
+        out: list[Event] = []
+        _Sink(self._client, t, out).problem("record", 0, "a ClientHello", records.shown(head))
         return out
 
     # records
