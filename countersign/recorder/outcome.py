@@ -341,7 +341,7 @@ def _standing(recording: Recording) -> Outcome:
     if not sent.length and not facing.count(Side.SERVER).length:
         return _abandoned(facing)
     handshakes = "both handshakes were" if len(recording.legs) > 1 else "the handshake was"
-    text = f"{handshakes} accepted; the client sent {sent.length} bytes of application data"
+    text = f"established: {handshakes} accepted; the client sent {sent.length} bytes of application data"
     return Outcome(Status.ESTABLISHED, text=f"{text} and the target {facing.count(Side.SERVER).length}")
 
 

@@ -189,7 +189,7 @@ def test_our_refusal_of_the_target_is_ours_with_its_reason() -> None:
         failures=(reason,),
     )
     outcome = judge(recording)
-    assert_judged(outcome, Status.FAILED, Party.PROXY, SERVER, "the proxy does not trust", "expired")
+    assert_judged(outcome, Status.FAILED, Party.PROXY, SERVER, "The proxy does not trust", "expired")
     assert outcome.alert == "certificate_expired"
 
 
@@ -199,7 +199,7 @@ def test_what_the_alert_to_the_client_was_for_comes_before_it(t: float) -> None:
     reason = failure(t, SERVER, Party.TARGET, "refuses TCP connections")
     leg = Leg(CLIENT, (message(0.0, C, 1, clear=True), alert(0.03, S, 80, clear=True)))
     outcome = judge(made.recording(leg, failures=(reason,)))
-    assert_judged(outcome, Status.FAILED, Party.TARGET, SERVER, "the target localhost:9443 refuses TCP")
+    assert_judged(outcome, Status.FAILED, Party.TARGET, SERVER, "The target localhost:9443 refuses TCP")
 
 
 def test_a_broken_message_of_the_peer_is_the_peers_though_the_alert_is_ours() -> None:
@@ -260,13 +260,13 @@ def test_nothing_at_all_is_the_clients() -> None:
 def test_a_stop_in_mid_handshake_is_nobodys_fault() -> None:
     ends = tuple(End(0.5, side, Ending.STOPPED) for side in Side)
     recording = intercepted(hellos(0.1), tls12(), talked=(), ends=ends)
-    assert_judged(judge(recording, stopped="was stopped"), Status.INTERRUPTED, None, None, "the proxy was stopped")
+    assert_judged(judge(recording, stopped="was stopped"), Status.INTERRUPTED, None, None, "proxy was stopped")
     assert_judged(judge(made.recording(), stopped="was stopped"), Status.INTERRUPTED, None, None, "ClientHello")
 
 
 def test_a_stop_of_a_used_session_leaves_it_established() -> None:
     outcome = judge(intercepted(tls13(0.1), tls13()), stopped="was stopped")
-    assert_judged(outcome, Status.ESTABLISHED, None, None, "the proxy was stopped")
+    assert_judged(outcome, Status.ESTABLISHED, None, None, "proxy was stopped")
 
 
 def test_a_stop_does_not_hide_what_broke_before() -> None:
@@ -334,4 +334,4 @@ def test_tls12_that_is_finished_and_unused_without_keys_is_abandoned() -> None:
 
 def test_a_target_that_leaves_in_clear_is_named() -> None:
     outcome = judge(through(hellos(0.0)[:1], ends=(End(0.2, S, Ending.RESET), End(0.3, C, Ending.FIN))))
-    assert_judged(outcome, Status.FAILED, Party.TARGET, THROUGH, "the target localhost:9443 reset", "client_hello")
+    assert_judged(outcome, Status.FAILED, Party.TARGET, THROUGH, "The target localhost:9443 reset", "client_hello")

@@ -112,8 +112,10 @@ class CustomBlocks:
         at = data.find(MAGIC, 0, 4 + len(MAGIC))
         if at < 0 or len(data) < at + _HEAD:
             return None
-        order = "<" if data[at + len(MAGIC) + 2 : at + len(MAGIC) + 4] != b"\x00\x01" else ">"
-        number, parts, length = struct.unpack_from(f"{order}HHI", data, at + len(MAGIC))
+        for order in ("<", ">"):  # numbers are in the section's byte order, which ours have little end first
+            number, parts, length = struct.unpack_from(f"{order}HHI", data, at + len(MAGIC))
+            if number < parts and length <= len(data):
+                break
         part = data[at + _HEAD : at + _HEAD + length]
         if number == 0:
             self._parts, self._size, self._expected = [], 0, parts

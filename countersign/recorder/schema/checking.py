@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from countersign.recorder.schema import load_schema
@@ -19,8 +20,13 @@ _LARGEST = 2**63 - 1  # what the store takes
 
 def what_is_wrong(document: Any, definition: str = "recording") -> str | None:
     """The first thing in the document that is not as the schema's definition has it; None where all is."""
-    definitions: Mapping[str, Any] = load_schema()["$defs"]
+    definitions = _definitions()
     return _wrong(document, definitions[definition], definitions, "")
+
+
+@cache
+def _definitions() -> Mapping[str, Any]:
+    return load_schema()["$defs"]  # type: ignore[no-any-return]
 
 
 def _wrong(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], at: str) -> str | None:
