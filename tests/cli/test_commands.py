@@ -74,7 +74,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_demo_shows_both_ladders_and_who_broke_it(home: Path) -> None:
     shown = countersign("demo")
     assert shown.code == 0, shown.err
-    assert "established" in shown.out
+    assert "Established: both handshakes were accepted" in shown.out
     assert "unknown_ca" in shown.out
     assert shown.out.count("client_hello") == 4
     assert "certificate_request" in shown.out
