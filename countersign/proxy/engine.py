@@ -239,8 +239,7 @@ class Engine:
             await asyncio.sleep(_SNAPSHOT_EVERY)
             for session in list(self._sessions.values()):
                 if session.recording.changed:
-                    session.progress()
-                    self._keeper.submit(session.recording.snapshot())
+                    self._keeper.submit(session.snapshot())
 
 
 def _cannot_listen(address: str, error: OSError) -> str:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from countersign.ca import AuthorityError, CannotMimic
@@ -22,9 +23,9 @@ from countersign.proxy.dial import DialFailed, barred, dial, resolve
 from countersign.proxy.leg import HandshakeEnded, TlsLeg
 from countersign.proxy.relay import LastWords, RawDirection, Relay, TlsDirection
 from countersign.proxy.settings import Action, Mode, SecretsKept, may_connect
-from countersign.recorder.live import LiveRecording
+from countersign.recorder.live import LiveLeg, LiveRecording
 from countersign.recorder.recording import Ending, Failure, LegRole, Party, Verification
-from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
+from countersign.recorder.wire.events import Content, EncryptedRecord, Event, Message, Problem, Side
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.messages import message_type
 from countersign.recorder.wire.names import alert_name, alert_number, cipher_suite_name, group_name, version_name
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from countersign.proxy.engine import Engine
     from countersign.proxy.settings import Address
     from countersign.proxy.stream import Stream
+    from countersign.recorder.recording import Recording
 
 _CLIENT_HELLO = 1
 _LAST_WORDS = 1.0  # seconds
@@ -161,9 +163,15 @@ class Session:
         text = f"broke on a fault of its own ({type(error).__name__}); its log has the details"
         self.recording.fail(Failure(self.clock(), None, Party.PROXY, "internal", text))
 
-    def progress(self) -> None:
-        """Called before a snapshot of the open session is stored."""
+    def snapshot(self) -> Recording:
+        """The open session as it stands, with what there is of a ClientHello that is not whole yet."""
         self._count_bytes()
+        recording = self.recording.snapshot()
+        if self._sniffed and not recording.legs:
+            role, events = self._read_sniffed(self.clock())
+            begun = LiveLeg(role, messages=[event for event in events if isinstance(event, Message)])
+            recording = replace(recording, legs=(begun.frozen(),))
+        return recording
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -285,16 +293,18 @@ class Session:
     def _keep_sniffed(self, ending: Ending) -> float:
         """Record what there is of a ClientHello that never became whole, and how it ended; that was now."""
         now = self.clock()
-        chunks, self._sniffed = self._sniffed, []
-        if not chunks:
-            return now
-        decoder = LegDecoder()
-        role = LegRole.CLIENT if self._settings.action is Action.INTERCEPT else LegRole.THROUGH
-        for t, data in chunks:
-            self.recording.add(role, decoder.receive(Side.CLIENT, data, t))
-        self.recording.add(role, decoder.end(Side.CLIENT, now))
-        self.recording.end(role, Side.CLIENT, ending, now)
+        if self._sniffed:
+            role, events = self._read_sniffed(now)
+            self.recording.add(role, events)
+            self.recording.end(role, Side.CLIENT, ending, now)
+            self._sniffed = []
         return now
+
+    def _read_sniffed(self, now: float) -> tuple[LegRole, list[Event]]:
+        decoder = LegDecoder()
+        events = [event for t, data in self._sniffed for event in decoder.receive(Side.CLIENT, data, t)]
+        events += decoder.end(Side.CLIENT, now)
+        return (LegRole.CLIENT if self._settings.action is Action.INTERCEPT else LegRole.THROUGH), events
 
     # -- not TLS, and passed through -----------------------------------------------------------------------------
 

@@ -210,6 +210,9 @@ def test_what_happened_is_handed_over_within_a_quarter_of_a_second(target: Targe
             begun = in_records(client_hello())[:50]
             raw.sendall(begun)
             until(shown(lambda one: one.from_client == 50), 0.6)
+            (message,) = proxy.kept.snapshots[-1].legs[0].messages
+            assert begun.endswith(message.raw)
+            assert not message.complete
         client = Client(proxy, client_context())
         client.handshake()
         until(shown(_handshake_is_whole), 0.6)
