@@ -52,7 +52,9 @@ def _flip(out: bytearray, _: Sequence[bytes], dice: random.Random) -> None:
 
 def _byte(out: bytearray, _: Sequence[bytes], dice: random.Random) -> None:
     if out:
-        out[dice.randrange(len(out))] = dice.choice((0, 1, 2, 3, 4, 0x16, 0x17, 0x7F, 0x80, 0xFE, 0xFF, dice.randrange(256)))
+        out[dice.randrange(len(out))] = dice.choice(
+            (0, 1, 2, 3, 4, 0x16, 0x17, 0x7F, 0x80, 0xFE, 0xFF, dice.randrange(256))
+        )
 
 
 def _length(out: bytearray, _: Sequence[bytes], dice: random.Random) -> None:

@@ -61,7 +61,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# ---------------------------------------------------------------------------------------------------------- all the targets
+# -- all the targets
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def _reproduce(name: str, file: Path) -> int:
     return 0
 
 
-# -------------------------------------------------------------------------------------------------------------- one target
+# -- one target
 
 
 def _work(given: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 
@@ -32,7 +32,7 @@ REGRESSIONS = HERE / "regressions"
 _SMALL = 8192
 
 # What OpenSSL's handshakes with itself add to the traces: versions, ciphers, clients that show certificates, refusals.
-PAIRS = (
+PAIRS: tuple[dict[str, Any], ...] = (
     {},
     {"ask": True, "present": True, "cert": "rsa"},
     {"suites": "TLS_CHACHA20_POLY1305_SHA256"},
@@ -65,7 +65,7 @@ def regressions(target: str) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-# ----------------------------------------------------------------------------------------------------------- leg, message
+# -- leg, message
 
 
 def _conversations() -> Iterator[targets.Conversation]:
@@ -143,7 +143,7 @@ def reading() -> Iterator[bytes]:
         yield targets.message_list(transcripts.transcript(name))
 
 
-# ------------------------------------------------------------------------------------------------------------- the others
+# -- the others
 
 
 def certificate() -> Iterator[bytes]:
@@ -164,7 +164,7 @@ def keylog() -> Iterator[bytes]:
 
 
 def blob() -> Iterator[bytes]:
-    """Whole, and without what a checksum would hide from a change. The certificates would be in the store: none here."""
+    """Whole, and without what a checksum would hide from a change; no certificates, which would be in the store."""
     for recording in (store_samples.sample(), store_samples.full_sample()):
         legs = [replace(leg, messages=tuple(one for one in leg.messages if one.code != 11)) for leg in recording.legs]
         data = pack(replace(recording, legs=tuple(legs))).data
@@ -174,8 +174,10 @@ def blob() -> Iterator[bytes]:
 
 
 def document() -> Iterator[bytes]:
-    for recording in (store_samples.sample(), store_samples.full_sample()):
+    for recording in (store_samples.sample(), replace(store_samples.full_sample(), findings=())):
         yield json.dumps(to_json(recording)).encode()
+    for place in range(0, 400, 7):
+        yield place.to_bytes(2, "big") + bytes([place % 200]) + (3 * place).to_bytes(2, "big")
 
 
 SEEDS = {

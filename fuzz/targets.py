@@ -2,7 +2,7 @@
 
 A target takes the bytes that the engine made up and raises where a promise is broken: an exception that should not
 leave the decoder, a result that depends on how its input was sliced, a message that is not built again to the byte,
-more output than input. :class:`Broken` is a promise of ours; anything else that comes out is one that Python found.
+more output than input. :class:`BrokenError` is a promise of ours, anything else that comes out is a defect as well.
 
 The inputs have forms of their own, made so that cutting, joining and changing them anywhere gives inputs again: what
 is missing is empty, and what is too long is cut. ``seeds.py`` builds real ones.
@@ -15,13 +15,15 @@ import json
 import random
 import time
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from countersign.errors import UserError
 from countersign.recorder import certificates, der
+from countersign.recorder.files.documents import read_document
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, from_json, to_json
-from countersign.recorder.store.blob import BlobError, microseconds, moment, pack, unpack
+from countersign.recorder.store.blob import BlobError, Packed, microseconds, moment, pack, unpack
 from countersign.recorder.wire import extensions
 from countersign.recorder.wire.events import (
     ApplicationData,
@@ -47,7 +49,7 @@ from countersign.recorder.wire.reading import read_leg, summarize_client_hello
 from countersign.recorder.wire.secrets import KeyLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SECONDS_A_INPUT = 2.0
 """No input of these sizes may take longer, on any machine: what they take here is some milliseconds."""
@@ -55,13 +57,13 @@ SECONDS_A_INPUT = 2.0
 _ESCAPED_AT_MOST = 12  # characters that one hostile byte or character can become
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A promise that was not kept."""
 
 
 def check(kept: object, promise: str, *shown: object) -> None:
     if not kept:
-        raise Broken(promise + "".join(f"\n  {one!r}"[:2000] for one in shown))
+        raise BrokenError(promise + "".join(f"\n  {one!r}"[:2000] for one in shown))
 
 
 def in_time(target: Callable[[bytes], None], data: bytes) -> None:
@@ -72,7 +74,7 @@ def in_time(target: Callable[[bytes], None], data: bytes) -> None:
     check(took < SECONDS_A_INPUT, f"{len(data)} bytes are decoded in under {SECONDS_A_INPUT} s, not {took:.1f}")
 
 
-# ---------------------------------------------------------------------------------------------------------- conversation
+# -- conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def leg(data: bytes) -> None:
         ours, theirs = _summed(whole, side), _summed(sliced, side)
         if ours != theirs:
             first = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
-            check(False, "events do not depend on slicing", side, first, ours[-3:], theirs[-3:])  # noqa: FBT003
+            check(False, "events do not depend on slicing", side, first, ours[-3:], theirs[-3:])
     _bounded(whole, conversation)
     _readable([event for event in whole if isinstance(event, Message)])
 
@@ -186,7 +188,7 @@ def _bounded(events: list[Event], conversation: Conversation) -> None:
         check(told + counted <= came[side] + 0x10000, "no more is counted than came", told, counted, came[side])
 
 
-# --------------------------------------------------------------------------------------------------------------- message
+# -- message
 
 
 VERSIONS = (None, 0x0300, 0x0301, 0x0302, 0x0303, 0x0304, 0x7F1C, 0x0305)
@@ -258,7 +260,7 @@ def _printable(shown: object) -> None:
             _printable(one)
 
 
-# ------------------------------------------------------------------------------------------------------------------- leg
+# -- leg
 
 
 def reading(data: bytes) -> None:
@@ -296,7 +298,7 @@ def _readable(messages: list[Message]) -> None:
     back = from_json(document)
     check(back == made, "a recording comes back from its JSON form", back, made)
     packed = pack(made)
-    back = unpack(packed.data, lambda digests: {one: packed.certificates[one] for one in digests})
+    back = unpack(packed.data, _finder(packed))
     check(back == made, "a recording comes back from its bytes", back, made)
 
 
@@ -311,7 +313,7 @@ def _recording(messages: Iterable[Message]) -> Recording:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- certificate
+# -- certificate
 
 
 def certificate(data: bytes) -> None:
@@ -336,7 +338,7 @@ def certificate(data: bytes) -> None:
         _printable(json.loads(json.dumps(read(data), allow_nan=False)))
 
 
-# --------------------------------------------------------------------------------------------------------------- key log
+# -- key log
 
 
 def keylog(data: bytes) -> None:
@@ -361,7 +363,7 @@ def keylog(data: bytes) -> None:
         check(log.get(secret.client_random)[secret.label] == secret.secret, "a secret is found by its random")
 
 
-# --------------------------------------------------------------------------------------------------------- blob and JSON
+# -- blob and JSON
 
 
 def blob(data: bytes) -> None:
@@ -378,8 +380,13 @@ def blob(data: bytes) -> None:
             # What JSON may hold and our fields do not (a number for a name): who writes that can write checksums.
             check(_misfit(read), "what was unpacked can be packed", wrong, read)
             continue
-        back = unpack(packed.data, lambda digests: {one: packed.certificates[one] for one in digests})
+        back = unpack(packed.data, _finder(packed))
         check(repr(back) == repr(read), "a recording comes back from its bytes", back, read)
+
+
+def _finder(packed: Packed) -> Callable[[Sequence[bytes]], dict[bytes, bytes]]:
+    """What a store would find."""
+    return lambda digests: {one: packed.certificates[one] for one in digests}
 
 
 def sealed(body: bytes) -> bytes:
@@ -396,24 +403,79 @@ def _misfit(read: Recording) -> bool:
 
 
 def document(data: bytes) -> None:
-    """from_json: a recording, which then comes back, or a UserError in one line."""
+    """read_document: a recording, which then comes back, or a UserError in one line.
+
+    What does not begin as JSON does is a list of changes to a real document, four bytes each: which value (two bytes),
+    what becomes of it (:data:`_BECOMES`, or the value of another place), and two bytes for that.
+    """
+    text = data if data[:1] == b"{" else json.dumps(_changed(data)).encode()
     try:
-        parsed: Any = json.loads(data)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(parsed, dict):
-        return
-    try:
-        read = from_json(parsed)
+        read = read_document(text)
     except UserError as wrong:
         check(str(wrong).isprintable(), "an error is one printable line", str(wrong)[:300])
         return
-    shown = to_json(read)
-    back = from_json(json.loads(json.dumps(shown)))
+    back = read_document(json.dumps(to_json(read)).encode())
     check(repr(back) == repr(read), "a recording comes back from its JSON form", back, read)
 
 
-# -------------------------------------------------------------------------------------------------------------- all of it
+_BECOMES: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        0,
+        1,
+        -1,
+        2**31,
+        2**63,
+        2**70,
+        0.5,
+        1e400,
+        -1e400,
+        "",
+        "x",
+        "client",
+        "server",
+        "2026-11-20T12:00:00Z",
+    ),
+    *("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "\ud800", "\x1b[31m", "AAAA", [], {}, [None], {"x": 1}),
+)
+
+
+def _changed(data: bytes) -> Any:
+    made = json.loads(_a_document())
+    for at in range(0, min(len(data), 64) - 4, 5):
+        places = list(_places(made))
+        holder, key = places[int.from_bytes(data[at : at + 2], "big") % len(places)]
+        choice, other = data[at + 2], int.from_bytes(data[at + 3 : at + 5], "big")
+        if choice < len(_BECOMES):
+            holder[key] = _BECOMES[choice]
+        elif choice < 160:
+            source, name = places[other % len(places)]
+            holder[key] = json.loads(json.dumps(source[name]))
+        elif choice < 200 and isinstance(holder[key], str):
+            text = holder[key]
+            where = other % (len(text) + 1)
+            holder[key] = text[:where] + chr(choice) + text[where + 1 :]
+        else:
+            del holder[key]
+    return made
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a document that holds a value."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from _places(value[key])
+
+
+@cache
+def _a_document() -> str:
+    from tests.recorder.store_samples import full_sample
+
+    return json.dumps(to_json(replace(full_sample(), findings=())))
+
+
+# -- all of it
 
 
 def quiet(target: Callable[[bytes], None], data: bytes) -> None:

@@ -38,14 +38,18 @@ PEERS: dict[str, tuple[str, ...]] = {
     "curl": ("--version",),
     "dumpcap": ("--version",),
     "gnutls-cli": ("--version",),
+    "gnutls-serv": ("--version",),
     "java": ("-version",),
     "javac": ("-version",),
     "keytool": (),
+    "nginx": ("-v",),
     "node": ("--version",),
     "openssl": ("version",),
+    "selfserv": (),
     "sslsplit": ("-V",),
     "tcpdump": ("--version",),
     "tshark": ("--version",),
+    "tstclnt": (),
     "bcprov": (),
     "bctls": (),
 }
@@ -62,7 +66,7 @@ def where(peer: str) -> str | None:
     if peer.startswith("bc"):
         archive = BOUNCY_CASTLE / f"{peer}.jar"
         return str(archive) if archive.exists() else None
-    return shutil.which(peer)
+    return shutil.which(peer) or shutil.which(peer, path="/usr/sbin")  # nginx, which is not on everybody's PATH
 
 
 def version(peer: str) -> str:

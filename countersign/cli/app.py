@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from countersign.cli import ca, demo, export, ls, proxy, show
+from countersign.cli import ca, demo, export, import_, ls, proxy, prune, show
 from countersign.cli.common import default_home
 from countersign.errors import CountersignError, UserError
 
@@ -29,6 +29,8 @@ app.command("proxy")(proxy.proxy)
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("export")(export.export)
+app.command("import")(import_.import_)
+app.command("prune")(prune.prune)
 app.add_typer(ca.app, name="ca")
 
 

@@ -1,4 +1,4 @@
-"""``countersign export``: one recording in a form that other tools read."""
+"""``countersign export``: recordings in a form that other tools read, and ``countersign import``."""
 
 from __future__ import annotations
 
@@ -8,33 +8,66 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, RecordingId, StoreUrl, open_store, write_out
+from countersign.cli.common import Home, StoreUrl, open_store, write_out
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from countersign.recorder.recording import Recording
 
-FORMS = ("pcapng", "json", "pem", "keylog", "text")
+FORMS = ("pcapng", "json", "jsonl", "pem", "keylog", "text")
 
 
 def export(
-    recording_id: RecordingId = "last",
+    recording_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...",
+            help="Ids or unambiguous beginnings of them, labels, `last` (the default) or `last~1`.",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = None,
     store: StoreUrl = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="pcapng, json, pem, keylog or text.")] = "pcapng",
+    form: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMS)}.")] = "pcapng",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: standard output).")] = None,
 ) -> None:
-    """Write one recording as pcapng (for Wireshark and tshark), JSON, PEM chain, key log or text."""
+    """Write recordings as pcapng (for Wireshark and tshark), JSON, JSON lines, PEM chains, key log or text."""
+    ids = recording_ids or ["last"]
     if form not in FORMS:
         raise UserError(f"--format takes one of {', '.join(FORMS)}; got {form!r}")
-    with open_store(home, store) as kept:
-        recording = kept.get(recording_id)
-    data = _data(recording, form)
+    if form == "json" and len(ids) > 1:
+        raise UserError(f"--format json holds one recording, not {len(ids)}; --format jsonl holds any number")
     if out is None and form == "pcapng" and _to_terminal():
         raise UserError("a pcapng file is not for a terminal: give --out FILE, or a pipe")
+    with open_store(home, store) as kept:
+        data, exported = _all(kept.get, ids, form)
     write_out(data, out)
     if out is not None and str(out) != "-":
-        typer.echo(f"{out}: {form}, {len(data)} bytes, recording {recording.id}")
+        which = f"recording {exported[0]}" if len(exported) == 1 else f"{len(exported)} recordings"
+        typer.echo(f"{out}: {form}, {len(data)} bytes, {which}")
+
+
+def _all(get: Callable[[str], Recording], ids: list[str], form: str) -> tuple[bytes, list[str]]:
+    """The file, and whose it is. Where one of several has nothing to give (no secrets, no chain), that is said."""
+    parts: list[bytes] = []
+    exported: list[str] = []
+    missing: list[UserError] = []
+    for recording in map(get, ids):
+        if recording.id in exported:
+            continue
+        try:
+            parts.append(_data(recording, form))
+        except UserError as error:
+            missing.append(error)
+        else:
+            exported.append(recording.id)
+    if not parts:
+        raise missing[0]
+    for why in missing:
+        typer.echo(f"countersign: {why}", err=True)
+    return (b"\n" if form == "text" else b"").join(parts), exported
 
 
 def _data(recording: Recording, form: str) -> bytes:
@@ -42,10 +75,11 @@ def _data(recording: Recording, form: str) -> bytes:
         from countersign.recorder.files.pcapng import export_pcapng
 
         return export_pcapng(recording)
-    if form == "json":
+    if form in {"json", "jsonl"}:
         from countersign.recorder.recording import to_json
 
-        return (json.dumps(to_json(recording), indent=2, ensure_ascii=True) + "\n").encode("ascii")
+        indent = 2 if form == "json" else None
+        return (json.dumps(to_json(recording), indent=indent, ensure_ascii=True) + "\n").encode("ascii")
     if form == "pem":
         from countersign.recorder.files.pem import export_pem
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.values import parse_moment
 
 if TYPE_CHECKING:
-    from countersign.recorder.store import Summary
+    from countersign.recorder.store import Store, Summary
 
 
 def ls(
@@ -27,20 +29,37 @@ def ls(
     since: Annotated[
         str | None, typer.Option(help="Only from this time on: 2026-11-21T08:00, or 30m, 2h, 7d ago.")
     ] = None,
-    text: Annotated[str | None, typer.Option(help="Only with this in a name of the chain.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only from before this time.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="Only of this scenario.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Only with this in the server name, the target, the label or a name of the chain."),
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Only with this certificate: its SHA-256, or the first digits of it.")
+    ] = None,
+    ja4: Annotated[str | None, typer.Option("--ja4", help="Only with this JA4 fingerprint of the client.")] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only older than this recording: the next page of a list.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the recordings, the newest first."""
     with open_store(home, store) as kept:
         found = kept.summaries(
             limit=limit,
+            before=_cursor(kept, before) if before is not None else None,
             sni=sni,
             target=target,
             outcome=outcome,
             alert=alert,
             label=label,
-            since=_moment(since) if since else None,
+            since=parse_moment(since, what="--since") if since is not None else None,
+            until=parse_moment(until, what="--until") if until is not None else None,
+            scenario=scenario,
             text=text,
+            fingerprint=fingerprint,
+            ja4=ja4,
         )
     if as_json:
         print_json({"schema": 1, "recordings": [summary.to_json() for summary in found]})
@@ -49,19 +68,18 @@ def ls(
         typer.echo("no recordings", err=True)
         return
     _table(found)
+    if len(found) == limit:
+        typer.echo(f"older ones: --before {found[-1].id}", err=True)
 
 
-def _moment(text: str) -> datetime:
-    """``30m`` ago, or a time of the day's calendar in local time unless it says otherwise."""
-    from countersign.errors import UserError
+def _cursor(store: Store, reference: str) -> str:
+    """Where the page behind this recording begins; a cursor of the API is taken as it is."""
+    from countersign.recorder.store.blob import microseconds
 
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return datetime.now().astimezone() - timedelta(**{units[text[-1]]: int(text[:-1])})
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        raise UserError(f"--since takes a time such as 2026-11-21T08:00 or 30m, 2h, 7d; got {text!r}") from None
+    if re.fullmatch(r"-?\d+~.+", reference):
+        return reference
+    recording = store.get(reference)
+    return f"{microseconds(recording.started)}~{recording.id}"
 
 
 def _table(found: list[Summary]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, StoreUrl, home_of, store_location
+from countersign.cli.values import parse_size
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +81,13 @@ def proxy(
     )
     set_up_logging()
     _warn(settings)
-    serve(settings, home_of(home), store_location(home, store), max_bytes=_size(store_max), ready_file=ready_file)
+    serve(
+        settings,
+        home_of(home),
+        store_location(home, store),
+        max_bytes=parse_size(store_max, what="--store-max"),
+        ready_file=ready_file,
+    )
 
 
 def _mode(text: str) -> Mode:
@@ -111,15 +118,6 @@ def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
         raise UserError("--client-key needs --client-cert with the certificate that belongs to it")
     pair = load_key_pair(certificate, key or certificate)
     return Identity(pair.chain, pair.key)
-
-
-def _size(text: str) -> int:
-    """``500M``, ``2G`` as bytes."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    number, unit = (text[:-1], text[-1].upper()) if text and text[-1].upper() in units else (text, "")
-    if not number.isdigit() or int(number) == 0:
-        raise UserError(f"--store-max takes a size such as 500M or 2G, got {text!r}")
-    return int(number) * units.get(unit, 1)
 
 
 def _warn(settings: Settings) -> None:

@@ -396,7 +396,7 @@ def from_json(document: Mapping[str, Any]) -> Recording:
         )
     except KeyError as missing:
         raise UserError(f"cannot read the recording: its key {missing} is missing") from None
-    except (TypeError, ValueError, AttributeError) as wrong:
+    except (TypeError, ValueError, AttributeError, OverflowError) as wrong:
         raise UserError(f"cannot read the recording: a value is not as its schema says ({wrong})") from None
 
 

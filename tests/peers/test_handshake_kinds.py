@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from countersign.recorder.files.importing import Tally, import_files
 from countersign.recorder.files.pcapng import export_pcapng
-from countersign.recorder.recording import LegRole
+from countersign.recorder.recording import LegRole, Recording, Status, to_json
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.secrets import KeyLog
 from tests.peers.kinds import ESTABLISHED, KINDS, Kind, Shows
@@ -140,6 +143,39 @@ def test_tshark_finds_the_same_in_the_export(happen: Callable[[Kind], Witnessed]
         assert len(found) == len(recording.legs)
         for leg, saw in zip(recording.legs, found, strict=True):
             assert not unlike(saw, as_tshark_names_them(recorded([leg])))
+
+
+@of_kinds("tshark")
+def test_an_import_of_the_capture_tells_what_tshark_saw(happen: Callable[[Kind], Witnessed], kind: Kind) -> None:
+    """Both legs are in the files; what they were to the proxy, a capture does not tell."""
+    witnessed = happen(kind)
+    keys = witnessed.own_secrets
+    saw = tshark_saw(witnessed, witnessed.own_keylog)
+    for role in LEGS:
+        tally = Tally()
+        found = list(import_files([witnessed.captures[role]], keylog=keys, tally=tally))
+        imported = [one for one in found if isinstance(one, Recording)]
+        assert len(imported) == len(found) == tally.opened == len(witnessed.legs(role))
+        legs = [one.legs[0] for one in sorted(imported, key=lambda one: one.started)]
+        assert not unlike(saw[role], as_tshark_names_them(recorded(legs)))
+        assert [exactly(leg.messages) for leg in legs] == [exactly(leg.messages) for leg in witnessed.legs(role)]
+        for one in imported:
+            assert not one.problems
+            assert one.outcome.status in {kind.outcome.status, Status.ABANDONED}
+            if kind.outcome.leg == role.value:
+                assert one.outcome.alert == kind.outcome.alert
+                assert one.outcome.broken_by in {"client", "target"}
+
+
+@of_kinds()
+def test_an_import_of_the_export_is_the_recording(happen: Callable[[Kind], Witnessed], kind: Kind) -> None:
+    for number, recording in enumerate(happen(kind).recordings):
+        file = happen(kind).folder / f"back-{number}.pcapng"
+        file.write_bytes(export_pcapng(recording))
+        (back,) = import_files([file])
+        assert isinstance(back, Recording)
+        without = replace(recording, legs=tuple(replace(leg, secrets=()) for leg in recording.legs))
+        assert json.loads(json.dumps(to_json(back))) == json.loads(json.dumps(to_json(without)))
 
 
 def test_there_are_kinds_enough() -> None:

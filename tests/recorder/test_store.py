@@ -62,7 +62,7 @@ def postgresql_server() -> Iterator[str]:
         missing.append("psycopg")
     if missing:
         missed = f"needs {', '.join(missing)}"
-        if os.environ.get("REQUIRE_PEERS") == "1" :
+        if os.environ.get("REQUIRE_PEERS") == "1":
             pytest.fail(missed)
         pytest.skip(missed)
     home = Path(tempfile.mkdtemp(prefix="cs-pg-"))  # another user must get there, so not under pytest's own

@@ -35,7 +35,7 @@ from countersign.recorder.wire.secrets import KeyLog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from countersign.recorder.files.streams import Endpoint, Opened
+    from countersign.recorder.files.streams import Closed, Endpoint, Opened
 
 SEEK_AT_MOST: Final = 64 << 10
 """Bytes of a conversation, both sides together, among which its ClientHello must be."""
@@ -104,7 +104,7 @@ class Conversation:
         self._pieces: list[_Piece] = []
         self._streams = {True: _Stream(), False: _Stream()}
         self._ends: list[tuple[float, bool, Ending]] = []
-        self._stopped = False
+        self._stopped: str | None = None  # what the capture did
         self._client_is_initiator = True
         self._dialogue: list[Chunk] = []
         self._live: LiveRecording | None = None
@@ -125,6 +125,16 @@ class Conversation:
     @property
     def client_random(self) -> bytes | None:
         return self._decoder.client_random if self._decoder is not None else None
+
+    @property
+    def hello_digest(self) -> bytes | None:
+        """SHA-256 of its ClientHello; None where there was none."""
+        return sha256(self._hello).digest() if self._hello else None
+
+    @property
+    def began(self) -> tuple[int, int]:
+        """When, in microseconds since 1970, and the port of whoever opened it."""
+        return self._began // 1000, self._opened.initiator.port
 
     @property
     def with_keys(self) -> bool:
@@ -166,14 +176,23 @@ class Conversation:
             return
         self._add([_gap_problem(t, side, missing)])
 
-    def end(self, t_ns: int, from_initiator: bool | None, how: str) -> None:  # noqa: FBT001
-        """One side, or with None both, send no more."""
-        self._last = max(self._last, t_ns)
-        if how == Ending.STOPPED:
-            self._stopped = True
-            return
-        for side in (True, False) if from_initiator is None else (from_initiator,):
-            self._ends.append((self._t(t_ns), side, Ending(how)))
+    def noted(self, t_ns: int, from_initiator: bool, text: str) -> None:  # noqa: FBT001
+        if self._live is not None:
+            problem = Problem(self._t(t_ns), self._side(from_initiator), "stream", 0, "one stream of bytes", text)
+            self._live.problems.append((_THROUGH, problem))
+
+    def closed(self, event: Closed) -> bool:
+        """One side, or both, send no more; whether the conversation is over."""
+        self._last = max(self._last, event.t_ns)
+        if event.how == "fin" and event.from_initiator is not None:
+            self._ends.append((self._t(event.t_ns), event.from_initiator, Ending.FIN))
+            return len(self._ends) > 1
+        if event.how == "reset":
+            if event.reset_by_initiator is not None:
+                self._ends.append((self._t(event.t_ns), event.reset_by_initiator, Ending.RESET))
+        else:
+            self._stopped = "ended" if event.how == "stopped" else "lost sight of the connection"
+        return True
 
     def recording(self) -> Recording | None:
         """The conversation as it was, judged; None where it carried no TLS. Call it once, at the end."""
@@ -188,7 +207,9 @@ class Conversation:
                 if waiting.pieces and side is Side.SERVER and isinstance(self._decoder, LegDecoder):
                     self._not_tls_answer(waiting)
         live = self._live
-        order = sorted(Side, key=lambda side: min((t for t, by, _ in self._ends if self._side(by) is side), default=end))
+        order = sorted(
+            Side, key=lambda side: min((t for t, by, _ in self._ends if self._side(by) is side), default=end)
+        )
         for side in order:
             ended = next(((t, how) for t, by, how in self._ends if self._side(by) is side), None)
             self._add(self._decoder.end(side, ended[0] if ended else end))
@@ -197,8 +218,7 @@ class Conversation:
         self._name(live)
         self._keep_secrets(live)
         recording = replace(live.snapshot(), ended=self._moment(self._last))
-        stopped = "ended" if self._stopped else None
-        return replace(recording, outcome=judge(recording, stopped=stopped, witness="capture"))
+        return replace(recording, outcome=judge(recording, stopped=self._stopped, witness="capture"))
 
     # times and sides
 
@@ -230,7 +250,7 @@ class Conversation:
     def _begins(self, stream: _Stream, from_initiator: bool, before: int, data: bytes) -> bool:  # noqa: FBT001
         """Whether TLS begins in what this side has sent; then it was begun."""
         if not stream.gaps and not stream.plain:
-            start = proxy_protocol_length(stream.data[:4096]) if stream.data[:1] in b"P\r" else 0
+            start = proxy_protocol_length(bytes(stream.data[:4096])) if stream.data[:1] in b"P\r" else 0
             head = bytes(stream.data[start : start + _HEADER_SIZE + 1])
             is_tls = records.looks_like_tls(head[:_HEADER_SIZE]) if head else None
             if is_tls and head[0] & 0x80:
@@ -474,10 +494,9 @@ class _MiddleOfStream:
 
     def gap(self, sender: Side, missing: int, t: float) -> list[Event]:
         out: list[Event] = [_gap_problem(t, sender, missing)]
-        for frame in self._framers[sender].gap(missing):
-            if isinstance(frame, records.Skipped):
-                out.append(ApplicationData(t, sender, frame.records, frame.length))
-        return out
+        frames = self._framers[sender].gap(missing)
+        whole = (frame for frame in frames if isinstance(frame, records.Skipped))
+        return [*out, *(ApplicationData(t, sender, frame.records, frame.length) for frame in whole)]
 
     def end(self, sender: Side, t: float) -> list[Event]:
         framer = self._framers[sender]
@@ -515,5 +534,5 @@ def _gap_problem(t: float, side: Side, missing: int) -> Problem:
 
 
 def _address(endpoint: Endpoint) -> str:
-    host = str(endpoint.address)
+    host = endpoint.address
     return f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}"

@@ -271,12 +271,14 @@ def _is_text(data: bytes) -> bool:
 
 _MISSING = "(bytes are missing here)"
 
+_MECHANISMS = r"PLAIN|LOGIN|EXTERNAL|ANONYMOUS|NTLM|GSSAPI|GSS-SPNEGO|[A-Z]+-MD5|SCRAM-[A-Z0-9-]+|X?OAUTH[A-Z0-9]*"
 _SECRET_LINE = re.compile(
-    r"(?i)((?:[^\s{}()]+ )?(?:AUTH(?:ENTICATE|INFO)?|LOGIN|PASS(?:WD|WORD)?|APOP|ACCT|ADAT|OPER)\b"
+    rf"(?i)((?:[^\s{{}}()]+ )??AUTH(?:ENTICATE)? +(?:{_MECHANISMS})\b"
+    r"|(?:[^\s{}()]+ )??(?:AUTHINFO \w+|AUTH(?:ENTICATE)?|LOGIN|PASS(?:WD|WORD)?|APOP|ACCT|ADAT|OPER)\b"
     r"|(?:proxy-)?authorization:|(?:set-)?cookie:)(.*)",
     re.DOTALL,
 )
-_NO_SECRET = re.compile(r"(?i)(?:AUTH\s+(?:TLS|SSL|TLS-C|TLS-P)\s*|[^\s]*\s*AUTH\s*|CAP .*)", re.DOTALL)
+_NO_SECRET = re.compile(r"(?i)AUTH +(?:TLS|SSL|TLS-C|TLS-P)\s*|CAP .*", re.DOTALL)
 _GOES_ON = re.compile(r"334|\+(?!OK)|3\d\d|AUTHENTICATE \+")
 
 
@@ -286,7 +288,7 @@ def _tell_lines(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
     last: dict[bool, Chunk] = {}
     authenticating = False
 
-    def redacted(line: str, from_client: bool) -> str:
+    def redacted(line: str, *, from_client: bool) -> str:
         nonlocal authenticating
         if not from_client:
             if authenticating and line.strip() and not _GOES_ON.match(line):
@@ -296,9 +298,9 @@ def _tell_lines(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
         if authenticating:
             return _REDACTED + end
         found = _SECRET_LINE.match(line)
-        if found and found[2].strip() and not _NO_SECRET.fullmatch(line):
+        if found and not _NO_SECRET.fullmatch(line):
             authenticating = True
-            return f"{found[1]} {_REDACTED}{end}"
+            return f"{found[1]} {_REDACTED}{end}" if found[2].strip() else line
         return line
 
     for turn in turns:
@@ -310,10 +312,10 @@ def _tell_lines(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
         partial[turn.from_client] = lines.pop() if lines and not lines[-1].endswith(("\n", "\r")) else ""
         last[turn.from_client] = turn
         if lines:
-            yield turn, "".join(redacted(line, turn.from_client) for line in lines)
+            yield turn, "".join(redacted(line, from_client=turn.from_client) for line in lines)
     for from_client, line in partial.items():
         if line:
-            yield last[from_client], redacted(line, from_client)
+            yield last[from_client], redacted(line, from_client=from_client)
 
 
 _SECRET_ELEMENT = re.compile(r"(?is)(<(auth|response|password|digest|challenge)\b[^>]*[^/>]>).*?(</\2>|\Z)")

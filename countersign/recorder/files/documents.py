@@ -67,7 +67,7 @@ def _check_hashes(document: dict[str, Any]) -> None:
 
 
 def read_documents(source: BinaryIO) -> Iterator[tuple[int, Recording | UserError]]:
-    """Each recording of a file in JSON or JSON lines, with the offset at which it begins; what is wrong in its place."""
+    """Each recording of a file in JSON or JSON lines, with its offset; where one is wrong, the error in its place."""
     at = 0
     first = True
     while line := source.readline(LONGEST):
@@ -76,7 +76,7 @@ def read_documents(source: BinaryIO) -> Iterator[tuple[int, Recording | UserErro
             continue
         if first and not _is_whole(line):
             # not JSON lines but one document over many
-            line += source.read(LONGEST - len(line) + 1)  # noqa: PLW2901
+            line += source.read(LONGEST - len(line) + 1)
         first = False
         if len(line) >= LONGEST:
             yield start, UserError(f"it is longer than {LONGEST >> 20} MiB, the most that is read of one recording")

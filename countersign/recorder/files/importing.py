@@ -22,6 +22,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -31,13 +32,14 @@ from countersign.errors import UserError
 from countersign.recorder.files._conversation import Conversation, Settings
 from countersign.recorder.files.capture import CaptureError, CustomBlock, Packet, SecretsFound, Trouble, read_capture
 from countersign.recorder.files.documents import CustomBlocks, read_documents
-from countersign.recorder.files.streams import Closed, Data, Gap, Opened, Reassembler
-from countersign.recorder.recording import Recording
+from countersign.recorder.files.streams import Closed, Data, Gap, Noted, Opened, Reassembler
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.secrets import KeyLog, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from countersign.recorder.recording import Recording
 
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _GZIP = b"\x1f\x8b"
@@ -46,6 +48,8 @@ _COPIED_AT_ONCE = 1 << 20
 _IN_MEMORY = 16 << 20
 _PACKETS_BETWEEN_PROGRESS = 2_000
 _RANDOMS_SHOWN = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MADE_UP_CLIENT_PORT = 49152  # that :mod:`.pcapng` gives to a client of which none is known
 _MADE_UP = b"# made up by countersign"  # how the secrets of our own exports begin
 
 Progress = "Callable[[str, int, int | None], None]"
@@ -131,7 +135,8 @@ class _Job:
             try:
                 yield from reading.all()
             except CaptureError as wrong:
-                yield ImportTrouble(reading.name, getattr(wrong, "offset", None), _bare(wrong), broken=True)
+                text = str(wrong).partition(f"byte {wrong.offset}: ")[2]
+                yield ImportTrouble(reading.name, wrong.offset, text, broken=True)
             except OSError as wrong:
                 yield ImportTrouble(reading.name, raw.tell(), f"cannot be read on: {wrong}", broken=True)
 
@@ -146,19 +151,17 @@ class _Reading:
         self._size = raw.seek(0, io.SEEK_END) if raw.seekable() else None
         raw.seek(0)
         self._own: set[bytes] = set()  # SHA-256 of the ClientHellos of the recordings in it
+        self._own_mute: list[tuple[int, int, int]] = []  # those of legs without one: from when to when, client's port
         self._exported = False  # by us: the keys in it say so
 
     def all(self) -> Iterator[Recording | ImportTrouble]:
         try:
             head = self._plain().read(4096)
-        except (OSError, EOFError, zlib_error) as wrong:
-            # Let the reader of captures say it its way; what is no archive at all has no other.
-            head = b""
-            if not isinstance(wrong, (EOFError, gzip.BadGzipFile, zlib_error)):
-                raise
+        except _unpacking_errors():
+            head = b""  # let the reader of captures say it its way
         if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             yield from self._documents()
-        elif any(map(parse_line, head.splitlines()[:-1])):
+        elif b"\0" not in head and any(map(parse_line, head.splitlines())):
             yield ImportTrouble(self.name, 0, "it is a key log: give it with --keylog, beside a capture", broken=True)
         else:
             keylog = self._job.keylog
@@ -179,7 +182,7 @@ class _Reading:
                 else:
                     yield self._labelled(found)
                 self._tell()
-        except (EOFError, gzip.BadGzipFile, zlib_error) as wrong:
+        except _unpacking_errors() as wrong:
             yield ImportTrouble(self.name, self._raw.tell(), f"its compression is damaged: {wrong}", broken=True)
 
     def _labelled(self, recording: Recording) -> Recording:
@@ -221,10 +224,14 @@ class _Reading:
                 if message.code == 1 and message.sender is Side.CLIENT and message.content is Content.HANDSHAKE:
                     self._own.add(sha256(message.raw).digest())
                     break
+            else:
+                port = (recording.client or "").rpartition(":")[2]
+                began, ended = _microseconds(recording.started), _microseconds(recording.ended or recording.started)
+                self._own_mute.append((began, ended, int(port) if port.isdecimal() else 0))
 
     def _packets(self, keylog: KeyLog) -> Iterator[Recording | ImportTrouble]:
         settings = Settings(keylog, self._job.kept, self._job.label)
-        tally, reassembler = self._job.tally, Reassembler()
+        reassembler = Reassembler()
         live: dict[int, Conversation] = {}
         self._raw.seek(0)
         packets = 0
@@ -239,13 +246,13 @@ class _Reading:
                         live[event.conversation].gap(event.t_ns, event.from_initiator, event.missing)
                     case Opened():
                         live[event.conversation] = Conversation(event, settings)
+                    case Noted():
+                        live[event.conversation].noted(event.t_ns, event.from_initiator, event.text)
                     case Closed():
-                        conversation = live.pop(event.conversation)
-                        conversation.end(event.t_ns, event.from_initiator, event.how)
-                        recording = self._recording(conversation)
-                        if recording is not None:
-                            tally.recordings += 1
-                            yield recording
+                        if live[event.conversation].closed(event):
+                            recording = self._recording(live.pop(event.conversation))
+                            if recording is not None:
+                                yield recording
 
         try:
             for item in read_capture(self._raw, name=self.name):
@@ -261,27 +268,36 @@ class _Reading:
         yield from follow(reassembler.finish())
         self._tell()
         if self._exported and not self._own:
-            yield ImportTrouble(
-                self.name, None, "it is an export of countersign without the recording itself: what is imported is what "
-                "the packets show that were made up for it", broken=failed is None,
-            )  # fmt: skip
+            text = "it is an export of countersign without the recording itself: what is imported is what the packets"
+            text += " show that were made up for it"
+            yield ImportTrouble(self.name, None, text, broken=failed is None)
         if failed is not None:
             raise failed
 
     def _recording(self, conversation: Conversation) -> Recording | None:
         tally = self._job.tally
         recording = conversation.recording()
+        if self._is_made_up(conversation):
+            tally.made_up += 1
+            return None
         if recording is None:
             if conversation.carried:
                 tally.not_tls += 1
             else:
                 tally.silent += 1
             return None
-        if self._own and conversation.hello_digest in self._own:
-            tally.made_up += 1
-            return None
         tally.keys(conversation)
+        tally.recordings += 1
         return recording
+
+    def _is_made_up(self, conversation: Conversation) -> bool:
+        """Whether it is the packets that stand in an export of ours beside the recording itself."""
+        if conversation.hello_digest is not None:
+            return conversation.hello_digest in self._own
+        began, port = conversation.began
+        return any(
+            first <= began <= last and port in {client, _MADE_UP_CLIENT_PORT} for first, last, client in self._own_mute
+        )
 
     # the file
 
@@ -307,18 +323,25 @@ class _Reading:
 def _opened(name: str, stack: ExitStack) -> BinaryIO:
     if name != "-":
         return stack.enter_context(Path(name).open("rb"))
-    copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
+    copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - the stack closes it
     while block := sys.stdin.buffer.read(_COPIED_AT_ONCE):
         copy.write(block)
     return cast("BinaryIO", copy)
 
 
+def _microseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _unpacking_errors() -> tuple[type[Exception], ...]:
+    """What a damaged archive raises."""
+    zstandard = sys.modules.get("zstandard")  # which only :meth:`_Reading._plain` needs, and may not have needed
+    return (EOFError, gzip.BadGzipFile, zlib_error, *((zstandard.ZstdError,) if zstandard else ()))
+
+
 def _shown(name: str) -> str:
     return "standard input" if name == "-" else name
-
-
-def _bare(error: UserError) -> str:
-    return str(error)
 
 
 def _merged(found: KeyLog, given: KeyLog) -> KeyLog:

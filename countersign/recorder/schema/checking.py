@@ -38,7 +38,9 @@ def _wrong(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]
         return None if None in tried else tried[0]
     if "const" in schema and value != schema["const"]:
         return f"{here}: expected {schema['const']!r}, got {_shown(value)}"
-    if "enum" in schema and not any(value is one or (type(value) is type(one) and value == one) for one in schema["enum"]):
+    if "enum" in schema and not any(
+        value is one or (type(value) is type(one) and value == one) for one in schema["enum"]
+    ):
         return f"{here}: expected one of {', '.join(map(str, schema['enum']))}, got {_shown(value)}"
     kinds = schema.get("type")
     if kinds is not None:

@@ -83,7 +83,7 @@ from countersign.recorder.store.search import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 OWNER_SILENT = 60.0
 """Seconds after which an owner that cannot be looked at from here, and was not heard of, counts as dead."""
@@ -367,6 +367,14 @@ class Store:
             ended = blob.moment(row.written if row.ended is None else row.ended)
             return replace(recording, outcome=INTERRUPTED, ended=recording.ended or ended)
         return recording
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Which of these ids the store has."""
+        found: set[str] = set()
+        with self._reading("read") as connection:
+            for part in _parts(list(ids)):
+                found.update(connection.execute(select(recordings.c.id).where(recordings.c.id.in_(part))).scalars())
+        return found
 
     def summaries(
         self, *, limit: int | None = 50, before: str | None = None, **filters: Unpack[Filters]

@@ -80,8 +80,6 @@ _ALERT_SIZED_AT_MOST = 16
 _JSSE_PADDING = 16
 _LEAST_SEALED = 5 + 17  # a record of nothing but a type and its tag
 _TRIED_BEHIND_A_GAP = 4096
-_LEAST_SEALED = 5 + 17  # a record of nothing but a type and its tag
-_TRIED_BEHIND_A_GAP = 4096
 
 _CLIENT_HELLO = 1
 _SERVER_HELLO = 2
@@ -194,7 +192,6 @@ class _Direction:
         self.blind = False  # its records will not be opened any more
         self.misses = 0  # records in a row that did not open
         self.stray_records = 0  # application-data records without any key
-        self.unseen = 0  # how many records a gap may have swallowed since the last one that opened
         self.unseen = 0  # how many records a gap may have swallowed since the last one that opened
         self.problems = 0
 
@@ -334,37 +331,6 @@ class LegDecoder:
         """The key log has new lines: open what was held for them."""
         out: list[Event] = []
         self._drain(out)
-        return out
-
-    def gap(self, sender: Side, missing: int, t: float) -> list[Event]:
-        """Take notice that so many bytes of this side were not seen; what it sends next lies behind them.
-
-        The message with the hole ends there, and reading goes on at the next record. Under a key, the records behind
-        the gap are tried with the sequence numbers that the missing ones may have had.
-        """
-        if self.is_tls is False:
-            return []
-        out: list[Event] = []
-        direction = self._direction(sender)
-        sink = _Sink(direction, t, out)
-        framer = direction.framer
-        sink.problem("stream.gap", framer.offset, "the next bytes of the stream", f"{missing} bytes that are missing")
-        if sender is Side.CLIENT and self._head:
-            framer.feed(self._head)
-            self._head, self.is_tls = b"", True
-            framer.next()
-        holed = False
-        for frame in framer.gap(missing):
-            if isinstance(frame, Skipped):
-                sink.application_data(frame.records, frame.length)
-            elif isinstance(frame, Record):
-                holed = True
-                if not self._is_protected(direction, frame):
-                    self._unfinished_record(direction, frame, sink)
-                elif frame.content_type == records.APPLICATION_DATA:
-                    self._sealed(direction, frame, sink)
-        self._flush(direction, sink)
-        direction.unseen += missing // _LEAST_SEALED + 1 + holed
         return out
 
     def gap(self, sender: Side, missing: int, t: float) -> list[Event]:
@@ -747,10 +713,6 @@ class LegDecoder:
             opened = self._open_behind_gap(direction, record, sink)
             if opened is None:
                 return True
-        if opened is None and direction.unseen:
-            opened = self._open_behind_gap(direction, record, sink)
-            if opened is None:
-                return True
         if opened is None:
             if direction.opener is not None:
                 direction.opener.miss(record)
@@ -764,21 +726,6 @@ class LegDecoder:
         content_type, plain = opened
         self._content(direction, content_type, plain, record.offset, sink, encrypted=True)
         return True
-
-    def _open_behind_gap(self, direction: _Direction, record: Record, sink: _Sink) -> decryption.Opened | None:
-        """Try the sequence numbers that this record may have; where none fits, the direction stays closed."""
-        opener = direction.opener
-        for _ in range(min(direction.unseen, _TRIED_BEHIND_A_GAP) if opener is not None else 0):
-            assert opener is not None
-            opener.miss(record)
-            opened = opener.open(record)
-            if opened is not None:
-                return opened
-        direction.blind = True
-        got = "one that does not open: records are missing before it, and so may a change of keys be"
-        sink.problem("record.protection", record.offset, "an authentic record", got)
-        self._sealed(direction, record, sink)
-        return None
 
     def _open_behind_gap(self, direction: _Direction, record: Record, sink: _Sink) -> decryption.Opened | None:
         """Try the sequence numbers that this record may have; where none fits, the direction stays closed."""

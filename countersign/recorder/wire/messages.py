@@ -1006,7 +1006,9 @@ def _decode_sslv2_hello(raw: bytes) -> Decoded:
         parts.append(reader.take(min(size, reader.left), field))
     specs = parts[0]
     if len(specs) % 3 or not specs:
-        reader.problem("cipher_specs", "a multiple of 3 bytes, not 0", byte_count(len(specs)), offset=min(11, reader.end))
+        reader.problem(
+            "cipher_specs", "a multiple of 3 bytes, not 0", byte_count(len(specs)), offset=min(11, reader.end)
+        )
     reader.finish()
     if len(raw) > 2 + declared:
         reader.problem("", "nothing more", f"{byte_count(len(raw) - 2 - declared)} left over", offset=2 + declared)

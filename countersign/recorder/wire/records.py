@@ -230,33 +230,6 @@ class RecordFramer:
         self.sslv2_may_come = False
         return frames
 
-    def gap(self, missing: int) -> list[Frame]:
-        """So many bytes of the stream are not to be had; what :meth:`feed` is given next lies behind them.
-
-        Where all of them belong to the record that is being read, its header still says where the next one begins.
-        Else whatever comes next is looked through for a header. Gives the beginning of the record with the hole.
-        """
-        frames: list[Frame] = []
-        left = self._skip_left or self._opaque_left
-        if not left and self._lost_at < 0 and self._record_end:
-            left = self._record_end - len(self._carry)
-        if missing <= left:
-            if self._skip_left:
-                self._skip_left -= missing
-                if not self._skip_left:
-                    frames.append(Skipped(1, self._skipping))
-            else:
-                frames = [] if self._opaque_left else self.rest()
-                self._opaque_left = left - missing
-            self._start += missing
-            return frames
-        if self.pending:
-            frames = self.rest()
-        self._start += missing
-        self._lost_at = self.offset
-        self.sslv2_may_come = False
-        return frames
-
     # the short way
 
     def _skip_from_here(self) -> Skipped | None:

@@ -1,0 +1,256 @@
+"""``countersign import``: captures and exports into the store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from countersign.cli.common import Home, Json, StoreUrl, open_store
+from countersign.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from countersign.recorder.files.importing import ImportTrouble, Tally
+    from countersign.recorder.recording import Recording
+    from countersign.recorder.store import Store
+    from countersign.recorder.wire.secrets import KeyLog
+
+_BATCH = 200
+_BATCH_MESSAGES = 20_000
+_TROUBLES_SHOWN = 20
+
+
+def import_(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Captures (pcap, pcapng, also .gz and .zst), exports (pcapng, JSON, JSON lines), or -.",
+        ),
+    ],
+    home: Home = None,
+    store: StoreUrl = None,
+    keylog: Annotated[
+        list[Path] | None,
+        typer.Option(help="A key log (SSLKEYLOGFILE) that opens the captures; may be repeated.", show_default=False),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A name for what is imported.", show_default=False)] = None,
+    secrets: Annotated[
+        str, typer.Option(help="Secrets of the key logs to keep: none, handshake, or all (opens what was sent, too).")
+    ] = "none",
+    as_json: Json = False,
+) -> None:
+    """Record what captures show: one recording for each TLS conversation, decrypted where there are keys."""
+    from countersign.recorder.files.importing import ImportTrouble, Tally, import_files
+
+    kept_labels = _labels(secrets)
+    keys = _keys(keylog or [])
+    tally, outcome = Tally(), _Result(as_json)
+    with open_store(home, store) as kept, ExitStack() as stack:
+        sink = _Sink(kept, outcome)
+        progress = _progress(stack)
+        for found in import_files(files, keylog=keys, kept=kept_labels, label=label, tally=tally, progress=progress):
+            if isinstance(found, ImportTrouble):
+                outcome.trouble(found)
+            else:
+                sink.take(found)
+        sink.flush()
+    outcome.finish(tally, keys, asked=bool(keylog))
+    if outcome.broken:
+        raise typer.Exit(2)
+    if not outcome.imported and not outcome.there_already:
+        typer.echo("countersign: nothing was imported: no TLS was found", err=True)
+        raise typer.Exit(1)
+
+
+def _labels(secrets: str) -> frozenset[str]:
+    from countersign.recorder.wire.secrets import HANDSHAKE_LABELS, LABELS
+
+    known = {"none": frozenset[str](), "handshake": HANDSHAKE_LABELS, "all": LABELS}
+    if secrets not in known:
+        raise UserError(f"--secrets takes {', '.join(known)}; got {secrets!r}")
+    if secrets == "all":
+        typer.secho(
+            "--secrets all: these recordings can open everything that was sent, passwords and cookies too;"
+            " do not attach them to a ticket",
+            fg=typer.colors.RED,
+            err=True,
+        )
+    return known[secrets]
+
+
+def _keys(paths: Iterable[Path]) -> KeyLog:
+    from countersign.recorder.wire.secrets import KeyLog
+
+    keys = KeyLog()
+    for path in paths:
+        try:
+            text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read the key log {path}: {error.strerror}") from None
+        reading = keys.add_text(text)
+        if not reading.secrets:
+            raise UserError(f"{path} is no key log: there is no line in it like CLIENT_RANDOM <hex> <hex>")
+        if reading.broken:
+            typer.echo(
+                f"{path}: {reading.broken} lines could not be read, the first is {reading.broken_lines[0]}", err=True
+            )
+    return keys
+
+
+class _Sink:
+    """Writes recordings in batches. One that is in the store stays as it is, unless it can be told more of now."""
+
+    def __init__(self, store: Store, result: _Result) -> None:
+        self._store = store
+        self._result = result
+        self._batch: dict[str, Recording] = {}
+        self._messages = 0
+
+    def take(self, recording: Recording) -> None:
+        before = self._batch.get(recording.id)
+        if before is None or _told(recording) > _told(before):
+            self._batch[recording.id] = recording
+        if before is not None:
+            self._result.there_already += 1
+        self._messages += sum(len(leg.messages) for leg in recording.legs)
+        if len(self._batch) >= _BATCH or self._messages >= _BATCH_MESSAGES:
+            self.flush()
+
+    def flush(self) -> None:
+        from countersign.recorder.store.database import encode
+
+        batch, self._batch, self._messages = self._batch, {}, 0
+        there = self._store.known(batch)
+        encoded = []
+        for id_, recording in batch.items():
+            if id_ in there:
+                stored = self._store.get(id_)
+                if _told(recording) <= _told(stored):
+                    self._result.there_already += 1
+                    self._result.tell(stored)
+                    continue
+            try:
+                encoded.append(encode(recording))
+            except (UserError, ValueError, OverflowError, TypeError) as error:
+                self._result.unstorable(id_, error)
+                continue
+            self._result.imported += 1
+            self._result.count(recording)
+            self._result.tell(recording)
+        self._store.write(encoded, owner=None)
+
+
+def _told(recording: Recording) -> int:
+    """How many messages can be read."""
+    return sum(1 for leg in recording.legs for message in leg.messages if message.raw)
+
+
+class _Result:
+    """What is printed: the list as it grows with ``--json``, troubles as they come, a summary at the end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._listed = 0
+        self._troubles = 0
+        self._outcomes: Counter[str] = Counter()
+        self.imported = 0
+        self.there_already = 0
+        self.broken = False
+
+    def tell(self, recording: Recording) -> None:
+        if not self._json:
+            return
+        from countersign.recorder.recording import summary
+
+        typer.echo(('{"schema": 1, "recordings": [' if not self._listed else ",") + "\n  ", nl=False)
+        typer.echo(json.dumps(summary(recording), ensure_ascii=True), nl=False)
+        self._listed += 1
+
+    def count(self, recording: Recording) -> None:
+        self._outcomes[recording.outcome.status.value] += 1
+
+    def trouble(self, trouble: ImportTrouble) -> None:
+        from countersign.recorder.wire.text import printable
+
+        self.broken = self.broken or trouble.broken
+        self._troubles += 1
+        if self._troubles <= _TROUBLES_SHOWN or trouble.broken:
+            typer.echo(f"countersign: {printable(str(trouble))}", err=True)
+
+    def unstorable(self, id_: str, error: Exception) -> None:
+        from countersign.recorder.wire.text import printable
+
+        self.broken = True
+        typer.echo(f"countersign: the recording {printable(id_)} cannot be stored: {printable(str(error))}", err=True)
+
+    def finish(self, tally: Tally, keys: KeyLog, *, asked: bool) -> None:
+        if self._json:
+            typer.echo("\n]}" if self._listed else '{"schema": 1, "recordings": []}')
+        if self._troubles > _TROUBLES_SHOWN:
+            typer.echo(f"countersign: {self._troubles} troubles in all", err=True)
+        for line in self._summary(tally, keys, asked=asked):
+            typer.echo(line, err=self._json)
+
+    def _summary(self, tally: Tally, keys: KeyLog, *, asked: bool) -> Iterable[str]:
+        which = ", ".join(f"{count} {status}" for status, count in self._outcomes.most_common())
+        yield f"{self.imported} recordings imported" + (f": {which}" if which else "")
+        if self.there_already:
+            yield f"{self.there_already} were there already"
+        if tally.not_tls:
+            yield f"{tally.not_tls} conversations without TLS, not recorded"
+        if tally.silent:
+            yield f"{tally.silent} connections in which nobody sent a byte, not recorded"
+        if not asked and not tally.opened:
+            return
+        yield f"{tally.opened} conversations had keys, {tally.closed} had none"
+        unused = {secret.client_random for secret in keys} - tally.matched if tally.closed else set()
+        if unused:
+            of_others = "; ".join(random.hex() for random in tally.unmatched) or "unknown"
+            first = "; ".join(random.hex() for random in sorted(unused)[:3])
+            none = "no key matched" if len(unused) == _connections(keys) else "some keys matched nothing"
+            yield f"{none}: the key log has client randoms {first}{_more(unused)}; without keys are {of_others}"
+
+
+def _connections(keys: KeyLog) -> int:
+    return len({secret.client_random for secret in keys})
+
+
+def _more(unused: set[bytes]) -> str:
+    return f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+
+
+def _progress(stack: ExitStack) -> Callable[[str, int, int | None], None] | None:
+    """A bar for each file, on a terminal only."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    from countersign.recorder.wire.text import printable
+
+    bars = stack.enter_context(
+        Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(name: str, done: int, size: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = bars.add_task(printable(name, limit=40), total=size)
+        bars.update(tasks[name], completed=done)
+
+    return show

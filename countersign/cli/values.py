@@ -1,0 +1,36 @@
+"""Values of options that are more than a word or a number: moments and sizes. ``what`` names the option in an error."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from countersign.errors import UserError
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_moment(text: str, *, what: str) -> datetime:
+    """``30m`` ago, or a moment, in local time unless it says otherwise."""
+    try:
+        if text[:-1].isdecimal() and text[-1:] in _UNITS:
+            return datetime.now().astimezone() - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise UserError(f"{what} takes a time such as 2026-11-21T08:00 or 30m, 2h, 7d; got {text!r}") from None
+
+
+def parse_size(text: str, *, what: str) -> int:
+    """``500M``, ``2G`` as bytes."""
+    number, unit = (text[:-1], text[-1].upper()) if text and text[-1].upper() in _SIZES else (text, "")
+    if not (number.isascii() and number.isdecimal()) or int(number) == 0:
+        raise UserError(f"{what} takes a size such as 500M or 2G, got {text!r}")
+    return int(number) * _SIZES.get(unit, 1)
+
+
+def size_text(size: int) -> str:
+    """Bytes for a person."""
+    for unit, one in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= one:
+            return f"{size / one:.1f} {unit}"
+    return f"{size} bytes"
