@@ -75,6 +75,9 @@ def _conversations() -> Iterator[targets.Conversation]:
         lines = "\n".join(rfc8448.keylog(name).lines()).encode()
         for flags in (0, 1, 3):
             yield targets.Conversation(flags, 77, lines, wire)
+        holed = tuple((side, b"" if number % 4 == 3 else data) for number, (side, data) in enumerate(wire))
+        for flags in (4, 5, 7):
+            yield targets.Conversation(flags, 78, lines, holed)
     for name in transcripts.NAMES:
         yield targets.Conversation(0, 5, b"", tuple(_record(message) for message in transcripts.transcript(name)))
     sslv2 = bytes.fromhex("802e0103010015000000100100800300800700c0060040020080040080") + bytes(19)

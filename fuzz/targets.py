@@ -77,11 +77,15 @@ def in_time(target: Callable[[bytes], None], data: bytes) -> None:
 # -- conversation
 
 
+MISSING = 1460
+"""Bytes of a gap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """The input of :func:`leg`: who sends what, in order, and a key log.
 
-    ``flags`` (bit 0: use the key log; bit 1: it comes late), two bytes that seed the slicing, a length (two bytes) and
+    ``flags`` (bit 0: use the key log; bit 1: it comes late; bit 2: an empty segment is a gap), two bytes that seed the slicing, a length (two bytes) and
     that many bytes of key log, then segments: two bytes, of which the highest bit says that it is the server's and the
     rest how long it is, and its bytes.
     """
@@ -143,6 +147,8 @@ def _decoded(conversation: Conversation, cut: Callable[[bytes], Iterable[bytes]]
     decoder = LegDecoder(keylog=keylog)
     out: list[Event] = []
     for sender, part in conversation.segments:
+        if not part and conversation.flags & 4:
+            out += decoder.gap(sender, MISSING, 0.0)
         for piece in cut(part):
             out += decoder.receive(sender, piece, 0.0)
     if keylog is not None and late:
@@ -171,7 +177,7 @@ def _summed(events: list[Event], side: Side) -> list[Event]:
 
 
 def _bounded(events: list[Event], conversation: Conversation) -> None:
-    came = {side: sum(len(data) for who, data in conversation.segments if who is side) for side in Side}
+    came = {side: sum(len(data) or MISSING for who, data in conversation.segments if who is side) for side in Side}
     for side in Side:
         mine = [event for event in events if event.sender is side]
         messages = [event for event in mine if isinstance(event, Message)]

@@ -12,7 +12,7 @@ Three bounds keep it cheap whatever arrives (T18): lists keep their first hundre
 and public keys are described from their bytes and never loaded: a modulus of 16384 bits or an explicit curve costs
 nothing. The one computation on a key is the check whether a certificate signed itself, made for sizes up to 8192 bits.
 
-Text is made safe to show (:mod:`~countersign.recorder.wire.text`): what does not print as itself is written as ``\\x1b``
+Text is made safe to show (:mod:`~countersign.recorder.wire.text`): what does not print as it is reads ``\\x1b``
 or ``\\u202e``. RFC 4514 doubles a real backslash, so the two cannot be taken for each other.
 
 RFC 5280 is meant wherever only a section is cited.

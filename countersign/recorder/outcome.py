@@ -280,7 +280,18 @@ def _is_tls13(leg: Leg) -> bool:
 
 def _hidden_but_used(leg: Leg) -> bool:
     """Passed through without keys, and both sides have sent what only comes after the handshake."""
-    return leg.role is LegRole.THROUGH and all(leg.count(side).length > 0 for side in Side)
+    return leg.role is LegRole.THROUGH and all(_has_used(leg, side) for side in Side)
+
+
+def _has_used(leg: Leg, side: Side) -> bool:
+    """Application data that has the size of an alert (``GET / HTTP/1.1`` alone) looks like one. A refusal is the last
+    thing that its side sends; what is not, and what the peer has spoken after, is none.
+    """
+    if leg.count(side).length > 0:
+        return True
+    sized = [record.t for record in leg.encrypted_records if record.sender is side and record.alert_size]
+    answered = leg.count(side.peer).last
+    return len(sized) > 1 and answered is not None and answered > sized[0]
 
 
 def _goes_on_unseen(leg: Leg) -> bool:

@@ -11,15 +11,15 @@ What tshark cannot do is made good here and nowhere else, each with its reason i
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 from countersign.recorder.wire import extensions as e, messages as m
@@ -194,17 +194,28 @@ def _stream(client: tuple[str, str], port: int, chunks: list[tuple[tuple[str, st
 
 
 def read_keys(pcap: Path, keylog: Path | None) -> KeyLog:
-    """The key log, and what a pcapng has in its Decryption Secrets Blocks."""
+    """The key log, and what a pcapng has in its Decryption Secrets Blocks (type 10, of TLS key log lines)."""
     keys = KeyLog()
     if keylog is not None:
         keys.add_text(keylog.read_bytes())
+    order: Literal["little", "big"] = "little"
     with pcap.open("rb") as file:
-        if file.read(4) == b"\x0a\x0d\x0d\x0a":
-            with tempfile.TemporaryDirectory() as folder:
-                inside = Path(folder) / "inside.keys"
-                run("editcap", "--extract-secrets", pcap, inside)
-                for path in Path(folder).iterdir():
-                    keys.add_text(path.read_bytes())
+        while len(head := file.read(8)) == 8:
+            if head[:4] == b"\x0a\x0d\x0d\x0a":
+                order = "little" if file.read(4) == b"\x4d\x3c\x2b\x1a" else "big"
+                file.seek(-4, os.SEEK_CUR)
+            elif file.tell() == 8:
+                break  # no pcapng
+            length = int.from_bytes(head[4:], order)
+            if length < 12:
+                break
+            if int.from_bytes(head[:4], order) == 10:
+                body = file.read(length - 12)
+                file.seek(4, os.SEEK_CUR)
+                if int.from_bytes(body[:4], order) == 0x544C534B:
+                    keys.add_text(body[8 : 8 + int.from_bytes(body[4:8], order)])
+            else:
+                file.seek(length - 8, os.SEEK_CUR)
     return keys
 
 

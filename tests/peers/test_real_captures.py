@@ -573,7 +573,11 @@ def test_the_tool_says_what_it_compared_and_what_differs(
     file = next(stage.folder.glob("*.pcap"))
     monkeypatch.setattr(sys, "argv", ["compare", str(file), "--keylog", str(stage.keylog)])
     assert main() == 0
-    assert "0 differences" in capsys.readouterr().out
+    assert "1 connections, 13 messages, 0 differences" in capsys.readouterr().out
+    inside = stage.folder / "with-secrets.pcapng"
+    run("editcap", "--inject-secrets", f"tls,{stage.keylog}", file, inside).check()
+    assert not compare.compare(inside)
+    assert comparison(inside).types[0]["finished"] == 2
     right = compare.values_of
 
     def wrong(value: object) -> dict[str, list[str]]:

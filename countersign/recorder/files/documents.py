@@ -21,7 +21,7 @@ from countersign.recorder.schema.checking import what_is_wrong
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST = 256 << 20
+LONGEST = 64 << 20
 """Bytes of one document."""
 
 _HEAD = len(MAGIC) + 8
