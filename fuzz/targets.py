@@ -85,9 +85,9 @@ MISSING = 1460
 class Conversation:
     """The input of :func:`leg`: who sends what, in order, and a key log.
 
-    ``flags`` (bit 0: use the key log; bit 1: it comes late; bit 2: an empty segment is a gap), two bytes that seed the slicing, a length (two bytes) and
-    that many bytes of key log, then segments: two bytes, of which the highest bit says that it is the server's and the
-    rest how long it is, and its bytes.
+    ``flags`` (bit 0: use the key log; bit 1: it comes late; bit 2: an empty segment is a gap), two bytes that seed the
+    slicing, a length (two bytes) and that many bytes of key log, then segments: two bytes, of which the highest bit
+    says that it is the server's and the rest how long it is, and its bytes.
     """
 
     flags: int
@@ -110,7 +110,7 @@ class Conversation:
     def build(self) -> bytes:
         out = bytes([self.flags]) + self.dice.to_bytes(2, "big") + len(self.keylog).to_bytes(2, "big") + self.keylog
         for side, data in self.segments:
-            for at in range(0, len(data), 0x7FFF):
+            for at in range(0, max(1, len(data)), 0x7FFF):
                 part = data[at : at + 0x7FFF]
                 out += (len(part) | (0x8000 if side is Side.SERVER else 0)).to_bytes(2, "big") + part
         return out

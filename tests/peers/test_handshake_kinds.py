@@ -155,7 +155,7 @@ def test_an_import_of_the_capture_tells_what_tshark_saw(happen: Callable[[Kind],
         tally = Tally()
         found = list(import_files([witnessed.captures[role]], keylog=keys, tally=tally))
         imported = [one for one in found if isinstance(one, Recording)]
-        assert len(imported) == len(found) == tally.opened == len(witnessed.legs(role))
+        assert len(imported) == len(found) == tally.opened + tally.closed == len(witnessed.legs(role))
         legs = [one.legs[0] for one in sorted(imported, key=lambda one: one.started)]
         assert not unlike(saw[role], as_tshark_names_them(recorded(legs)))
         assert [exactly(leg.messages) for leg in legs] == [exactly(leg.messages) for leg in witnessed.legs(role)]

@@ -54,10 +54,8 @@ SCRIPTS: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {
     "postgres": (b"", [(rb"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"S")]),
     "mysql": (
         b"\x4a\0\0\0\x0a8.0.33\0\x01\0\0\0"
-         b"salt1234\0"
-         b"\xff\xff\xff\x02\0\xff\xdf\x15"
-        + bytes(10)
-        + b"morelongsalt\0mysql_native_password\0",
+        b"salt1234\0"
+        b"\xff\xff\xff\x02\0\xff\xdf\x15" + bytes(10) + b"morelongsalt\0mysql_native_password\0",
         [(rb"\x20\x00\x00\x01.{32}", b"")],
     ),
     "xmpp": (
@@ -65,7 +63,10 @@ SCRIPTS: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {
         [
             (
                 rb"<stream:stream.*>",
-                b"<stream:stream><stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>",
+                (
+                    b"<stream:stream><stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
+                    b"</stream:features>"
+                ),
             ),
             (rb"<starttls[^>]*>", b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"),
         ],

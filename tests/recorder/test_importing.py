@@ -139,6 +139,12 @@ def test_keys_in_the_file_open_what_is_before_and_behind_them(
     assert told(got.only, S) == live(talk, S)
 
 
+def test_given_keys_go_with_those_in_the_file(imported: Callable[..., Imported], talk: Pair) -> None:
+    text = "".join(f"{line}\n" for line in connected().keylog.lines())
+    got = imported(Wire().conversation(talk.log).pcapng(secrets_before=text), keylog=talk.keylog)
+    assert told(got.only, S) == live(talk, S)
+
+
 def test_secrets_are_kept_only_when_asked(imported: Callable[..., Imported]) -> None:
     talk = connected()
     capture = Wire().conversation(talk.log).pcap()

@@ -51,7 +51,7 @@ _HALF = 1 << 31
 _FAR = 1 << 26  # more than is ever under way at once
 _NEAR = 1 << 20
 _PATIENCE = 4  # acknowledgements of a hole before it is given up
-_OVERHEAD = 200  # what a waiting segment costs beside its bytes
+_OVERHEAD = 1000  # what a waiting segment costs beside its bytes, in memory and when others are compared with it
 _REMEMBERED = 64  # segments, of all streams, that a retransmission is compared with
 
 _FIXED_PART = Struct("!IIBB").unpack_from  # sequence number, acknowledgement number, size of the header, flags
@@ -328,9 +328,9 @@ class Reassembler:
         """A conversation whose first packet went this way; any earlier one under these addresses is forgotten."""
         width = len(key) // 2 - 2
         back = key[width : 2 * width] + key[:width] + key[2 * width + 2 :] + key[2 * width : 2 * width + 2]
-        for old in (self._sides.get(key), self._sides.get(back)):
-            if old is not None:
-                self._forget(old.conversation)
+        old = self._sides.get(key) or self._sides.get(back)
+        if old is not None:
+            self._forget(old.conversation)
         if len(self._conversations) >= self._max_conversations:
             self._make_room()
         self._opened += 1
@@ -510,6 +510,8 @@ class Reassembler:
         for side in conversation.sides:
             if self._sides.get(side.key) is side:
                 del self._sides[side.key]
+            del side.peer  # they refer to each other, and many of them should not wait for the garbage collector
+        del conversation.sides
 
     def _look_for_idle(self, t: int) -> None:
         """Of two packets in a row the earlier tells the time, so that one with a wrong clock closes nothing."""
