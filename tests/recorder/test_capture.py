@@ -435,7 +435,7 @@ SEEDS = [
     pcap([packet[14:] for packet in PACKETS], link=RAW, order=">", magic=0xA1B23C4D),
     PCAPNG + block(3, struct.pack("<I", 3) + b"abc\0") + block(10, struct.pack("<II", 0x544C534B, 20) + KEYS),
     section(">") + interface(order=">", options=option(9, b"\x09", ">")) + enhanced(PACKETS[2], order=">"),
-    gzip.compress(pcap(PACKETS)),
+    gzip.compress(pcap(PACKETS), mtime=0),
     zstandard.ZstdCompressor().compress(PCAPNG),
 ]
 
