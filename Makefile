@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 PIP := pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format lock bench wheel clean
+.PHONY: help demo test test-long lint format lock fuzz bench wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -36,6 +36,9 @@ lint: $(READY)  ## ruff and mypy, as in CI and before a commit
 format: $(READY)  ## let ruff lay the code out and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(READY)  ## the decoders against mutated input for FUZZ_SECONDS (60), with atheris where it is installed
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_SECONDS),60)
 
 bench: $(READY)  ## CPU for each intercepted handshake, beside sslsplit where it is installed
 	$(BIN)/python bench/handshakes.py

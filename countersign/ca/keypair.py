@@ -82,7 +82,10 @@ def _load_key(data: bytes, path: Path, passphrase: bytes | str | None) -> Privat
     encrypted = b"ENCRYPTED" in data
     load = serialization.load_der_private_key if data.startswith(b"\x30") else serialization.load_pem_private_key
     if encrypted and not secret:
-        raise KeyPairError(f"cannot use the key file {path}: it is encrypted and no passphrase was given")
+        raise KeyPairError(
+            f"cannot use the key file {path}: it is encrypted; write it in clear to a file that only you can read"
+            f" (umask 077; openssl pkey -in {path} -out FILE)"
+        )
     try:
         key = load(_only_key(data), secret if encrypted or load is serialization.load_der_private_key else None)
     except TypeError as wrong:

@@ -55,7 +55,8 @@ def run() -> None:
     """The command line's way in; ends the process with the exit code."""
     try:
         command = typer.main.get_command(app)
-        command(default_map=_configuration(command), auto_envvar_prefix="COUNTERSIGN")
+        _name_variables(command, "COUNTERSIGN")
+        command(default_map=_configuration(command))
     except CountersignError as error:
         typer.echo(f"countersign: {error}", err=True)
         sys.exit(error.exit_code)
@@ -63,6 +64,25 @@ def run() -> None:
         # Whoever read our output has gone (`countersign ls | head`); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _option(parameter: Any) -> str:
+    """What the user calls it: ``format`` of ``--format``; arguments go by their own name."""
+    long = next((name for name in parameter.opts if name.startswith("--")), f"--{parameter.name}")
+    return str(long[2:].replace("-", "_"))
+
+
+def _name_variables(command: Any, prefix: str) -> None:
+    """Each option's variable is called as the option is: ``COUNTERSIGN_EXPORT_FORMAT``.
+
+    ``--version`` has none: images set a ``COUNTERSIGN_VERSION`` for their own ends.
+    """
+    for parameter in command.params:
+        given = parameter.param_type_name == "option" and parameter.name not in {"version", "help", "as_json"}
+        if parameter.envvar is None and given:
+            parameter.envvar = f"{prefix}_{_option(parameter).upper()}"
+    for name, inner in getattr(command, "commands", {}).items():
+        _name_variables(inner, f"{prefix}_{name.replace('-', '_').upper()}")
 
 
 def _configuration(command: Any) -> dict[str, Any]:
@@ -86,16 +106,16 @@ def _configuration(command: Any) -> dict[str, Any]:
 def _checked(document: dict[str, Any], command: Any, path: Path, table: str) -> dict[str, Any]:
     """The same with ``-`` for ``_`` undone. Raises :class:`UserError` for a key that no option has."""
     commands = getattr(command, "commands", {})
-    options = {parameter.name for parameter in command.params}
+    options = {_option(parameter): parameter.name for parameter in command.params}
     result: dict[str, Any] = {}
     for key, value in document.items():
         name = key.replace("-", "_")
         if isinstance(value, dict) and key in commands:
             result[key] = _checked(value, commands[key], path, f"{table}{key}.")
         elif not isinstance(value, dict) and name in options:
-            result[name] = value
+            result[options[name]] = value
         else:
-            near = difflib.get_close_matches(key, [*commands, *(str(option) for option in options)], n=1)
+            near = difflib.get_close_matches(key, [*commands, *options], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"cannot use {path}: there is no {table}{key}{hint}")
     return result

@@ -11,15 +11,15 @@ from countersign.cli.common import Home, Json, home_of, print_json
 
 app = typer.Typer(help="The inspection CA: make it, hand out its root.", no_args_is_help=True, rich_markup_mode=None)
 
+_NAME, _KEY, _DAYS = "countersign inspection", "ec:P-256", 365
+
 
 @app.command("init")
 def init(
     home: Home = None,
-    name: Annotated[str, typer.Option(help="How its certificates are called.")] = "countersign inspection",
-    key: Annotated[
-        str, typer.Option(help="The kind of its keys: ec:P-256, ec:P-384, rsa:2048, rsa:4096, ...")
-    ] = "ec:P-256",
-    days: Annotated[int, typer.Option(min=1, help="How long it is valid.")] = 365,
+    name: Annotated[str, typer.Option(help="How its certificates are called.")] = _NAME,
+    key: Annotated[str, typer.Option(help="The kind of its keys: ec:P-256, ec:P-384, rsa:2048, rsa:4096, ...")] = _KEY,
+    days: Annotated[int, typer.Option(min=1, help="How long it is valid.")] = _DAYS,
     constrain: Annotated[
         list[str] | None, typer.Option(help="A domain or network that it may speak for, and no other; may be repeated.")
     ] = None,
@@ -27,9 +27,15 @@ def init(
 ) -> None:
     """Make the CA: a root and an intermediate. One that is there already is left as it is, and said to be."""
     from countersign.ca import Authority
+    from countersign.errors import UserError
 
     directory = home_of(home) / "ca"
     made = not (directory / "root.pem").exists()
+    if not made and (constrain or (name, key, days) != (_NAME, _KEY, _DAYS)):
+        raise UserError(
+            f"cannot make a CA as asked: {directory} holds one already, which stays as it is;"
+            " move it away first, or name another home"
+        )
     if made:
         authority = Authority.create(directory, name=name, key=key, days=days, constrain=constrain or ())
     else:

@@ -27,7 +27,12 @@ Home = Annotated[
 ]
 StoreUrl = Annotated[
     str | None,
-    typer.Option("--store", help="Another store: a file or a database URL (default: in the home).", show_default=False),
+    typer.Option(
+        "--store",
+        envvar="COUNTERSIGN_STORE",
+        help="Another store: a file or a database URL (default: in the home).",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 RecordingId = Annotated[
@@ -60,11 +65,11 @@ def store_location(home: Path | None, url: str | None) -> str:
     return url or str(home_of(home) / "recordings.sqlite")
 
 
-def open_store(home: Path | None, url: str | None) -> closing[Store]:
-    """The store, made if it is not there; for a ``with``."""
+def open_store(home: Path | None, url: str | None, *, make: bool = False) -> closing[Store]:
+    """The store, for a ``with``. The home's is made if it is not there; one that was named only with ``make``."""
     from countersign.recorder.store import Store
 
-    return closing(Store.open(store_location(home, url)))
+    return closing(Store.open(store_location(home, url), create=make or url is None))
 
 
 def print_json(document: Any) -> None:

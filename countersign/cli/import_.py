@@ -53,7 +53,7 @@ def import_(
     kept_labels = _labels(secrets)
     keys = _keys(keylog or [])
     tally, outcome = Tally(), _Result(as_json)
-    with open_store(home, store) as kept, ExitStack() as stack:
+    with open_store(home, store, make=True) as kept, ExitStack() as stack:
         sink = _Sink(kept, outcome)
         progress = _progress(stack)
         for found in import_files(files, keylog=keys, kept=kept_labels, label=label, tally=tally, progress=progress):

@@ -85,7 +85,7 @@ def proxy(
         settings,
         home_of(home),
         store_location(home, store),
-        max_bytes=parse_size(store_max, what="--store-max"),
+        max_bytes=_at_least_16_mib(parse_size(store_max, what="--store-max"), store_max),
         ready_file=ready_file,
     )
 
@@ -136,3 +136,10 @@ def _warn(settings: Settings) -> None:
             fg=typer.colors.YELLOW,
             err=True,
         )
+
+
+def _at_least_16_mib(size: int, said: str) -> int:
+    """A bare ``2`` is two bytes, and would remove every recording there is."""
+    if size < 16 << 20:
+        raise UserError(f"--store-max takes at least 16M; {said} is {size} bytes, and the oldest recordings would go")
+    return size

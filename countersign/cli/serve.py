@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,8 +38,6 @@ def serve(settings: Settings, home: Path, store: str, *, max_bytes: int, ready_f
         asyncio.run(_run(Engine(settings, authority, writer), ready_file))
     finally:
         writer.stop()
-        if ready_file is not None:
-            ready_file.unlink(missing_ok=True)
         if writer.lost:
             log.error("recordings were lost, the store could not take them", lost=writer.lost)
 
@@ -47,7 +48,8 @@ async def _run(engine: Engine, ready_file: Path | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run itself
             loop.add_signal_handler(number, stop.set)
-    async with engine:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(engine)
         settings = engine.settings
         log.info(
             "listening",
@@ -58,8 +60,16 @@ async def _run(engine: Engine, ready_file: Path | None) -> None:
         )
         if ready_file is not None:
             write_ready_file(ready_file, engine)
+            stack.callback(_remove_ready_file, ready_file)
         await stop.wait()
         log.info("stopping", open_sessions=engine.open_sessions)
+
+
+def _remove_ready_file(path: Path) -> None:
+    """Ours is gone when we are; one that another proxy has written meanwhile stays."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
+            path.unlink()
 
 
 def _store_trouble(trouble: StoreTrouble) -> None:

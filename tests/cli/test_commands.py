@@ -200,6 +200,8 @@ def test_a_port_in_use_is_said(home: Path) -> None:
         (["proxy", "--target", "localhost:443", "--client-key", "nowhere.pem"], 2, ["--client-cert"]),
         (["proxy", "--target", "localhost:443", "--secrets", "some"], 2, ["--secrets takes", "some"]),
         (["proxy", "--target", "localhost:443", "--store-max", "much"], 2, ["--store-max takes", "much"]),
+        (["proxy", "--target", "localhost:443", "--store-max", "2"], 2, ["--store-max", "16M", "2 bytes"]),
+        (["ls", "--store", "nowhere.sqlite"], 2, ["nowhere.sqlite", "record something first"]),
         (["proxy", "--target", "localhost:443", "--idle-timeout", "0"], 2, ["--idle-timeout"]),
         (["proxy", "--target", "nowhere.invalid:443", "--listen", "127.0.0.1:0"], 3, ["nowhere.invalid"]),
         (["show", "abcdef"], 2, ["abcdef"]),
@@ -291,6 +293,39 @@ def test_settings_come_from_flags_then_variables_then_the_file(
     monkeypatch.setenv("COUNTERSIGN_PROXY_TARGET", "from-the-variable")
     assert "from-the-variable" in countersign("proxy").err
     assert "from-the-flag" in countersign("proxy", "--target", "from-the-flag").err
+
+
+def test_variables_and_keys_are_called_as_the_options_are(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "countersign.toml").write_text('[export]\nformat = "from-the-file"\n[ls]\njson = true\n')
+    assert "from-the-file" in countersign("export", "last").err
+    assert countersign("ls").json()["recordings"] == []
+    monkeypatch.setenv("COUNTERSIGN_EXPORT_FORMAT", "from-the-variable")
+    assert "from-the-variable" in countersign("export", "last").err
+
+
+def test_a_variable_named_version_is_somebody_elses(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERSIGN_VERSION", "0.1.0")
+    assert countersign("ls").code == 0
+
+
+def test_a_constraint_on_a_ca_that_is_there_already_is_an_error(home: Path) -> None:
+    countersign("ca", "init")
+    told = countersign("ca", "init", "--constrain", "example.com")
+    assert told.code == 2
+    assert_is_one_line(told.err, "holds one already")
+
+
+def test_a_second_proxy_that_cannot_start_leaves_the_ready_file_of_the_first(home: Path) -> None:
+    with ProxyProcess(home, "--target", "127.0.0.1:9") as proxy:
+        ready = home / "ready.json"
+        told = countersign(
+            "proxy", "--target", "127.0.0.1:9", "--listen", f"127.0.0.1:{proxy.port}", "--ready-file", ready
+        )
+        assert told.code == 3
+        assert ready.exists()
 
 
 @pytest.mark.parametrize(

@@ -153,11 +153,12 @@ def test_a_time_beyond_all_years_is_that_of_the_packet_before() -> None:
 def test_simple_and_obsolete_packets_are_read() -> None:
     old = struct.pack("<HHIIII", 0, 0, 0, 77, 3, 60) + b"old\0"
     file = section() + interface(snap=4) + block(2, old) + block(3, struct.pack("<I", 9) + b"snap")
-    file += block(3, struct.pack("<I", 2) + b"xy\0\0")
+    file += block(3, struct.pack("<I", 2) + b"xy\0\0") + block(2, old[:16] + struct.pack("<I", 0) + b"old\0")
     assert packets(file) == [
         Packet(77_000, ETHERNET, b"old", 60, None),
         Packet(77_000, ETHERNET, b"snap", 9, None),
         Packet(77_000, ETHERNET, b"xy", 2, None),
+        Packet(77_000, ETHERNET, b"old", 3, None),
     ]
 
 

@@ -28,6 +28,7 @@ from tests.recorder.packet_makers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SEGMENT4, SEGMENT6 = (tcp(ends, 1000, 2000, PSH | ACK, b"payload") for ends in (C2S, V6))
@@ -267,12 +268,14 @@ def test_fragments_that_cannot_be_are_dropped(*, offset: int, data: bytes, more:
     assert (fragments._waiting, fragments._cost) == ({}, 0)
 
 
-def test_a_fragment_that_was_cut_when_captured_is_a_missing_segment() -> None:
-    one, two, three = fragments4(LONG4, 800)
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("make", [fragments4, fragments6])
+def test_a_fragment_that_was_cut_when_captured_is_a_missing_segment(
+    make: Callable[[bytes, int], list[bytes]], which: int
+) -> None:
     finder = SegmentFinder()
-    assert finder.find(packet(RAW, one)) is None
-    assert finder.find(packet(RAW, two[:100], original=len(two))) is None
-    assert finder.find(packet(RAW, three)) is None
+    for n, piece in enumerate(make(LONG4 if make is fragments4 else LONG6, 800)):
+        assert finder.find(packet(RAW, piece[:88] if n == which else piece, original=len(piece))) is None
 
 
 def test_fragments_without_end_stay_within_their_bounds() -> None:

@@ -297,6 +297,11 @@ def test_bytes_sent_twice_that_differ_are_noted_and_the_first_stand(again: bytes
     assert "FORGED" not in "".join(lines)
 
 
+def test_a_forgery_is_noticed_behind_later_segments() -> None:
+    lines = said(TALK.c(0, b"abc"), TALK.c(3, b"def"), TALK.s(0, b"ok"), TALK.c(0, b"Xbc"))
+    assert lines[3:] == ["1 > note: bytes sent twice differ; the first ones stand"]
+
+
 def test_bytes_that_wait_and_differ_are_noted_and_the_first_stand() -> None:
     packets = [TALK.c(2, b"real"), TALK.c(1, b"xFORGEDx"), TALK.c(0, b"a")]
     assert said(*packets) == ["1 > note: bytes sent twice differ; the first ones stand", "1 > a", "1 > xrealEDx"]
@@ -512,6 +517,18 @@ def test_addresses_used_again_the_other_way_round_are_another_conversation() -> 
 def test_a_syn_sent_again_opens_nothing() -> None:
     packets = [TALK.syn(), TALK.syn(), TALK.syn_ack(), TALK.syn_ack(), TALK.c(0, b"a"), TALK.syn_ack(), TALK.syn()]
     assert short(followed(at_ms([*packets, TALK.c(1, b"b")]))) == ["1 open 50000 to 443", "1 > a", "1 > b"]
+
+
+def test_a_second_answer_to_the_same_syn_opens_nothing() -> None:
+    other = Talk(server=99)
+    packets = [*TALK.open(), other.syn_ack(), TALK.c(0, b"a"), TALK.s(0, b"b")]
+    assert short(followed(at_ms(packets))) == ["1 open 50000 to 443", "1 > a", "1 < b"]
+
+
+def test_an_answer_to_a_syn_that_was_not_captured_is_another_conversation() -> None:
+    new = Talk(client=777, server=888)
+    packets = [*TALK.open(), TALK.c(0, b"old"), new.syn_ack(), new.c(0, b"new")]
+    assert short(followed(at_ms(packets)))[2:] == ["1 - silent", "2 open 50000 to 443", "2 > new"]
 
 
 def test_a_syn_that_comes_behind_its_data_opens_nothing_more() -> None:

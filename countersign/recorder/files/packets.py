@@ -76,7 +76,7 @@ class Pieces:
                 fresh.append((at, known[0], data[at - start : known[0] - start]))
             agrees &= same_where_both(start, data, known[0], known[2])
             whole &= len(known[2]) == known[1] - known[0]
-            at = max(at, known[1])
+            at = known[1]
             last += 1
         if at < stop:
             fresh.append((at, stop, data[at - start : stop - start]))
