@@ -61,7 +61,7 @@ def assert_client_refused(recording: Recording, alert: str | None, *, of_leg: Le
         of_leg,
         alert,
     )
-    assert "the client" in outcome.text
+    assert "The client" in outcome.text
 
 
 # -- curl ----------------------------------------------------------------------------------------------------------
