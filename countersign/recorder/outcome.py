@@ -15,7 +15,8 @@ judged its certificate, so *finished* is not *accepted* (JVM.md 7). A leg stands
   well, with close_notify.
 
 A session whose legs stand but in which the client sent no application data before it closed is *abandoned*: so a host
-name verifier looks that refuses after the handshake (JVM.md 8). ``user_canceled`` and ``close_notify`` refuse nothing.
+name verifier looks that refuses after the handshake (JVM.md 8). If the target was the first to leave, the target failed
+it; if nobody left and we ended it, it is *interrupted*. ``user_canceled`` and ``close_notify`` refuse nothing.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from countersign.recorder.certificates import read_certificate
-from countersign.recorder.recording import Ending, Leg, LegRole, Outcome, Party, Recording, Status
+from countersign.recorder.recording import End, Ending, Leg, LegRole, Outcome, Party, Recording, Status
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.names import alert_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from countersign.recorder.recording import Failure
 
 _FINISHED = 20
 _NEW_SESSION_TICKET = 4
+_ENCRYPTED_EXTENSIONS = 8
+_CERTIFICATE, _CERTIFICATE_REQUEST = 11, 13
+_ASK_AGAIN = frozenset({0, 1, _CERTIFICATE_REQUEST})  # hello_request, client_hello: renegotiation
 _HANDSHAKE, _APPLICATION_DATA = 22, 23  # types of records
 _DECODE_ERROR = 50
 _HARMLESS_ALERTS = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
@@ -43,7 +49,8 @@ _CERTIFICATE_ALERTS = {
     43: "does not take this kind of certificate",
     44: "says that the certificate is revoked",
     45: "says that the certificate has expired or is not yet valid",
-    46: "refuses the certificate and does not say why",
+    46: "refuses the certificate and does not say why"
+    " (Java says this of every certificate that it refuses, most often for want of the CA in its trust store)",
     48: "does not trust the CA that the certificate comes from",
     113: "does not accept the OCSP response that came with the certificate",
     116: "wants a client certificate and got none",
@@ -121,7 +128,9 @@ def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness
     for leg in recording.legs:
         if not _stands(leg):
             return _unproven(recording, leg)
-    outcome = _standing(recording)
+    outcome = _standing(recording, stopped, witness)
+    if outcome.status is Status.INTERRUPTED:
+        return outcome
     if "stream.begin" in unseen and outcome.status is Status.ESTABLISHED:
         outcome = replace(outcome, text="established before the capture began, which has not seen how")
     return replace(outcome, text=f"{outcome.text}; the {witness} {stopped}") if stopped else outcome
@@ -137,26 +146,47 @@ def _from_alerts(recording: Recording) -> list[_Break]:
         for leg in recording.legs
         for message in leg.messages
         if message.content is Content.ALERT
-        and _fatal(message)
+        and is_fatal(leg.messages, message)
         and not _proven_before(leg, message)
         and not _answers_a_cut(recording, leg, message)
     ]
 
 
-def _fatal(message: Message) -> bool:
+def is_fatal(leg_messages: Sequence[Message], alert: Message) -> bool:
     """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a warning about a certificate is a refusal, too."""
-    if len(message.raw) < 2:
+    if len(alert.raw) < 2:
         return False
-    level, description = message.raw[0], message.raw[1]
+    level, description = alert.raw[0], alert.raw[1]
     return description not in _HARMLESS_ALERTS and (
-        level == 2 or message.encrypted or description in _CERTIFICATE_ALERTS
+        level == 2 or description in _CERTIFICATE_ALERTS or (alert.encrypted and _is_tls13(leg_messages))
     )
 
 
 def _proven_before(leg: Leg, alert: Message) -> bool:
-    """Whether both sides had sent application data before: then the handshake stood, whatever ended it later."""
-    firsts = [leg.count(side).first for side in Side]
-    return all(first is not None and first < alert.t for first in firsts)
+    """Whether both sides had sent application data before: then the handshake stood, whatever ended it later.
+
+    What a certificate was asked for later, after the handshake or in a renegotiation, its refusal still refuses.
+    """
+    firsts = [count.first for count in map(leg.count, Side) if count.first is not None and count.first < alert.t]
+    if len(firsts) < len(Side):
+        return False
+    return alert.code not in _CERTIFICATE_ALERTS or not _asked_again(leg, alert, min(firsts))
+
+
+def _asked_again(leg: Leg, alert: Message, used: float) -> bool:
+    """Whether a side asked for a certificate or a new handshake between both Finished, first data and the alert."""
+    finished: set[Side] = set()
+    for message in leg.messages[: leg.messages.index(alert)]:
+        if _is(message, _FINISHED):
+            finished.add(message.sender)
+        elif (
+            len(finished) == len(Side)
+            and message.content is Content.HANDSHAKE
+            and message.code in _ASK_AGAIN
+            and message.t >= used
+        ):
+            return True
+    return False
 
 
 def _answers_a_cut(recording: Recording, leg: Leg, alert: Message) -> bool:
@@ -222,7 +252,7 @@ def _from_ends(recording: Recording) -> list[_Break]:
                 text = f"{_who(recording, party)} said goodbye (close_notify) in the middle of the handshake"
                 found.append(_Break(message.t, 2, Outcome(Status.FAILED, party, leg.role, None, text)))
         for end in leg.ends:
-            if end.how is Ending.STOPPED or (end.how is not Ending.SILENT and _goes_on_unseen(leg)):
+            if end.how is Ending.STOPPED or _goes_on_unseen(leg, end):
                 continue
             party = party_of(leg.role, end.sender)
             if party is Party.PROXY:
@@ -233,8 +263,34 @@ def _from_ends(recording: Recording) -> list[_Break]:
                 Ending.SILENT: "fell silent in the middle of the handshake",
             }[end.how]
             text = f"{_who(recording, party)} {how}, after {_last_message(leg)}"
+            if end.how is not Ending.SILENT:
+                text += _silent_refusal(leg) if party is Party.CLIENT else _asked_for_certificate(leg)
             found.append(_Break(end.t, 2, Outcome(Status.FAILED, party, leg.role, None, text)))
     return found
+
+
+def _silent_refusal(leg: Leg) -> str:
+    """What a client that went was shown, if it has said nothing since."""
+    shown = [index for index, one in enumerate(leg.messages) if _is(one, _CERTIFICATE) and one.sender is Side.SERVER]
+    if not shown or any(
+        one.sender is Side.CLIENT and one.content is Content.HANDSHAKE for one in leg.messages[shown[-1] :]
+    ):
+        return ""
+    return f"{_shown(leg, Side.SERVER)} (a client that refuses a certificate without an alert does so)"
+
+
+def _asked_for_certificate(leg: Leg) -> str:
+    """Whether a server that went had asked for a client certificate, and what it got."""
+    if not any(_is(one, _CERTIFICATE_REQUEST) and one.sender is Side.SERVER for one in leg.messages):
+        return ""
+    sent = [one for one in leg.messages if _is(one, _CERTIFICATE) and one.sender is Side.CLIENT]
+    if not sent:
+        return "; it had asked for a client certificate and had no answer yet"
+    # Header and length of the list; in TLS 1.3 (RFC 8446 4.4.2) the context as well.
+    got = any(
+        one.length > (8 + (one.raw[4] if len(one.raw) > 4 else 0) if _is_tls13(leg.messages) else 7) for one in sent
+    )
+    return f"; it had asked for a client certificate and got {'one' if got else 'none'}"
 
 
 def _last_message(leg: Leg) -> str:
@@ -255,7 +311,7 @@ def _stands(leg: Leg) -> bool:
 
 
 def _server_accepted(leg: Leg) -> bool:
-    if leg.role is LegRole.CLIENT or not _is_tls13(leg):
+    if leg.role is LegRole.CLIENT or not _is_tls13(leg.messages):
         # The server is we; or the last flight of a full handshake is the server's, and a resumed one judges nobody.
         return True
     client_finished = next(
@@ -270,17 +326,30 @@ def _server_accepted(leg: Leg) -> bool:
     return proof or leg.count(Side.SERVER).length > 0
 
 
-def _is_tls13(leg: Leg) -> bool:
-    """TLS 1.3 encrypts the server's handshake messages before Finished; below, only Finished and what follows it."""
-    return any(
-        message.encrypted and message.content is Content.HANDSHAKE and message.code in {8, 11, 15}
-        for message in leg.messages
-    )
+def _is_tls13(messages: Sequence[Message]) -> bool:
+    """Only TLS 1.3 has EncryptedExtensions, always; a renegotiation below it has an encrypted Certificate, too."""
+    return any(message.encrypted and _is(message, _ENCRYPTED_EXTENSIONS) for message in messages)
 
 
 def _hidden_but_used(leg: Leg) -> bool:
     """Passed through without keys, and both sides have sent what only comes after the handshake."""
-    return leg.role is LegRole.THROUGH and all(_has_used(leg, side) for side in Side)
+    return leg.role is LegRole.THROUGH and (all(_has_used(leg, side) for side in Side) or _answered(leg))
+
+
+def _answered(leg: Leg) -> bool:
+    """TLS 1.3: after the client's first sealed record the target has sealed one that is no alert.
+
+    The client accepted, or its record would be an alert; the target accepted what the client's flight held, or its own
+    would be. A client that sends its request at once behind its Finished shows no more from outside.
+    """
+    sealed = [record for record in leg.encrypted_records if record.content_type == 23]
+    client = [record for record in sealed if record.sender is Side.CLIENT]
+    if not client or client[0].alert_size:
+        return False
+    began = client[0].t
+    spoke = [record.t for record in sealed if record.sender is Side.SERVER and not record.alert_size]
+    last = leg.count(Side.SERVER).last
+    return any(t > began for t in spoke) or (last is not None and last > began)
 
 
 def _has_used(leg: Leg, side: Side) -> bool:
@@ -294,10 +363,15 @@ def _has_used(leg: Leg, side: Side) -> bool:
     return len(sized) > 1 and answered is not None and answered > sized[0]
 
 
-def _goes_on_unseen(leg: Leg) -> bool:
-    """Passed through without keys, and the server's TLS 1.3 handshake has gone on under encryption."""
-    return leg.role is LegRole.THROUGH and any(
-        record.sender is Side.SERVER and record.content_type == _APPLICATION_DATA for record in leg.encrypted_records
+def _goes_on_unseen(leg: Leg, end: End) -> bool:
+    """Passed through without keys, and the server's TLS 1.3 handshake has gone on under encryption: how far, is not
+    seen. Only a side that has sent nothing under encryption fell silent for certain.
+    """
+    sealed = {record.sender for record in leg.encrypted_records if record.content_type == _APPLICATION_DATA}
+    return (
+        leg.role is LegRole.THROUGH
+        and Side.SERVER in sealed
+        and (end.how is not Ending.SILENT or end.sender in sealed or leg.count(end.sender).length > 0)
     )
 
 
@@ -327,16 +401,28 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
                 if sender is Side.CLIENT:  # JVM.md 13: JDK 17 has no key log, and its alerts are in clear up to TLS 1.2
                     text += " (a Java client says it in clear when it runs with -Djdk.tls.client.protocols=TLSv1.2)"
         return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, text)
+    if not (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)):
+        text = f"the session ended before the handshake with the {_peer(leg).value} was finished"
+        return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, f"{text}, and nothing tells who ended it")
     facing = recording.leg(LegRole.CLIENT)
     if facing is not None and _left(facing, Side.CLIENT) < _left(leg, Side.SERVER):
-        return _abandoned(facing)
+        if not facing.count(Side.CLIENT).length:
+            return _abandoned(facing)
+        text = "the client left before the target had answered; nothing proves that the target accepted the handshake"
+        return Outcome(Status.ABANDONED, Party.CLIENT, facing.role, None, text)
     return Outcome(
         Status.FAILED,
         party,
         leg.role,
         None,
-        f"the {party.value} closed the connection after the handshake and said nothing that proves that it accepted it",
+        f"the {party.value} closed the connection after the handshake and said nothing that proves that it accepted it"
+        + _asked_for_certificate(leg),
     )
+
+
+def _peer(leg: Leg) -> Party:
+    """Who of a leg is not the proxy."""
+    return party_of(leg.role, Side.CLIENT if leg.role is LegRole.CLIENT else Side.SERVER)
 
 
 def _last_was_alert_size(leg: Leg, side: Side) -> bool:
@@ -345,15 +431,35 @@ def _last_was_alert_size(leg: Leg, side: Side) -> bool:
     return last.alert_size and last.t >= max(said, leg.count(side).last or 0.0)
 
 
-def _standing(recording: Recording) -> Outcome:
+def _standing(recording: Recording, stopped: str | None, witness: str) -> Outcome:
     facing = recording.leg(LegRole.CLIENT) or recording.leg(LegRole.THROUGH)
     assert facing is not None
     sent = facing.count(Side.CLIENT)
     if not sent.length and not facing.count(Side.SERVER).length:
-        return _abandoned(facing)
+        return _unused(recording, facing, f"the {witness} {stopped}" if stopped else None)
+    if facing.role is LegRole.THROUGH and not sent.length:
+        text = "established: the handshake was accepted; what was sent after it is encrypted"
+        return Outcome(Status.ESTABLISHED, text=text)
     handshakes = "both handshakes were" if len(recording.legs) > 1 else "the handshake was"
     text = f"established: {handshakes} accepted; the client sent {sent.length} bytes of application data"
     return Outcome(Status.ESTABLISHED, text=f"{text} and the target {facing.count(Side.SERVER).length}")
+
+
+def _unused(recording: Recording, facing: Leg, stopped: str | None) -> Outcome:
+    """Finished, and no application data: whoever left first is the reason."""
+    target = recording.leg(LegRole.SERVER) or recording.leg(LegRole.THROUGH)
+    client_left = _left(facing, Side.CLIENT)
+    target_left = _left(target, Side.SERVER) if target is not None else math.inf
+    if target is not None and target_left < client_left:
+        end = next((end.how for end in target.ends if end.sender is Side.SERVER and end.t == target_left), None)
+        how: dict[Ending | None, str] = {Ending.FIN: "closed the connection", Ending.RESET: "reset the connection"}
+        text = f"{_who(recording, Party.TARGET)} {how.get(end, 'said close_notify')} after the handshake,"
+        text += f" before any application data{_asked_for_certificate(target)}"
+        return Outcome(Status.FAILED, Party.TARGET, target.role, None, text)
+    if stopped and client_left == math.inf:
+        text = f"the handshake was finished but the connection was unused when {stopped}"
+        return Outcome(Status.INTERRUPTED, text=text)
+    return _abandoned(facing)
 
 
 def _abandoned(facing: Leg) -> Outcome:

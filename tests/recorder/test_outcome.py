@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from countersign.recorder.outcome import judge
+from countersign.recorder.outcome import is_fatal, judge
 from countersign.recorder.recording import (
     DataCount,
     End,
@@ -335,3 +335,103 @@ def test_tls12_that_is_finished_and_unused_without_keys_is_abandoned() -> None:
 def test_a_target_that_leaves_in_clear_is_named() -> None:
     outcome = judge(through(hellos(0.0)[:1], ends=(End(0.2, S, Ending.RESET), End(0.3, C, Ending.FIN))))
     assert_judged(outcome, Status.FAILED, Party.TARGET, THROUGH, "The target localhost:9443 reset", "client_hello")
+
+
+# -- who left first, and after what ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("witness", ["proxy", "capture"])
+def test_an_unused_connection_that_the_proxy_ended_is_nobodys_fault(witness: str) -> None:
+    stops = tuple(End(9.0, side, Ending.STOPPED) for side in Side)
+    recording = intercepted(tls13(0.1), [*tls13(), ticket(0.2)], talked=(), ends=stops, server_ends=stops)
+    outcome = judge(recording, stopped="was stopped", witness=witness)
+    assert_judged(outcome, Status.INTERRUPTED, None, None, f"finished but the connection was unused when the {witness}")
+    left = intercepted(tls13(0.1), [*tls13(), ticket(0.2)], talked=(), ends=(End(0.3, C, Ending.FIN),))
+    assert_judged(judge(left, stopped="was stopped"), Status.ABANDONED, Party.CLIENT, CLIENT, "proxy was stopped")
+
+
+@pytest.mark.parametrize("how", [Ending.FIN, Ending.RESET, None])
+def test_a_target_that_left_first_has_failed_an_unused_connection(how: Ending | None) -> None:
+    goodbye = [] if how else [alert(0.3, S, 0, level=1)]
+    server_ends = (End(0.3, S, how),) if how else ()
+    server = [*tls13(), ticket(0.2), *goodbye]
+    recording = intercepted(
+        tls13(0.1),
+        server,
+        talked=(),
+        ends=(End(0.4, C, Ending.FIN),),
+        server_ends=(*server_ends, End(0.5, S, Ending.FIN)),
+    )
+    words = {Ending.FIN: "closed the connection", Ending.RESET: "reset the connection", None: "said close_notify"}
+    sentence = f"{words[how]} after the handshake, before any application data"
+    assert_judged(judge(recording), Status.FAILED, Party.TARGET, SERVER, sentence)
+    passed = through(server, ends=(*server_ends, End(0.4, C, Ending.FIN)))
+    assert_judged(judge(passed), Status.FAILED, Party.TARGET, THROUGH, sentence)
+
+
+def test_a_client_that_left_before_an_answer_is_not_said_to_have_sent_nothing() -> None:
+    ends, later = (End(0.6, C, Ending.FIN),), (End(0.7, S, Ending.FIN),)
+    outcome = judge(intercepted(tls13(0.1), tls13(), talked=(C,), ends=ends, server_ends=later))
+    assert_judged(
+        outcome, Status.ABANDONED, Party.CLIENT, CLIENT, "left before the target had answered", "nothing proves"
+    )
+    assert "host name" not in outcome.text
+
+
+@pytest.mark.parametrize("side", [C, S])
+def test_an_idle_session_without_keys_has_not_fallen_silent_in_the_handshake(side: Side) -> None:
+    sealed = [*sealed13(), EncryptedRecord(0.03, C, 23, 53)]
+    idle = through([*hellos(0.0), ccs(0.03, C)], sealed=sealed, ends=(End(9.0, side, Ending.SILENT),))
+    assert_judged(judge(idle, stopped="was idle"), Status.INTERRUPTED)
+    silent = through(hellos(0.0), sealed=sealed13(), ends=(End(9.0, C, Ending.SILENT),))
+    assert_judged(judge(silent), Status.FAILED, Party.CLIENT, THROUGH, "fell silent")
+
+
+@pytest.mark.parametrize(
+    ("handshake", "again"),
+    [(tls13(), message(0.6, S, 13)), (tls12(), message(0.6, S, 0)), (tls12(), message(0.6, C, 1))],
+)
+def test_a_certificate_asked_for_later_can_be_refused_later(handshake: list[Message], again: Message) -> None:
+    refused = intercepted(tls13(0.1), [*handshake, again, alert(0.9, S, 116)])
+    assert_judged(judge(refused), Status.FAILED, Party.TARGET, SERVER, "wants a client certificate")
+    other = intercepted(tls13(0.1), [*handshake, again, alert(0.9, S, 80)])
+    assert_judged(judge(other), Status.ESTABLISHED)
+
+
+def test_an_encrypted_warning_is_fatal_in_tls13_only() -> None:
+    warning = alert(0.3, S, 112, level=1)
+    renegotiated = [*tls12(), message(0.2, S, 11)]
+    assert not is_fatal(renegotiated, warning)
+    assert is_fatal(tls13(), warning)
+    assert is_fatal(tls12(), alert(0.3, S, 112))
+    assert is_fatal(tls12(), alert(0.3, S, 46, level=1))
+    assert_judged(judge(intercepted(tls12(0.1), [*renegotiated, warning])), Status.ESTABLISHED)
+
+
+@pytest.mark.parametrize("how", [Ending.FIN, Ending.RESET])
+def test_a_client_that_goes_without_an_alert_was_shown_a_certificate(how: Ending) -> None:
+    shown = made.certificate_message(S, [made.certificate_for("leaf", issuer="root")], t=0.12)
+    hint, ends = "refuses a certificate without an alert", (End(0.2, C, how),)
+    outcome = judge(intercepted([*hellos(0.1), shown], tls12(), talked=(), ends=ends))
+    assert_judged(outcome, Status.FAILED, Party.CLIENT, CLIENT, "shown: CN=leaf", hint)
+    taken = [*hellos(0.1), shown, message(0.13, C, 16, clear=True)]
+    assert hint not in judge(intercepted(taken, tls12(), talked=(), ends=ends)).text
+    assert hint not in judge(intercepted(hellos(0.1), tls12(), talked=(), ends=ends)).text
+
+
+@pytest.mark.parametrize(
+    ("body", "words"), [(None, "had no answer yet"), (bytes(4), "got none"), (bytes(4) + b"certificate", "got one")]
+)
+def test_a_target_that_goes_had_asked_for_a_client_certificate(body: bytes | None, words: str) -> None:
+    answer = [] if body is None else [made.handshake(C, 11, body, t=0.03)]
+    asked, ends = tls13(asks=True), (End(0.6, S, Ending.FIN),)
+    broken = intercepted(tls13(0.1), [*asked[:-1], *answer], talked=(), server_ends=ends)
+    sentence = f"it had asked for a client certificate and {words}"
+    assert_judged(judge(broken), Status.FAILED, Party.TARGET, SERVER, "in the middle", sentence)
+    unproven = intercepted(tls13(0.1), [*asked[:-1], *answer, asked[-1]], talked=(C,), server_ends=ends)
+    assert_judged(judge(unproven), Status.FAILED, Party.TARGET, SERVER, "nothing that proves", sentence)
+
+
+def test_a_leg_without_finished_is_not_said_to_have_ended_after_the_handshake() -> None:
+    outcome = judge(intercepted(tls13(0.1), hellos(0.0), talked=()))
+    assert_judged(outcome, Status.FAILED, Party.UNKNOWN, SERVER, "before the handshake with the target was finished")
