@@ -431,15 +431,22 @@ def _last_was_alert_size(leg: Leg, side: Side) -> bool:
     return last.alert_size and last.t >= max(said, leg.count(side).last or 0.0)
 
 
+def _spoke_sealed(leg: Leg) -> bool:
+    """Passed through without keys: more was said after the handshake than it takes, but not by whom how much."""
+    sealed = [one for one in leg.encrypted_records if one.sender is Side.CLIENT and not one.alert_size]
+    said = leg.count(Side.SERVER).length > 0 or len(sealed) > 1
+    return leg.role is LegRole.THROUGH and said and _answered(leg)
+
+
 def _standing(recording: Recording, stopped: str | None, witness: str) -> Outcome:
     facing = recording.leg(LegRole.CLIENT) or recording.leg(LegRole.THROUGH)
     assert facing is not None
     sent = facing.count(Side.CLIENT)
-    if not sent.length and not facing.count(Side.SERVER).length:
-        return _unused(recording, facing, f"the {witness} {stopped}" if stopped else None)
-    if facing.role is LegRole.THROUGH and not sent.length:
+    if not sent.length and _spoke_sealed(facing):
         text = "established: the handshake was accepted; what was sent after it is encrypted"
         return Outcome(Status.ESTABLISHED, text=text)
+    if not sent.length and not facing.count(Side.SERVER).length:
+        return _unused(recording, facing, f"the {witness} {stopped}" if stopped else None)
     handshakes = "both handshakes were" if len(recording.legs) > 1 else "the handshake was"
     text = f"established: {handshakes} accepted; the client sent {sent.length} bytes of application data"
     return Outcome(Status.ESTABLISHED, text=f"{text} and the target {facing.count(Side.SERVER).length}")

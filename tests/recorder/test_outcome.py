@@ -435,3 +435,16 @@ def test_a_target_that_goes_had_asked_for_a_client_certificate(body: bytes | Non
 def test_a_leg_without_finished_is_not_said_to_have_ended_after_the_handshake() -> None:
     outcome = judge(intercepted(tls13(0.1), hellos(0.0), talked=()))
     assert_judged(outcome, Status.FAILED, Party.UNKNOWN, SERVER, "before the handshake with the target was finished")
+
+
+def test_a_request_right_behind_finished_that_was_answered_is_established() -> None:
+    """As curl does it: Finished, request and close_notify, the last of the size of an alert."""
+    asked = [
+        EncryptedRecord(0.03, C, 23, 69),
+        EncryptedRecord(0.031, C, 23, 101),
+        EncryptedRecord(0.09, C, 23, 19, True),
+    ]
+    answered = [*sealed13(), *asked, EncryptedRecord(0.05, S, 23, 234)]
+    assert_judged(judge(through(hellos(0.01), sealed=answered)), Status.ESTABLISHED)
+    refused = [*sealed13(), *asked, EncryptedRecord(0.05, S, 23, 19, True)]
+    assert judge(through(hellos(0.01), sealed=refused)).status is Status.FAILED
