@@ -97,7 +97,10 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
 
 
 class TlsTrouble(Exception):  # noqa: N818 - a fact about the wire, not an error of the program
-    """OpenSSL gave up. ``reason`` has its words; ``by_peer`` is true when they report an alert of the peer's."""
+    """OpenSSL gave up. ``reason`` has its words; ``by_peer`` is true where the peer's close_notify was the reason.
+
+    Whether a fatal alert of the peer's was, the words do not say reliably: ``TlsLeg.peer_alert`` does.
+    """
 
     def __init__(self, reason: str, *, by_peer: bool = False) -> None:
         super().__init__(reason)
@@ -113,7 +116,7 @@ def _trouble(error: Exception) -> TlsTrouble:
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reasons = [entry[2] for entry in entries if len(entry) == 3 and entry[2]]
     reason = reasons[-1] if reasons else str(error) or "the connection ended unexpectedly"
-    return TlsTrouble(reason, by_peer=" alert " in f" {reason} ")
+    return TlsTrouble(reason)
 
 
 # -- contexts ----------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ class TlsClientSide:
         made = TlsConnection(context, enforce=self.enforce, judges_weakness=level == 0)
         connection = made.openssl
         if offer.groups:
-            _lib.SSL_set1_curves_list(connection._ssl, offer.groups.encode("ascii"))  # noqa: SLF001
+            _set_groups(connection, offer.groups)
         if sni is not None:
             connection.set_tlsext_host_name(sni)
         if protocols := [
@@ -313,7 +316,7 @@ class TlsServerSide:
         context = self._contexts.get(cache_key, lambda: self._make(offer, chain, key, asked, must_answer))
         made = TlsConnection(context, alpn=alpn)
         if offer.groups:
-            _lib.SSL_set1_curves_list(made.openssl._ssl, offer.groups.encode("ascii"))  # noqa: SLF001
+            _set_groups(made.openssl, offer.groups)
         made.openssl.set_accept_state()
         return made
 
@@ -352,6 +355,13 @@ def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyType
             _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))  # noqa: SLF001
         context.use_privatekey(key)  # type: ignore[arg-type]
     except (SSL.Error, crypto.Error) as error:
+        raise _trouble(error) from None
+
+
+def _set_groups(connection: SSL.Connection, groups: str) -> None:
+    try:
+        _accepted(_lib.SSL_set1_curves_list(connection._ssl, groups.encode("ascii")))  # noqa: SLF001
+    except SSL.Error as error:
         raise _trouble(error) from None
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
@@ -25,6 +26,7 @@ from countersign.proxy.dial import DialFailed, resolve
 from countersign.proxy.session import Session
 from countersign.proxy.settings import SecretsKept
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.recorder.recording import Outcome, Party, Status
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ class Engine:
     async def stop(self) -> None:
         """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
         self._close_listeners()
+        if self._accepting:
+            await asyncio.wait(self._accepting)  # a step of the loop each: no session is born after this
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=self.settings.limits.stop)
         for task in list(self._sessions):
@@ -212,11 +216,13 @@ class Engine:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         session = self._sessions.pop(task)
+        if task.cancelled():
+            session.never_ran()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug of ours: the recording says so, the log has where, and the next client is served.
             session.broke(error)
             log.error("session broke", id=session.recording.id, exc_info=error)
-        recording = session.recording.finished(self.now())
+        recording = self._finished(session)
         self._keeper.submit(recording)
         self.finished += 1
         outcome = recording.outcome
@@ -234,12 +240,26 @@ class Engine:
             text=printable(outcome.text),
         )
 
+    def _finished(self, session: Session) -> Recording:
+        ended = self.now()
+        try:
+            return session.recording.finished(ended)
+        except Exception as error:
+            log.exception("session cannot be judged", id=session.recording.id)
+            session.broke(error)
+            outcome = Outcome(Status.FAILED, broken_by=Party.PROXY, text="The proxy could not judge this session.")
+            return replace(session.recording.snapshot(), ended=ended, outcome=outcome)
+
     async def _take_snapshots(self) -> None:
         while True:
             await asyncio.sleep(_SNAPSHOT_EVERY)
             for session in list(self._sessions.values()):
                 if session.recording.changed:
-                    self._keeper.submit(session.snapshot())
+                    try:
+                        self._keeper.submit(session.snapshot())
+                    except Exception:
+                        session.recording.changed = False  # again when there is something new
+                        log.exception("no snapshot of session", id=session.recording.id)
 
 
 def _cannot_listen(address: str, error: OSError) -> str:

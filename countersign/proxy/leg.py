@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from countersign.proxy._openssl import TlsTrouble
 from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.names import is_tls13
 from countersign.recorder.wire.tap import LegTap
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 
 _FIRST = 64
+_ALERT = 21
+_FATAL = 2
+_NEVER_FATAL = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
 
 
 class HandshakeEnded(Exception):  # noqa: N818 - a fact about the wire
@@ -59,13 +63,21 @@ class TlsLeg:
         self._tap = tap or LegTap()
         self._heard = False
         self.first = b""  # the peer's first bytes, for when they are not TLS
+        self.peer_alert: int | None = None
+        """The fatal alert of the peer that OpenSSL has read."""
         self.stands = False
         """The handshake is done, and neither a fatal alert nor a close_notify of the peer has come since."""
         connection.tap(self._hear)
 
     def _hear(self, written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's flag
         self._tap.inside(self._us if written else self.peer, content_type, version, data)
+        if not written and content_type == _ALERT and len(data) == 2 and self._is_fatal(*data):
+            self.peer_alert = data[1]
         self._heard = True
+
+    def _is_fatal(self, level: int, description: int) -> bool:
+        """The level means nothing in TLS 1.3 (RFC 8446 6)."""
+        return description not in _NEVER_FATAL and (level == _FATAL or is_tls13(self._tap.version))
 
     def feed(self, data: bytes | memoryview, *, seen: bool = False) -> None:
         """Bytes from the peer; ``seen`` when the tap has had them already."""
@@ -115,6 +127,13 @@ class TlsLeg:
     def count_sent(self, length: int) -> None:
         """Application data went to the peer."""
         self.live.count(self._us, length, self._clock())
+
+    def ended(self, how: Ending) -> None:
+        """The peer's bytes ended, perhaps in the middle of a message."""
+        t = self._clock()
+        if not self._tap.wire_done:  # else the tap was fed up to anywhere
+            self._recording.add(self.role, self._tap.end(self.peer, t))
+        self._recording.end(self.role, self.peer, how, t)
 
     def close(self) -> None:
         """Forget the OpenSSL connection; the stream stays as it is."""

@@ -119,21 +119,21 @@ class TlsDirection(_Direction):
         destination: TlsLeg,
         *,
         buffers: Buffers,
-        ended: Callable[[Ending], None],
-        trouble: Callable[[TlsTrouble], None],
+        trouble: Callable[[TlsLeg, TlsTrouble], None],
     ) -> None:
         super().__init__(relay)
         self._source = source
         self._destination = destination
         self._buffers = buffers
-        self._ended = ended
         self._trouble = trouble
         self._closed = False  # the source has sent close_notify
 
     def begin(self) -> None:
-        """Pass on what came with the end of the handshake, then pour."""
-        self._pump()
-        self._source.stream.pour_into(self)
+        """Pass on what came with the end of the handshake, then pour; nothing when the relay is over already."""
+        if not self._relay.finished.done():
+            self._pump()
+        if not self._relay.finished.done():
+            self._source.stream.pour_into(self)
 
     def data(self, chunk: memoryview) -> None:
         self._relay.moved()
@@ -142,18 +142,21 @@ class TlsDirection(_Direction):
         try:
             self._source.feed(chunk)
         except TlsTrouble as trouble:
-            self._broken(trouble)
+            self._broken(self._source, trouble)
             return
         self._pump()
 
     def _pump(self) -> None:
         source, destination, buffers = self._source, self._destination, self._buffers
         broken: TlsTrouble | None = None
+        leg = source  # whose trouble it would be
         try:
             while not self._closed and (count := source.connection.read(buffers)):
                 source.count(count)
                 destination.count_sent(count)
+                leg = destination
                 destination.connection.pass_on(buffers, count)
+                leg = source
             if source.connection.holding:
                 source.connection.retry()
         except EndOfData:
@@ -164,21 +167,24 @@ class TlsDirection(_Direction):
         source.flush()
         destination.flush()
         if broken is not None:
-            self._broken(broken)
+            self._broken(leg, broken)
             return
         balance(source, destination)
         balance(destination, source)
 
-    def _broken(self, trouble: TlsTrouble) -> None:
-        """The source is over; what the destination still has to say is for :class:`LastWords`."""
-        self._source.stands = False
-        self._trouble(trouble)
-        self._source.stream.close()
-        self._destination.stream.pause()  # nothing more is passed on
+    def _broken(self, leg: TlsLeg, trouble: TlsTrouble) -> None:
+        """``leg`` is over; what the other one still has to say is for :class:`LastWords`."""
+        leg.stands = False
+        self._trouble(leg, trouble)
+        leg.stream.close()
+        other = self._destination if leg is self._source else self._source
+        other.stream.pause()  # nothing more is passed on
         self._relay.finish()
 
     def ended(self, how: Ending) -> None:
-        self._ended(how)
+        self._source.ended(how)
+        if self._relay.finished.done():
+            return
         if how is Ending.RESET:
             self._destination.stream.abort()
             self._relay.finish()
@@ -194,10 +200,9 @@ class TlsDirection(_Direction):
 class LastWords:
     """What is still said on a leg that stands when the session is over: recorded, and passed on to nobody."""
 
-    def __init__(self, leg: TlsLeg, *, buffers: Buffers, ended: Callable[[Ending], None]) -> None:
+    def __init__(self, leg: TlsLeg, *, buffers: Buffers) -> None:
         self._leg = leg
         self._buffers = buffers
-        self._ended = ended
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, *, goodbye: bool) -> None:
@@ -223,7 +228,7 @@ class LastWords:
         self._leg.flush()
 
     def ended(self, how: Ending) -> None:
-        self._ended(how)
+        self._leg.ended(how)
         if not self.over.done():
             self.over.set_result(None)
 

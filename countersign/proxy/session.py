@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -132,17 +131,13 @@ class Session:
         waiting: list[asyncio.Future[None]] = []
         for leg in self._legs:
             if leg.stands and leg.stream.ending is None and not leg.stream.gone:
-                note = functools.partial(self._note_end, leg)
-                words = LastWords(leg, buffers=self._engine.buffers, ended=note)
+                words = LastWords(leg, buffers=self._engine.buffers)
                 words.begin(goodbye=leg.role is LegRole.SERVER)
                 waiting.append(words.over)
         if waiting:
             done, _ = await asyncio.wait(waiting, timeout=_LAST_WORDS)
             for over in done:
                 over.result()
-
-    def _note_end(self, leg: TlsLeg, how: Ending) -> None:
-        self.recording.end(leg.role, leg.peer, how, self.clock())
 
     def _close(self) -> None:
         for leg in self._legs:
@@ -162,6 +157,11 @@ class Session:
         """A fault of our own ended the session; the recording says so."""
         text = f"broke on a fault of its own ({type(error).__name__}); its log has the details"
         self.recording.fail(Failure(self.clock(), None, Party.PROXY, "internal", text))
+
+    def never_ran(self) -> None:
+        """The proxy was stopped before the session's first step."""
+        self._stopped()
+        self._close()
 
     def snapshot(self) -> Recording:
         """The open session as it stands, with what there is of a ClientHello that is not whole yet."""
@@ -503,12 +503,17 @@ class Session:
             stream = await self._dial(target, [])
         except DialFailed as failed:
             raise self._refused(tap, "internal_error", LegRole.SERVER, failed.by, failed.code, failed.text) from None
-        connection = self._engine.client_side.connection(
-            offer,
-            name=summary.sni or target.host,
-            sni=summary.sni_raw,
-            alpn=summary.alpn_raw,
-        )
+        try:
+            connection = self._engine.client_side.connection(
+                offer,
+                name=summary.sni or target.host,
+                sni=summary.sni_raw,
+                alpn=summary.alpn_raw,
+            )
+        except TlsTrouble as trouble:
+            whose = "" if self._settings.identity is None else ", which may be about the client certificate given to it"
+            text = f"cannot begin TLS with the target: OpenSSL says {trouble.reason!r}{whose}"
+            raise self._refused(tap, "internal_error", LegRole.SERVER, Party.PROXY, "cannot-speak", text) from None
         leg = self._leg(LegRole.SERVER, stream, connection)
         try:
             await leg.handshake(self._settings.limits.handshake)
@@ -530,10 +535,9 @@ class Session:
             leg.live.verification = Verification(trusted=True, enforced=self._settings.verify)
 
     def _fitting_alert(self, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded) -> str:
-        """What the client is told: the target's own alert where it sent one."""
-        for message in leg.live.messages:
-            if message.content is Content.ALERT and message.sender is Side.SERVER and len(message.raw) == 2:
-                return alert_name(message.raw[1])
+        """What the client is told: the target's own fatal alert where it sent one."""
+        if leg.peer_alert is not None:
+            return alert_name(leg.peer_alert)
         return "handshake_failure" if isinstance(trouble, TlsTrouble) else "internal_error"
 
     def _alert_client(self, tap: LegTap, name: str) -> None:
@@ -551,9 +555,9 @@ class Session:
 
     def _failed_handshake(self, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded, peer: Party) -> _Over:
         if isinstance(trouble, HandshakeEnded):
-            self.recording.end(leg.role, leg.peer, trouble.how, self.clock())
+            leg.ended(trouble.how)
             return _Over()
-        if trouble.by_peer:
+        if trouble.by_peer or leg.peer_alert is not None:
             return _Over()  # its alert is on the recording, and says more than OpenSSL's words
         error = leg.connection.verify_error
         if leg.role is LegRole.SERVER and error is not None and self._settings.verify:
@@ -594,26 +598,15 @@ class Session:
     async def _relay_tls(self, client: TlsLeg, server: TlsLeg) -> None:
         relay = Relay(idle=self._settings.limits.idle)
 
-        def direction(source: TlsLeg, destination: TlsLeg, peer: Party) -> TlsDirection:
-            return TlsDirection(
-                relay,
-                source,
-                destination,
-                buffers=self._engine.buffers,
-                ended=lambda how: self.recording.end(source.role, source.peer, how, self.clock()),
-                trouble=lambda trouble: self._late_trouble(source, trouble, peer),
-            )
-
-        up = direction(client, server, Party.CLIENT)
-        down = direction(server, client, Party.TARGET)
-        up.begin()
-        down.begin()
+        for source, destination in ((client, server), (server, client)):
+            TlsDirection(relay, source, destination, buffers=self._engine.buffers, trouble=self._late_trouble).begin()
         await self._until_finished(relay)
 
-    def _late_trouble(self, leg: TlsLeg, trouble: TlsTrouble, peer: Party) -> None:
+    def _late_trouble(self, leg: TlsLeg, trouble: TlsTrouble) -> None:
         """After the handshake: an alert is on the recording already; anything else is the peer's doing."""
         leg.flush()
-        if not trouble.by_peer:
+        if leg.peer_alert is None:
+            peer = Party.CLIENT if leg.role is LegRole.CLIENT else Party.TARGET
             text = f"sent something after the handshake that cannot be taken: OpenSSL says {trouble.reason!r}"
             self.recording.fail(Failure(self.clock(), leg.role, peer, "protocol", text))
 
@@ -626,7 +619,7 @@ def _server_leg_offer(summary: HelloSummary) -> Offer:
     groups = [group for group in _DEFAULT_GROUPS if group in summary.groups]
     groups = groups or [group for group in summary.groups if group in GROUP_NAMES]
     shares = set(summary.key_share_groups) & set(groups)
-    names = [f"{'*' if group in shares else ''}{GROUP_NAMES[group]}" for group in groups]
+    names = [f"?{'*' if group in shares else ''}{GROUP_NAMES[group]}" for group in groups]
     versions, ciphers = _versions(summary), summary.ciphers
     if not groups:  # OpenSSL would offer its own: RFC 8446 9.2 wants the list, RFC 8422 4 does without
         versions = tuple(version for version in versions if version < 0x0304)

@@ -218,6 +218,8 @@ class Stream(asyncio.BufferedProtocol):
         if raw is not None:
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        self._sink = None  # the end that follows is ours, not the peer's
+        self.on_end = None
         self._transport.abort()
 
     @property

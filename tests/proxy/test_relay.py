@@ -10,12 +10,15 @@ import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import pytest
 from OpenSSL import SSL
 
 from countersign.proxy import Action, Address, Identity
-from countersign.recorder.recording import Leg, LegRole, Party, Recording, Status, to_json
+from countersign.proxy._openssl import TlsTrouble
+from countersign.proxy.relay import Relay, TlsDirection
+from countersign.recorder.recording import Ending, Leg, LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Message, Side
 from tests.proxy.running import RunningProxy
 from tests.proxy.wire import (
@@ -349,7 +352,52 @@ def test_a_target_that_resets_resets_the_client(lab: Lab, action: Action) -> Non
             assert client.recv() == b"hello"
             with pytest.raises(ConnectionResetError):
                 all_in_clear(client.connection)
-        assert_established(proxy.recording())
+        recording = proxy.recording()
+    assert_established(recording)
+    # Our own reset is no end of the client's bytes.
+    assert [(end.sender, end.how) for leg in recording.legs for end in leg.ends] == [(Side.SERVER, Ending.RESET)]
+
+
+class BrokenLegs:
+    """A direction between two legs of which one raises at a step."""
+
+    def __init__(self, breaks: str) -> None:
+        self.relay = Relay(idle=60)
+        self.source, self.destination = MagicMock(stands=True), MagicMock(stands=True)
+        self.source.connection.read.side_effect = [5, 0]
+        self.source.connection.holding = self.destination.connection.holding = 0
+        self.destination.stream.full = self.source.stream.full = False
+        self.blamed: list[object] = []
+        step = self.source.connection.read if breaks == "source" else self.destination.connection.pass_on
+        step.side_effect = TlsTrouble("broken")
+        self.direction = TlsDirection(
+            self.relay,
+            self.source,
+            self.destination,
+            buffers=MagicMock(),
+            trouble=lambda leg, _: self.blamed.append(leg),
+        )
+
+
+@pytest.mark.parametrize("breaks", ["source", "destination"])
+async def test_the_leg_that_breaks_is_the_one_that_is_blamed(breaks: str) -> None:
+    legs = BrokenLegs(breaks)
+    legs.direction.begin()
+    broken, other = (legs.source, legs.destination) if breaks == "source" else (legs.destination, legs.source)
+    assert legs.blamed == [broken]
+    assert (broken.stands, other.stands) == (False, True)
+    broken.stream.close.assert_called_once()
+    other.stream.close.assert_not_called()
+    assert legs.relay.finished.done()
+    legs.source.stream.pour_into.assert_not_called()
+
+
+async def test_nothing_begins_when_the_other_direction_broke_already() -> None:
+    legs = BrokenLegs("source")
+    legs.relay.finish()
+    legs.direction.begin()
+    assert legs.blamed == []
+    legs.source.stream.pour_into.assert_not_called()
 
 
 # -- passed through ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from countersign.ca.pem import to_pem
-from countersign.proxy import Address, Limits, Mode
+from countersign.proxy import Address, Identity, Limits, Mode
 from countersign.recorder import der as asn1
 from countersign.recorder.certificates import cut_certificate, read_certificate
 from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, to_json
@@ -272,6 +272,69 @@ def test_the_targets_alert_is_passed_on_to_the_client(lab: Lab, number: int, nam
         recording = proxy.recording()
     assert_broken_by_target(recording, f"alert {name}")
     assert (recording.outcome.alert, recording.outcome.leg) == (name, LegRole.SERVER)
+
+
+@pytest.mark.parametrize("number", [110, 111, 113, 114, 115, 200])
+def test_an_alert_that_openssl_has_odd_words_for_is_the_targets_own(lab: Lab, number: int) -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(bytes((21, 3, 3, 0, 2, 2, number)))
+        rest(connection)
+
+    with Target(refuse) as target, proxied(target, lab) as proxy:
+        assert send(proxy, HELLO) == bytes((21, 3, 3, 0, 2, 2, number))
+        recording = proxy.recording()
+    assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.TARGET)
+    assert not recording.failures
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"\x15\3\3\0\2\1\x70" + b"\x15\3\3\0\2\2\x28", "handshake_failure"),
+        (b"\x15\3\3\0\2\1\x70", "internal_error"),
+        (b"\x15\3\3\0\2\1\0", "handshake_failure"),
+        (b"\x15\3\3\0\2\1\x70" + b"\x16\3\3\0\4\x0e\0\0\0", "handshake_failure"),
+    ],
+    ids=["then a fatal one", "then nothing", "close_notify", "then nonsense"],
+)
+def test_a_warning_of_the_target_is_not_passed_on_as_fatal(lab: Lab, said: bytes, told: str) -> None:
+    def warn(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(said)
+        connection.shutdown(socket.SHUT_WR)
+        rest(connection)
+
+    with Target(warn) as target, proxied(target, lab) as proxy:
+        assert send(proxy, HELLO) == alert(told)
+        recording = proxy.recording()
+    assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.TARGET)
+
+
+def test_what_a_target_began_to_say_before_it_left_is_recorded(lab: Lab) -> None:
+    def begin(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"\x16\3\3\0\x40\2\0\0\x60\3\3")
+        connection.shutdown(socket.SHUT_WR)
+        rest(connection)
+
+    with Target(begin) as target, proxied(target, lab) as proxy:
+        send(proxy, HELLO)
+        recording = proxy.recording()
+    assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.TARGET)
+    assert any(role is LegRole.SERVER and problem.sender is Side.SERVER for role, problem in recording.problems), (
+        recording.problems
+    )
+
+
+def test_a_client_certificate_that_openssl_refuses_is_laid_to_the_proxy(lab: Lab) -> None:
+    identity = Identity((der(lab.client),), ec.generate_private_key(ec.SECP256R1()))
+    with Target(echo(server_context(lab.server))) as target, proxied(target, lab, identity=identity) as proxy:
+        assert send(proxy, HELLO) == alert("internal_error")
+        recording = proxy.recording()
+    assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.PROXY)
+    assert "mismatch" in recording.outcome.text
+    assert [failure.code for failure in recording.failures] == ["cannot-speak"]
 
 
 def test_a_target_that_wants_a_newer_version(lab: Lab) -> None:
