@@ -49,8 +49,8 @@ async def read_connect(stream: Stream) -> Connect | None:
             event = parser.next_event()
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint or 400
-            answer(stream, status, f"this is not a proxy request: {error}")
-            text = f"sent no proxy request that can be understood: {error}"
+            answer(stream, status, "this is not a proxy request")
+            text = "sent no proxy request that can be understood"  # h11 quotes the line, credentials and all
             if looks_like_tls(first):
                 text = "began with TLS where a CONNECT request belongs: it takes this proxy for the target itself"
             raise PreludeFailed("bad-request", text, {"answer": status}) from None

@@ -618,7 +618,7 @@ def _server_leg_offer(summary: HelloSummary) -> Offer:
     """Our own hello, but nothing that the client did not offer: else the target's choice could not be followed."""
     groups = [group for group in _DEFAULT_GROUPS if group in summary.groups]
     groups = groups or [group for group in summary.groups if group in GROUP_NAMES]
-    shares = set(summary.key_share_groups) & set(groups)
+    shares = set([group for group in groups if group in summary.key_share_groups][:4])  # OpenSSL takes no more
     names = [f"?{'*' if group in shares else ''}{GROUP_NAMES[group]}" for group in groups]
     versions, ciphers = _versions(summary), summary.ciphers
     if not groups:  # OpenSSL would offer its own: RFC 8446 9.2 wants the list, RFC 8422 4 does without

@@ -134,7 +134,7 @@ def test_credentials_of_the_request_are_not_kept(proxy: RunningProxy, target: Ta
         (b"CONNECT :443 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "not HOST:PORT"),
         (b"CONNECT user@host:443 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "not HOST:PORT"),
         (b"CONNECT http://example.test:443/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "not HOST:PORT"),
-        (b"CONNECT example.test:443 HTTP/1.1\r\n\r\n", 400, "Host"),
+        (b"CONNECT example.test:443 HTTP/1.1\r\n\r\n", 400, "understood"),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431, "no proxy request"),
         (b"CONNECT " + b"a" * 100_000, 431, "no proxy request"),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n" + b"a" * 100_000, 431, "no proxy request"),
