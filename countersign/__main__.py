@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import sys
 
+from countersign.cli.streams import ending_with_output, guard_streams
+
 
 def main() -> None:
     """Run the command line. ``--version`` alone answers before anything heavy is imported."""
-    if sys.argv[1:] == ["--version"]:
-        from countersign import __version__
+    guard_streams()
+    ending_with_output(_version if sys.argv[1:] == ["--version"] else _command)
 
-        sys.stdout.write(f"countersign {__version__}\n")
-        return
-    from countersign.cli import run
+
+def _version() -> None:
+    from countersign import __version__
+
+    sys.stdout.write(f"countersign {__version__}\n")
+
+
+def _command() -> None:
+    from countersign.cli.app import run
 
     run()
 

@@ -16,6 +16,12 @@ class UserError(CountersignError):
     exit_code = 2
 
 
+class AnswerIsNo(UserError):
+    """The usage was right: what was asked for is not in what was named. A script tells it from a mistake by its code."""
+
+    exit_code = 1
+
+
 class EnvironmentFault(CountersignError):  # noqa: N818 - not an error of the program
     """The machine is at fault: a port is taken, a directory is not writable, a store is corrupt."""
 

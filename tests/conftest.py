@@ -189,9 +189,10 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterable[None]:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer's shell says about proxies, trust and us is not part of a test."""
+    """What the developer's shell says about proxies, trust, its width and us is not part of a test."""
+    aside = {"SSLKEYLOGFILE", "NO_COLOR", "COLUMNS"}
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith("COUNTERSIGN_") or name in {"SSLKEYLOGFILE", "NO_COLOR"}:
+        if name.lower().endswith("_proxy") or name.startswith("COUNTERSIGN_") or name in aside:
             monkeypatch.delenv(name)
 
 

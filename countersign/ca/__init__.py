@@ -7,7 +7,8 @@ The smallest calls::
     minted = await leaves.leaf_for(target_der)      # minted.key, minted.chain
 """
 
-from countersign.ca.authority import Authority, AuthorityError, Issuer
+from countersign.ca.authority import Authority, Issuer, Plan, Retired
+from countersign.ca.errors import AuthorityError
 from countersign.ca.issue import issue
 from countersign.ca.keypair import KeyPair, KeyPairError, load_key_pair
 from countersign.ca.keys import KeyPool
@@ -24,6 +25,8 @@ __all__ = [
     "KeyPool",
     "LeafMint",
     "Minted",
+    "Plan",
+    "Retired",
     "TrustError",
     "TrustStore",
     "issue",

@@ -1,97 +1,191 @@
-"""The authority: a root, an intermediate under it, and their keys, made on first use and kept in the home.
+"""Authorities: a root, intermediates under it, and what may be done with them.
 
-The directory of an authority is made whole under another name and renamed, so that two processes that start at once
-agree: a rename onto a directory with something in it fails, and who loses takes what the winner made. It is 0700, the
-keys in it are 0600 from birth, and a key file that others can read is refused as ssh refuses it (THREATS.md T23).
-
-    root.pem  root.key.pem  intermediate-1.pem  intermediate-1.key.pem  ...
+The smallest call makes one in memory (:meth:`Authority.make`) or in a directory (:meth:`Authority.open`,
+:mod:`countersign.ca.keeping`); several stand side by side without knowing of each other. :meth:`Authority.given` is one
+that somebody else made: its key and certificate, and what is known of the certificates above it.
 
 Every install has its own keys and names (T20: one vendor shipped the same root on every laptop), and can be told by six
 digits of its root key's hash: ``countersign inspection root 3fa2c1``. A root lives for a year at most unless asked for
 more, says how many authorities may follow it, and can be constrained to names (RFC 5280 4.2.1.10), after which it can
 harm nobody else even when its key is stolen.
 
-The intermediate signs; an authority of which any part has expired signs nothing.
+*Limits* are read from the certificates, whoever made them, and kept: an authority of which any part has expired signs
+nothing, one whose path length is used up issues no authority, one that is constrained issues for no other name.
+
+*Rotation* (:meth:`Authority.rotate`) makes a new authority of an old one: a new intermediate under the same root, or
+all of it new. The old one is kept and marked (:class:`Retired`); what it signed stays valid. A new root is cross-signed
+by the old one for as long as both shall be good, so that clients that know only the old root follow it there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import secrets
-import shutil
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-
-from countersign.ca import assemble, keys
-from countersign.ca.assemble import PrivateKey, Signer
-from countersign.ca.pem import PemError, certificates_in, to_pem
-from countersign.errors import EnvironmentFault, UserError
+from countersign.ca import assemble, keys, limits
+from countersign.ca.draft import Draft, parts_of
+from countersign.ca.errors import AuthorityError
+from countersign.ca.pem import to_pem
+from countersign.errors import UserError
 from countersign.recorder.certificates import (
     CertificateFacts,
     cut_certificate,
+    describe_key,
     read_certificate,
     read_validity,
     signed_by,
 )
 from countersign.recorder.der import DerError
-from countersign.recorder.private_files import (
-    FileFault,
-    make_private_dir,
-    read_private,
-    write_private,
-    write_public,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from countersign.ca.randomness import Rng
+    from countersign.ca.signer import Signer
 
 YEAR = 365
 """Days that a root lives unless asked for more (THREATS.md T20)."""
 
 _BACKDATED = timedelta(days=1)  # a client's clock may be behind
 _LONGEST_NAME = 40  # with its role and mark behind it, within the 64 of a common name (RFC 5280 A.1)
+_MOST_LEVELS = 20
 _CA_USAGE = ("keyCertSign", "cRLSign")
+_STATUS_POINTS = ("1.3.6.1.5.5.7.1.1", "2.5.29.31", "2.5.29.46")
+
+Rotated = Literal["intermediate", "root"]
 
 
-class AuthorityError(EnvironmentFault):
-    """An authority that is missing, broken, unsafe or expired; the text says which file and what to do."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How an authority shall be made.
+
+    ``levels`` is the number of intermediates under the root, the last of which signs leaves (none: the root does).
+    ``constrain`` are the domains and networks that it may speak for, all if empty. It is valid from a day before
+    ``now`` for ``days`` days. ``rng`` makes its serials, and its keys too unless it is the system's own
+    (:mod:`countersign.ca.randomness`). Raises :class:`UserError` for values that make no authority.
+    """
+
+    name: str = "countersign inspection"
+    key: str = "ec:P-256"
+    days: int = YEAR
+    levels: int = 1
+    constrain: Sequence[str] = ()
+    now: datetime | None = None
+    rng: Rng = os.urandom
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.days <= 36500:
+            raise UserError(f"cannot make a CA that is valid for {self.days} days: expected 2 to 36500")
+        if not 1 <= len(self.name) <= _LONGEST_NAME:
+            raise UserError(f"cannot name a CA with {len(self.name)} characters: expected 1 to {_LONGEST_NAME}")
+        if not 0 <= self.levels <= _MOST_LEVELS:
+            raise UserError(f"cannot make a CA with {self.levels} intermediates: expected 0 to {_MOST_LEVELS}")
+        keys.key_kind(self.key)
+        for each in self.constrain:
+            assemble.constraint_base(each)
+
+    @property
+    def moment(self) -> datetime:
+        """``now``, or now."""
+        return (self.now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+
+    @property
+    def validity(self) -> tuple[datetime, datetime]:
+        """From a day ago, for ``days`` days."""
+        begin = self.moment - _BACKDATED
+        return begin, begin + timedelta(days=self.days)
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """One certificate of the authority with its key: ``der``, its subject as it stands in there, and its dates."""
+    """One certificate of an authority: its DER, its subject as it stands in there, its dates and its path length.
+
+    ``held`` is its key, where it is here; of a given authority only the issuer's need be.
+    """
 
     der: bytes
     subject: bytes
     not_before: datetime
     not_after: datetime
-    signer: Signer
+    path_length: int | None
+    held: Signer | None
+
+    @classmethod
+    def of(cls, certificate: bytes, signer: Signer | None = None) -> Self:
+        """The issuer of this certificate. Raises :class:`ValueError` with what is wrong with it as an issuer."""
+        parts = cut_certificate(certificate)
+        not_before, not_after, problems = read_validity(parts.validity)
+        if not_before is None or not_after is None:
+            raise DerError(problems[0])
+        facts = read_certificate(certificate)
+        if not facts.is_ca:
+            raise DerError("expected a CA certificate, got one that is none")
+        if facts.key_usage and "keyCertSign" not in facts.key_usage:  # RFC 5280 4.2.1.3
+            raise DerError(f"its key usage ({', '.join(facts.key_usage)}) does not allow it to sign certificates")
+        return cls(certificate, parts.subject, not_before, not_after, facts.path_length, signer)
+
+    @property
+    def signer(self) -> Signer:
+        """Its key. Raises :class:`AuthorityError` where that is somewhere else."""
+        if self.held is None:
+            raise AuthorityError(
+                f"cannot sign with '{self.facts.subject}': its private key is not here; "
+                "give its key file, or use an authority that was made here"
+            )
+        return self.held
 
     @property
     def facts(self) -> CertificateFacts:
         return read_certificate(self.der)
 
+    @property
+    def public_key(self) -> bytes:
+        """The SubjectPublicKeyInfo."""
+        return cut_certificate(self.der).public_key
+
+    def signed(self, other: Issuer | bytes) -> bool:
+        """Whether ``other`` names this one as its issuer and was signed with its key (or that cannot be told)."""
+        parts = cut_certificate(other.der if isinstance(other, Issuer) else other)
+        return parts.issuer == self.subject and signed_by(parts, self.public_key) is not False
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """An authority that another has taken the place of: ``what`` was new in that one, when, and until when this one is
+    still good beside it.
+    """
+
+    authority: Authority
+    what: Rotated
+    at: datetime
+    until: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A root and the intermediates under it, outermost first; the last one (or a root alone) is the ``issuer``."""
+    """A root and the intermediates under it, outermost first; the last one (or a root alone) is the ``issuer``.
+
+    ``crossed`` are certificates for the same names and keys by another root (DER), sent behind the chain. ``points``
+    are the extensions (DER) that every leaf carries to say where its status is found. ``retired`` are its
+    predecessors, the latest last.
+    """
 
     root: Issuer
     intermediates: tuple[Issuer, ...]
     directory: Path | None = None
-    fingerprint: str = ""
+    crossed: tuple[bytes, ...] = ()
+    points: tuple[bytes, ...] = ()
+    retired: tuple[Retired, ...] = ()
+    fingerprint: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", hashlib.sha256(self.issuer.der).hexdigest())
+        inside = b"".join((self.issuer.der, *self.chain, *self.points))
+        object.__setattr__(self, "fingerprint", hashlib.sha256(inside).hexdigest())
 
     @property
     def issuer(self) -> Issuer:
@@ -99,9 +193,19 @@ class Authority:
         return self.intermediates[-1] if self.intermediates else self.root
 
     @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """All of them, the root first."""
+        return (self.root, *self.intermediates)
+
+    @property
     def chain(self) -> tuple[bytes, ...]:
-        """What a server sends after its leaf: the DER of the intermediates, the issuer first, the root left out."""
-        return tuple(issuer.der for issuer in reversed(self.intermediates))
+        """What a server sends after its leaf (DER): the intermediates, the issuer first, then what was cross-signed.
+
+        The root is left out, except where it is none: what is at the top of a given chain may have an issuer of its
+        own that is not known here.
+        """
+        top = () if self.root.facts.self_issued else (self.root.der,)
+        return (*(issuer.der for issuer in reversed(self.intermediates)), *top, *self.crossed)
 
     @property
     def root_pem(self) -> bytes:
@@ -116,24 +220,33 @@ class Authority:
     @property
     def not_before(self) -> datetime:
         """From when all of its certificates are valid."""
-        return max(issuer.not_before for issuer in (self.root, *self.intermediates))
+        return max(issuer.not_before for issuer in self.issuers)
 
     @property
     def not_after(self) -> datetime:
         """Until when all of its certificates are valid."""
-        return min(issuer.not_after for issuer in (self.root, *self.intermediates))
+        return min(issuer.not_after for issuer in self.issuers)
+
+    @property
+    def room(self) -> int | None:
+        """How many more authorities may follow below the issuer (RFC 5280 4.2.1.9); ``None``: as many as you like."""
+        depth = len(self.intermediates)
+        return min(
+            (each.path_length - (depth - at) for at, each in enumerate(self.issuers) if each.path_length is not None),
+            default=None,
+        )
 
     def check(self, now: datetime) -> None:
         """Raise :class:`AuthorityError` unless every certificate of the authority is valid at ``now``."""
         if self.not_before <= now <= self.not_after:
             return
-        for issuer in (self.root, *self.intermediates):
+        for issuer in self.issuers:
             where = f" in {self.directory}" if self.directory else ""
             if now > issuer.not_after:
+                cure = "move that directory away, run `countersign ca init`" if where else "make or give a new one"
                 raise AuthorityError(
                     f"cannot sign with the CA{where}: '{issuer.facts.subject}' expired on "
-                    f"{issuer.facts.not_after}; move that directory away, run `countersign ca init`, "
-                    "and have the clients trust the new root"
+                    f"{issuer.facts.not_after}; {cure}, and have the clients trust the new root"
                 )
             if now < issuer.not_before:
                 raise AuthorityError(
@@ -141,245 +254,259 @@ class Authority:
                     f"{issuer.facts.not_before} on, and it is {now:%Y-%m-%dT%H:%M:%SZ}; set the clock right"
                 )
 
-    # -- made, loaded, or whichever it takes ---------------------------------------------------------------------
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise :class:`UserError` for a host or address that the authority's name constraints exclude."""
+        constraints = [each for each in map(limits.constraints_of, (issuer.der for issuer in self.issuers)) if each]
+        for name in names if constraints else ():
+            if not all(each.allow(name) for each in constraints):
+                raise UserError(
+                    f"cannot issue a certificate for {name!r}: '{self.name}' is constrained to "
+                    f"{'; '.join(map(str, constraints))}; name a host within it, or use another CA"
+                )
+
+    # -- made ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def make(
-        cls,
-        *,
-        name: str = "countersign inspection",
-        key: str = "ec:P-256",
-        days: int = YEAR,
-        constrain: Iterable[str] = (),
-        now: datetime | None = None,
-        rng: Callable[[int], bytes] = os.urandom,
-    ) -> Self:
-        """A new authority in memory alone: a root and one intermediate, valid from a day ago for ``days`` days.
+    def make(cls, plan: Plan | None = None) -> Authority:
+        """A new authority in memory alone."""
+        plan = plan or Plan()
+        return _made(plan, [assemble.name_constraints(plan.constrain)] if plan.constrain else [])
 
-        ``constrain`` are the domains and networks that it may speak for, all if empty; ``rng`` makes the serials
-        (keys come from the library's own generator). Raises :class:`UserError` for values that make no authority.
+    def below(self, plan: Plan | None = None) -> Authority:
+        """A new authority under this one: ``plan.levels`` more intermediates, within this one's dates and limits.
+
+        Raises :class:`AuthorityError` where the issuer may have no authority below it, has expired, or has no key here.
         """
-        if not 2 <= days <= 36500:
-            raise UserError(f"cannot make a CA that is valid for {days} days: expected 2 to 36500")
-        if not 1 <= len(name) <= _LONGEST_NAME:
-            raise UserError(f"cannot name a CA with {len(name)} characters: expected 1 to {_LONGEST_NAME}")
-        kind = keys.key_kind(key)
-        constraints = [assemble.name_constraints(names)] if (names := tuple(constrain)) else []
-        not_before = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0) - _BACKDATED
-        validity = (not_before, not_before + timedelta(days=days))
-        signers = [Signer.of(keys.generate(kind)) for _ in range(2)]
-        mark = hashlib.sha256(signers[0].public_key).hexdigest()[:6]
-        root_name, intermediate_name = (
-            assemble.name_der(O="countersign", CN=f"{name} {role} {mark}") for role in ("root", "intermediate")
+        plan = plan or Plan()
+        self.check(plan.moment)
+        if self.room is not None and self.room < plan.levels:
+            raise AuthorityError(
+                f"cannot issue a CA under '{self.issuer.facts.subject}': its path length allows {max(self.room, 0)} "
+                f"below it, and {plan.levels} are asked for; use one with a longer path length, or issue leaves with it"
+            )
+        made = replace(self, directory=None, crossed=(), points=(), retired=())
+        constraints = [assemble.name_constraints(plan.constrain)] if plan.constrain else []
+        for left in range(plan.levels - 1, -1, -1):
+            made = _with_intermediate(made, plan, left, constraints)
+            constraints = []
+        return made
+
+    def cross_sign(
+        self, other: Authority, *, days: float = YEAR, now: datetime | None = None, rng: Rng = os.urandom
+    ) -> Authority:
+        """``other`` with a certificate by this authority for it, so that clients of this root accept its leaves too.
+
+        Its root is cross-signed where this authority's path length leaves room for that, else the outermost of its
+        intermediates for which there is room. Raises :class:`AuthorityError` where there is none at all.
+        """
+        now = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+        self.check(now)
+        for crossed in other.issuers:
+            below = len(other.issuers) - other.issuers.index(crossed)
+            for at, by in enumerate(self.issuers):
+                above = self.issuers[: at + 1]
+                if by.held and all(
+                    each.path_length is None or each.path_length >= at - place + below
+                    for place, each in enumerate(above)
+                ):
+                    made = _cross_signed(by, crossed, (now - _BACKDATED, now + timedelta(days=days)), rng)
+                    between = tuple(each.der for each in reversed(above[1:]))
+                    return replace(other, crossed=(*other.crossed, made, *between))
+        raise AuthorityError(
+            f"cannot cross-sign '{other.name}' with '{self.name}': its path length leaves no room; "
+            "use a root that was made with more levels"
         )
-        issue = partial(_issue_issuer, signer=signers[0], issuer_name=root_name, validity=validity, rng=rng)
-        root = issue(subject=signers[0], subject_name=root_name, path_length=1, constraints=constraints)
-        intermediate = issue(subject=signers[1], subject_name=intermediate_name, path_length=0, constraints=[])
-        return cls(root, (intermediate,))
+
+    # -- rotated -------------------------------------------------------------------------------------------------
+
+    def rotate(
+        self,
+        what: Rotated,
+        *,
+        overlap: timedelta = timedelta(days=14),
+        same_name: bool = False,
+        same_key: bool = False,
+        plan: Plan | None = None,
+        passphrase: bytes | None = None,
+    ) -> Authority:
+        """A new issuing intermediate, or all new from the root down; the old one is kept.
+
+        The new one is like the old one (kind of key, lifetime, constraints) unless ``plan`` says otherwise.
+        ``same_key`` and ``same_name`` are for an intermediate: a certificate renewed for the same key, or a new key
+        under the same name. For ``overlap`` the old one is marked as good beside the new one, and an old root vouches
+        for a new one. An authority that is kept in a directory is rotated there, encrypted with ``passphrase`` if it
+        is given.
+
+        Raises :class:`AuthorityError` where the key that has to sign is not here or has expired.
+        """
+        if what == "root" and (same_name or same_key):
+            raise UserError("cannot keep name or key of a root that is rotated: expected that of an intermediate")
+        plan = plan or self._like(what)
+        now = plan.moment
+        if what == "root":
+            new = self._new_root(plan, overlap)
+        else:
+            new = self._new_intermediate(plan, same_name=same_name, same_key=same_key)
+        old = replace(self, retired=())
+        new = replace(new, points=self.points, retired=(*self.retired, Retired(old, what, now, now + overlap)))
+        if self.directory is None:
+            return new
+        from countersign.ca.keeping import add_generation
+
+        add_generation(new, self.directory, replaces=self, passphrase=passphrase)
+        return replace(new, directory=self.directory)
+
+    def _like(self, what: Rotated) -> Plan:
+        """The plan of one like this."""
+        old = self.root if what == "root" else self.issuer
+        kind = describe_key(old.public_key).lower().replace(" ", ":")
+        days = max((old.not_after - old.not_before).days, 2)
+        return Plan(name=_base_name(old), key=kind, days=days, levels=len(self.intermediates))
+
+    def _new_root(self, plan: Plan, overlap: timedelta) -> Authority:
+        constraints = [each.raw for each in Draft.of(self.root.der).extensions if each.oid == assemble.NAME_CONSTRAINTS]
+        if plan.constrain:
+            constraints = [assemble.name_constraints(plan.constrain)]
+        made = _made(plan, constraints)
+        alive = self.root.not_before <= plan.moment <= self.root.not_after
+        if overlap <= timedelta() or not alive or not self.root.held:
+            return made
+        crossing = replace(self, intermediates=())
+        return crossing.cross_sign(made, days=overlap / timedelta(days=1), now=plan.now, rng=plan.rng)
+
+    def _new_intermediate(self, plan: Plan, *, same_name: bool, same_key: bool) -> Authority:
+        if not self.intermediates:
+            raise AuthorityError(f"cannot rotate the intermediate of '{self.name}': it has none; rotate the root")
+        old, rest = self.issuer, replace(self, intermediates=self.intermediates[:-1])
+        rest.check(plan.moment)
+        signer = old.signer if same_key else keys.new_signer(keys.key_kind(plan.key), plan.rng)
+        draft = Draft.of(old.der)
+        begin, end = plan.validity
+        draft.serial = assemble.new_serial(plan.rng)
+        draft.validity = assemble.validity_der(max(begin, rest.not_before), min(end, rest.not_after))
+        draft.public_key = signer.public_key
+        draft.put(assemble.SKI, assemble.key_id_value(signer.key_id), critical=False)
+        if not same_name and not same_key:
+            draft.subject = assemble.name_der(O="countersign", CN=f"{plan.name} intermediate {_mark(signer)}")
+        made = Issuer.of(draft.sign(rest.issuer.signer), signer)
+        return replace(self, intermediates=(*rest.intermediates, made), crossed=())
+
+    # -- kept, and given -----------------------------------------------------------------------------------------
 
     @classmethod
     def create(
-        cls,
-        directory: str | os.PathLike[str],
-        *,
-        name: str = "countersign inspection",
-        key: str = "ec:P-256",
-        days: int = YEAR,
-        constrain: Iterable[str] = (),
-        now: datetime | None = None,
-        rng: Callable[[int], bytes] = os.urandom,
-    ) -> Self:
-        """A new authority (see :meth:`make`) kept in ``directory``, which may not hold anything yet.
+        cls, directory: str | os.PathLike[str], plan: Plan | None = None, *, passphrase: bytes | None = None
+    ) -> Authority:
+        """A new authority kept in ``directory``, which may not hold anything yet; its keys encrypted if need be.
 
         Raises :class:`AuthorityError` where it does, :class:`FileFault` where it cannot be written.
         """
-        directory = Path(directory)
-        made = cls.make(name=name, key=key, days=days, constrain=constrain, now=now, rng=rng)
-        if not _put(made, directory):
-            raise AuthorityError(
-                f"cannot make a CA in {directory}: it is not empty; move it away to start anew, or name another place"
-            )
-        return cls(made.root, made.intermediates, directory)
+        from countersign.ca.keeping import create
+
+        return create(directory, plan or Plan(), passphrase)
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> Self:
+    def load(cls, directory: str | os.PathLike[str], *, passphrase: bytes | None = None) -> Authority:
         """The authority kept in ``directory``, its keys and certificates checked against each other.
 
         Raises :class:`AuthorityError` naming the file at fault, :class:`FileFault` for one that others can read.
         """
-        directory = Path(directory)
-        if directory.is_symlink():
-            raise AuthorityError(f"cannot load a CA from {directory}: it is a symbolic link; name the directory itself")
-        if not (directory / "root.pem").exists():
-            raise AuthorityError(f"cannot load a CA from {directory}: no root.pem in it; run `countersign ca init`")
-        root = _load_issuer(directory, "root")
-        _check_signed(root, root, directory / "root.pem")
-        intermediates: list[Issuer] = []
-        while (directory / f"intermediate-{len(intermediates) + 1}.pem").exists():
-            stem = f"intermediate-{len(intermediates) + 1}"
-            intermediate = _load_issuer(directory, stem)
-            _check_signed(intermediate, intermediates[-1] if intermediates else root, directory / f"{stem}.pem")
-            intermediates.append(intermediate)
-        return cls(root, tuple(intermediates), directory)
+        from countersign.ca.keeping import load
+
+        return load(directory, passphrase)
 
     @classmethod
     def open(
-        cls,
-        directory: str | os.PathLike[str],
-        *,
-        name: str = "countersign inspection",
-        key: str = "ec:P-256",
-        days: int = YEAR,
-        constrain: Iterable[str] = (),
-        now: datetime | None = None,
-        rng: Callable[[int], bytes] = os.urandom,
-    ) -> Self:
+        cls, directory: str | os.PathLike[str], plan: Plan | None = None, *, passphrase: bytes | None = None
+    ) -> Authority:
         """The authority kept in ``directory``, made there first if nothing is; safe for several processes at once."""
-        directory = Path(directory)
-        if not _holds_something(directory):
-            made = cls.make(name=name, key=key, days=days, constrain=constrain, now=now, rng=rng)
-            if _put(made, directory):
-                return cls(made.root, made.intermediates, directory)
-        return cls.load(directory)
+        from countersign.ca.keeping import open_or_create
+
+        return open_or_create(directory, plan or Plan(), passphrase)
+
+    @classmethod
+    def given(
+        cls,
+        certificates: str | os.PathLike[str],
+        key: str | os.PathLike[str] | None = None,
+        *,
+        passphrase: bytes | None = None,
+    ) -> Authority:
+        """An authority that somebody else made, from a PEM, DER or PKCS #12 file: its certificate, key, and what is
+        above it as far as that is in the file, in any order. Only the issuer's own key has to be there.
+
+        Raises :class:`AuthorityError` for a certificate that may not sign others, and
+        :class:`~countersign.ca.keypair.KeyPairError` for files that are not key and certificate.
+        """
+        from countersign.ca.keeping import given
+
+        return given(certificates, key, passphrase)
 
 
-def _issue_issuer(
-    *,
-    signer: Signer,
-    issuer_name: bytes,
-    subject: Signer,
-    subject_name: bytes,
-    validity: tuple[datetime, datetime],
-    path_length: int,
-    constraints: list[bytes],
-    rng: Callable[[int], bytes],
-) -> Issuer:
-    certificate = assemble.assemble(
-        signer,
-        serial=assemble.new_serial(rng),
-        issuer=issuer_name,
-        validity=assemble.validity_der(*validity),
-        subject=subject_name,
-        public_key=subject.public_key,
-        extensions=[
-            assemble.basic_constraints(path_length=path_length),
-            assemble.key_usage(_CA_USAGE),
-            assemble.subject_key_identifier(subject.key_id),
-            assemble.authority_key_identifier(signer.key_id),
-            *constraints,
-        ],
+def _mark(signer: Signer) -> str:
+    return hashlib.sha256(signer.public_key).hexdigest()[:6]
+
+
+def _base_name(issuer: Issuer) -> str:
+    """The name that a plan had, without the role and the mark of the certificate that was made of it."""
+    subject = issuer.facts.subject or ""
+    found = re.match(r"CN=(?P<name>(?:[^,\\]|\\.)+?)(?: (?:root|intermediate(?: \d+)?) [0-9a-f]{6})?(?:,|$)", subject)
+    return re.sub(r"\\(.)", r"\1", found["name"])[:_LONGEST_NAME] if found else Plan().name
+
+
+def _made(plan: Plan, constraints: Sequence[bytes]) -> Authority:
+    """The authority of a plan, its root with these name constraints."""
+    signer = keys.new_signer(keys.key_kind(plan.key), plan.rng)
+    name = assemble.name_der(O="countersign", CN=f"{plan.name} root {_mark(signer)}")
+    draft = _ca_draft(plan, signer, name, plan.levels, constraints)
+    made = Authority(_signed(draft, signer, name, signer), ())
+    for left in range(plan.levels - 1, -1, -1):
+        made = _with_intermediate(made, plan, left)
+    return made
+
+
+def _with_intermediate(authority: Authority, plan: Plan, left: int, constraints: Sequence[bytes] = ()) -> Authority:
+    """With one more of them, below which ``left`` may follow."""
+    above = authority.issuer
+    signer = keys.new_signer(keys.key_kind(plan.key), plan.rng)
+    level = f" {len(authority.intermediates) + 1}" if plan.levels > 1 else ""
+    name = assemble.name_der(
+        O="countersign", CN=f"{plan.name} intermediate{level} {_mark(authority.root.held or signer)}"
     )
-    return Issuer(certificate, subject_name, *validity, subject)
+    draft = _ca_draft(plan, signer, name, left, constraints)
+    begin, end = plan.validity
+    draft.validity = assemble.validity_der(max(begin, above.not_before), min(end, above.not_after))
+    made = _signed(draft, above.signer, above.subject, signer)
+    return replace(authority, intermediates=(*authority.intermediates, made))
 
 
-# -- on the disk -------------------------------------------------------------------------------------------------
-
-
-def _stems(authority: Authority) -> Iterable[tuple[str, Issuer]]:
-    yield "root", authority.root
-    for number, issuer in enumerate(authority.intermediates, 1):
-        yield f"intermediate-{number}", issuer
-
-
-def _holds_something(directory: Path) -> bool:
-    try:
-        return directory.is_symlink() or any(directory.iterdir())
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError as wrong:
-        raise AuthorityError(f"cannot keep a CA in {directory}: it is a file; name a directory") from wrong
-    except OSError as wrong:
-        raise AuthorityError(f"cannot look into {directory}: {(wrong.strerror or str(wrong)).lower()}") from wrong
-
-
-def _put(authority: Authority, directory: Path) -> bool:
-    """Write the authority under another name and rename it to ``directory``; ``False`` if something is there."""
-    if _holds_something(directory):
-        return False
-    make_private_dir(directory.parent)
-    temporary = directory.parent / f".{directory.name}.{secrets.token_hex(8)}.new"
-    make_private_dir(temporary)
-    try:
-        for stem, issuer in _stems(authority):
-            write_private(temporary / f"{stem}.key.pem", key_to_pem(issuer.signer.key))
-            write_public(temporary / f"{stem}.pem", to_pem(issuer.der))
-        temporary.rename(directory)
-    except OSError as wrong:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if _holds_something(directory):
-            return False
-        raise AuthorityError(f"cannot keep a CA in {directory}: {(wrong.strerror or str(wrong)).lower()}") from wrong
-    except FileFault:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _flush(directory.parent)
-    return True
-
-
-def _flush(directory: Path) -> None:
-    """Make a rename last; a file system that cannot is one where it need not."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def key_to_pem(key: PrivateKey) -> bytes:
-    """An unencrypted PKCS #8 PEM."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+def _ca_draft(plan: Plan, signer: Signer, name: bytes, path_length: int, constraints: Sequence[bytes]) -> Draft:
+    extensions = (
+        assemble.basic_constraints(path_length=path_length),
+        assemble.key_usage(_CA_USAGE),
+        assemble.subject_key_identifier(signer.key_id),
+        assemble.authority_key_identifier(signer.key_id),
+        *constraints,
+    )
+    return Draft(
+        serial=assemble.new_serial(plan.rng),
+        issuer=name,
+        validity=assemble.validity_der(*plan.validity),
+        subject=name,
+        public_key=signer.public_key,
+        extensions=list(parts_of(extensions)),
     )
 
 
-def _load_issuer(directory: Path, stem: str) -> Issuer:
-    certificate_file, key_file = directory / f"{stem}.pem", directory / f"{stem}.key.pem"
-    try:
-        ders = certificates_in(certificate_file.read_bytes())
-    except OSError as wrong:
-        raise AuthorityError(_broken(certificate_file, (wrong.strerror or str(wrong)).lower())) from wrong
-    except PemError as wrong:
-        raise AuthorityError(_broken(certificate_file, str(wrong))) from wrong
-    if len(ders) != 1:
-        raise AuthorityError(_broken(certificate_file, f"expected one certificate, got {len(ders)}"))
-    key = _load_key(key_file)
-    try:
-        parts = cut_certificate(ders[0])
-    except DerError as wrong:
-        raise AuthorityError(_broken(certificate_file, str(wrong))) from wrong
-    not_before, not_after, problems = read_validity(parts.validity)
-    if not_before is None or not_after is None:
-        raise AuthorityError(_broken(certificate_file, problems[0]))
-    if not read_certificate(ders[0]).is_ca:
-        raise AuthorityError(_broken(certificate_file, "expected a CA certificate, got one that is none"))
-    signer = Signer.of(key)
-    if signer.public_key != parts.public_key:
-        raise AuthorityError(_broken(key_file, f"it is not the key of {certificate_file.name}"))
-    return Issuer(ders[0], parts.subject, not_before, not_after, signer)
+def _signed(draft: Draft, signer: Signer, issuer_name: bytes, subject: Signer | None) -> Issuer:
+    draft.issuer = issuer_name
+    draft.put(assemble.AKI, assemble.issuer_key_id_value(signer.key_id), critical=False)
+    return Issuer.of(draft.sign(signer), subject)
 
 
-def _load_key(path: Path) -> PrivateKey:
-    try:
-        key = serialization.load_pem_private_key(read_private(path), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as wrong:
-        reason = "it is encrypted" if isinstance(wrong, TypeError) else "expected an unencrypted PEM private key"
-        raise AuthorityError(_broken(path, reason)) from wrong
-    if not isinstance(
-        key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-    ):
-        raise AuthorityError(_broken(path, "expected an RSA, EC or Edwards key"))
-    return key
-
-
-def _check_signed(issued: Issuer, issuer: Issuer, path: Path) -> None:
-    parts = cut_certificate(issued.der)
-    if parts.issuer != issuer.subject or not signed_by(parts, issuer.signer.public_key):
-        raise AuthorityError(_broken(path, f"it was not signed by '{issuer.facts.subject}'"))
-
-
-def _broken(path: Path, what: str) -> str:
-    return (
-        f"cannot use the CA file {path}: {what}; put the right file back, "
-        "or move its directory away and run `countersign ca init`"
-    )
+def _cross_signed(by: Issuer, crossed: Issuer, validity: tuple[datetime, datetime], rng: Rng) -> bytes:
+    draft = Draft.of(crossed.der)
+    draft.serial = assemble.new_serial(rng)
+    draft.validity = assemble.validity_der(max(validity[0], by.not_before), min(validity[1], by.not_after))
+    draft.extensions = [each for each in draft.extensions if each.oid not in _STATUS_POINTS]
+    return _signed(draft, by.signer, by.subject, None).der

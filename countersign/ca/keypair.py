@@ -10,8 +10,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from countersign.ca.assemble import PrivateKey, public_key_der
 from countersign.ca.pem import PemError, certificates_in
+from countersign.ca.signer import PrivateKey, public_key_der
 from countersign.errors import UserError
 from countersign.recorder.certificates import cut_certificate
 

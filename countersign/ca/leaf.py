@@ -24,7 +24,6 @@ the form that they must have, is copied as it is: nothing that was refused for i
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections import OrderedDict
@@ -33,6 +32,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from countersign.ca import assemble, keys
+from countersign.ca.draft import Draft, part, parts_of
 from countersign.ca.keys import KeyPool
 from countersign.errors import CountersignError
 from countersign.recorder import der as asn1
@@ -51,8 +51,9 @@ from countersign.recorder.der import DerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from countersign.ca.assemble import PrivateKey, Signer
     from countersign.ca.authority import Authority
+    from countersign.ca.randomness import Rng
+    from countersign.ca.signer import ServedKey, Signer
 
 _WEAK_SIGNATURES = ("md2", "md5", "sha1")
 _LEFT_OUT = {
@@ -80,16 +81,14 @@ class CannotMimic(CountersignError):  # noqa: N818  the sentence it makes where 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A leaf to be served: ``chain`` is what is sent, the leaf first and the root not at all.
+    """A leaf to be served: ``chain`` is what is sent, the leaf first and the root not at all; ``key`` is the leaf's.
 
     ``left_out`` names what the target's certificate had and the leaf has not, or has otherwise.
     """
 
-    der: bytes
-    key: PrivateKey = field(repr=False)
+    key: ServedKey = field(repr=False)
     chain: tuple[bytes, ...]
-    left_out: tuple[str, ...]
-    sha256: str
+    left_out: tuple[str, ...] = ()
 
 
 def mint(
@@ -98,7 +97,7 @@ def mint(
     *,
     key: Signer | None = None,
     now: datetime | None = None,
-    rng: Callable[[int], bytes] = os.urandom,
+    rng: Rng = os.urandom,
 ) -> Minted:
     """A leaf under ``authority`` that mimics ``target_der``.
 
@@ -108,26 +107,38 @@ def mint(
     """
     now = now or datetime.now(UTC)
     authority.check(now)
+    key = key or keys.new_signer(key_kind_of(target_der), rng)
+    draft, left_out = mimic(authority, target_der, key=key, now=now, rng=rng)
+    return Minted(key.served, (draft.sign(authority.issuer.signer), *authority.chain), left_out)
+
+
+def key_kind_of(target_der: bytes) -> str:
+    """The kind of key that a leaf for this target has. Raises :class:`CannotMimic`."""
+    return keys.like(_described_key(_cut(target_der)))[0]
+
+
+def mimic(
+    authority: Authority, target_der: bytes, *, key: Signer, now: datetime, rng: Rng = os.urandom
+) -> tuple[Draft, tuple[str, ...]]:
+    """The leaf before it is signed, and what it has not of the target's. Raises :class:`CannotMimic`."""
     parts = _cut(target_der)
     described = _described_key(parts)
-    key = key or KeyPool().get(keys.like(described)[0])
     ours = describe_key(key.public_key)
     left_out = [f"key: {described} ({ours} instead)"] if ours != described else []
     left_out += _weak_signature(parts)
     fit_to = _type(ours) if _type(ours) != _type(described) else None
     extensions = _extensions(parts, authority.issuer.signer.key_id, key.key_id, fit_to, left_out)
-    der = assemble.assemble(
-        authority.issuer.signer,
+    draft = Draft(
         version=parts.version,
         serial=assemble.new_serial(rng),
         issuer=authority.issuer.subject,
         validity=_validity(parts.validity, authority, now, left_out),
         subject=parts.subject,
         public_key=key.public_key,
-        before_extensions=_unique_ids(parts, left_out),
-        extensions=extensions,
+        unique_ids=_unique_ids(parts, left_out),
+        extensions=[*extensions, *(parts_of(authority.points) if parts.version == assemble.VERSION_3 else ())],
     )
-    return Minted(der, key.key, (der, *authority.chain), tuple(left_out), hashlib.sha256(der).hexdigest())
+    return draft, tuple(left_out)
 
 
 def _cut(target_der: bytes) -> CertificateParts:
@@ -175,9 +186,9 @@ def _validity(validity: bytes, authority: Authority, now: datetime, left_out: li
     )
 
 
-def _unique_ids(parts: CertificateParts, left_out: list[str]) -> list[bytes]:
+def _unique_ids(parts: CertificateParts, left_out: list[str]) -> tuple[bytes, ...]:
     """4.1.2.8: the subject's identifier is the target's; the issuer's would be another issuer's."""
-    copied = [raw for tag, raw in parts.others if tag == _SUBJECT_UNIQUE_ID]
+    copied = tuple(raw for tag, raw in parts.others if tag == _SUBJECT_UNIQUE_ID)
     left_out += [
         f"tbs_certificate: a part with tag 0x{tag:02x}" for tag, _ in parts.others if tag != _SUBJECT_UNIQUE_ID
     ]
@@ -186,17 +197,17 @@ def _unique_ids(parts: CertificateParts, left_out: list[str]) -> list[bytes]:
 
 def _extensions(
     parts: CertificateParts, issuer_key_id: bytes, key_id: bytes, fit_to: str | None, left_out: list[str]
-) -> list[bytes]:
+) -> list[ExtensionPart]:
     """The target's extensions in their order; those that name keys replaced, those that cannot be kept left out.
 
     Version 3 certificates get both key identifiers even where the target has none; older ones, which may have no
     extensions, stay as they are (4.1.2.1).
     """
     ours = {
-        assemble.SKI: assemble.subject_key_identifier(key_id),
-        assemble.AKI: assemble.authority_key_identifier(issuer_key_id),
+        assemble.SKI: part(assemble.SKI, assemble.key_id_value(key_id)),
+        assemble.AKI: part(assemble.AKI, assemble.issuer_key_id_value(issuer_key_id)),
     }
-    made: list[bytes] = []
+    made: list[ExtensionPart] = []
     seen: set[str] = set()
     try:
         for extension in cut_extensions(parts.extensions) if parts.extensions else ():
@@ -208,7 +219,7 @@ def _extensions(
             elif extension.oid == assemble.KEY_USAGE and fit_to:
                 made.append(_fitted_usage(extension, fit_to, left_out))
             else:
-                made.append(extension.raw)
+                made.append(extension)
     except DerError as wrong:
         raise CannotMimic(f"cannot mimic the target's certificate: its extensions cannot be read ({wrong})") from wrong
     if parts.version == assemble.VERSION_3:
@@ -216,17 +227,18 @@ def _extensions(
     return made
 
 
-def _fitted_usage(extension: ExtensionPart, key_type: str, left_out: list[str]) -> bytes:
+def _fitted_usage(extension: ExtensionPart, key_type: str, left_out: list[str]) -> ExtensionPart:
     """The key usage without what a key of ``key_type`` cannot do; one that cannot be read stays as it is."""
     try:
         wanted = key_usages(extension.value)
     except DerError:
-        return extension.raw
+        return extension
     fitted = [name for name in wanted if name not in _NOT_FOR[key_type]]
     if len(fitted) == len(wanted):
-        return extension.raw
+        return extension
     left_out += [f"key_usage: {name}" for name in wanted if name not in fitted]
-    return assemble.key_usage(fitted or ["digitalSignature"], critical=extension.critical)
+    value = assemble.key_usage_value(fitted or ["digitalSignature"])
+    return part(assemble.KEY_USAGE, value, critical=extension.critical)
 
 
 @dataclass(slots=True)
@@ -253,7 +265,7 @@ class LeafMint:
         size: int = 1000,
         pool: KeyPool | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        rng: Callable[[int], bytes] = os.urandom,
+        rng: Rng = os.urandom,
     ) -> None:
         self.authority = authority
         self.pool = pool or KeyPool()
@@ -261,9 +273,6 @@ class LeafMint:
         self._clock = clock
         self._rng = rng
         self._kept: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
     async def leaf_for(self, target_der: bytes) -> Minted:
         """The leaf that mimics ``target_der``; waits only where a slow key has to be made first, in a thread.
@@ -273,18 +282,14 @@ class LeafMint:
         kept = self._find(target_der)
         if kept:
             return kept
-        kind = keys.like(_described_key(_cut(target_der)))[0]
+        kind = key_kind_of(target_der)
         key = self.pool.get(kind) if self.pool.ready(kind) else await self.pool.get_soon(kind)
         return self._find(target_der) or self._mint(target_der, key)
 
-    def leaf_now(self, target_der: bytes) -> Minted:
-        """The same for callers without an event loop; a slow key is made here and now."""
-        kept = self._find(target_der)
-        return kept or self._mint(target_der, self.pool.get(keys.like(_described_key(_cut(target_der)))[0]))
-
-    async def warm(self, *described: str) -> None:
-        """Make the keys of these kinds (``RSA 2048``) ahead of the first connection that needs them."""
-        await asyncio.gather(*(self.pool.get_soon(keys.like(kind)[0]) for kind in described))
+    def rotate(self) -> None:
+        """Forget what was minted, the keys too: every target gets a new leaf from now on."""
+        self._kept.clear()
+        self.pool.forget()
 
     def _find(self, target_der: bytes) -> Minted | None:
         now = self._clock()

@@ -1,17 +1,30 @@
-"""Certificates in files as people have them: PEM with anything around it, DER, and what is neither."""
+"""PEM as people have it (RFC 7468 and what came before it), and certificates in files of any kind.
+
+Files reach us through editors, mail, wikis, YAML and Windows: with a byte order mark, in UTF-16, indented, with CR
+alone or ``\\n`` spelled out, text or attributes between the blocks, no newline at the end. :func:`blocks_in` takes
+all of it and says of each block what it is, where it stands, and what is wrong with it if it cannot be decoded.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from countersign.recorder import der as asn1
 from countersign.recorder.certificates import cut_certificate
 
-_BLOCK = re.compile(
-    rb"-----BEGIN (?P<kind>(?:TRUSTED |X509 )?CERTIFICATE)-----(?P<body>[^-]*)(?P<end>-----END (?P=kind)-----)?"
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CERTIFICATE_LABELS = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
+
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 #]{0,40})-----")
+_HEADER = re.compile(rb"[ \t]*([A-Za-z][A-Za-z0-9-]{0,30}):[ \t]*([^\r\n]{0,200})(?:\r\n|\n|\r)")
+_FRIENDLY_NAME = re.compile(rb"friendlyName:[ \t]*([^\r\n]{1,2000})")
+_NOT_BASE64 = re.compile(rb"\\[nr]|\xef\xbb\xbf|\xc2\xa0|\s+")
 _LINE = 64
 
 
@@ -19,13 +32,72 @@ class PemError(ValueError):
     """No certificates could be read; the text is the end of a sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its label, the headers of RFC 1421, its bytes (``None`` with ``problem`` where they cannot be had).
+
+    ``start`` and ``end`` are offsets of the file (after UTF-16 was undone); ``name`` is the last ``friendlyName:``
+    before it, as openssl writes it among the bag attributes.
+    """
+
+    label: str
+    start: int
+    end: int
+    data: bytes | None = field(default=None, repr=False)
+    problem: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    name: str | None = None
+
+
+def as_utf8(data: bytes) -> bytes:
+    """``data``, from UTF-16 if it begins as that does."""
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return data.decode("utf-16", "replace").encode("utf-8", "replace")
+    return data
+
+
+def blocks_in(data: bytes) -> Iterator[Block]:
+    """Every block of ``data``, in their order, with anything around them."""
+    data = as_utf8(data)
+    found = list(_BEGIN.finditer(data))
+    before = 0
+    for number, begin in enumerate(found):
+        limit = found[number + 1].start() if number + 1 < len(found) else len(data)
+        label = begin[1].decode("ascii")
+        end_line = b"-----END " + begin[1] + b"-----"
+        stop = data.find(end_line, begin.end(), limit)
+        names = _FRIENDLY_NAME.findall(data, before, begin.start())
+        name = names[-1].decode("utf-8", "replace").strip() if names else None
+        before = begin.end()
+        if stop < 0:
+            problem = "has no END line: the file is cut or was pasted badly"
+            yield Block(label, begin.start(), limit, problem=problem, name=name)
+            continue
+        before = stop + len(end_line)
+        headers, body = _split_headers(data[begin.end() : stop])
+        try:
+            decoded, problem = base64.b64decode(_NOT_BASE64.sub(b"", body), validate=True), None
+        except binascii.Error as wrong:
+            decoded, problem = None, f"is broken ({wrong}); fetch it again"
+        yield Block(label, begin.start(), before, decoded, problem, headers, name)
+
+
+def _split_headers(body: bytes) -> tuple[dict[str, str], bytes]:
+    """The headers of a block (``Proc-Type: 4,ENCRYPTED``) and what is left."""
+    headers: dict[str, str] = {}
+    rest = body.lstrip(b" \t\r\n")
+    while match := _HEADER.match(rest):
+        headers[match[1].decode("ascii")] = match[2].decode("utf-8", "replace").strip()
+        rest = rest[match.end() :]
+    return headers, rest
+
+
 def certificates_in(data: bytes) -> tuple[bytes, ...]:
     """The DER of every certificate in ``data``, PEM or one DER, in their order. Raises :class:`PemError`."""
-    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
-    blocks = list(_BLOCK.finditer(data))
+    blocks = [block for block in blocks_in(data) if block.label in CERTIFICATE_LABELS]
     if blocks:
         return tuple(_decoded(block, number, len(blocks)) for number, block in enumerate(blocks, 1))
+    data = as_utf8(data)
     if data[:1] == b"\x30":
         try:
             return (_whole(data),)
@@ -34,17 +106,19 @@ def certificates_in(data: bytes) -> tuple[bytes, ...]:
     raise PemError(f"expected a certificate (PEM or DER), got {_what(data)}")
 
 
-def _decoded(block: re.Match[bytes], number: int, count: int) -> bytes:
+def _decoded(block: Block, number: int, count: int) -> bytes:
     which = "the certificate" if count == 1 else f"certificate {number} of {count}"
-    if not block["end"]:
-        raise PemError(f"{which} has no END line: the file is cut or was pasted badly")
+    if block.data is None:
+        raise PemError(f"{which} {block.problem}")
     try:
-        der = base64.b64decode(b"".join(block["body"].split()), validate=True)
-        if block["kind"].startswith(b"TRUSTED"):  # OpenSSL's own form: the certificate, then what it is trusted for
-            der = asn1.first_piece(der).raw
-        return _whole(der)
-    except (binascii.Error, asn1.DerError) as wrong:
+        return certificate_of(block.label, block.data)
+    except asn1.DerError as wrong:
         raise PemError(f"{which} is broken ({wrong}); fetch it again") from wrong
+
+
+def certificate_of(label: str, data: bytes) -> bytes:
+    """The certificate in a block's bytes: what OpenSSL appends to a trusted one is taken off. Raises ``DerError``."""
+    return _whole(asn1.first_piece(data).raw if label.startswith("TRUSTED") else data)
 
 
 def _whole(der: bytes) -> bytes:
@@ -71,8 +145,9 @@ def _what(data: bytes) -> str:
     return "something else"
 
 
-def to_pem(der: bytes) -> bytes:
+def to_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
     """``der`` between BEGIN and END lines (RFC 7468)."""
     text = base64.b64encode(der)
     lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    return b"\n".join((b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""))
+    name = label.encode("ascii")
+    return b"\n".join((b"-----BEGIN " + name + b"-----", *lines, b"-----END " + name + b"-----", b""))

@@ -1,17 +1,24 @@
-"""``countersign ca``: the inspection CA in the home."""
+"""``countersign ca``: the inspection CA in the home, and all that has to do with keys and certificates."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from countersign.cli import ca_files, ca_issue, ca_keystore, ca_responder, ca_trust
+from countersign.cli.ca_passwords import PassphraseFile, open_authority
 from countersign.cli.common import Home, Json, home_of, print_json
 
-app = typer.Typer(help="The inspection CA: make it, hand out its root.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="The CA: make it, hand out its root, issue, sign, revoke, rotate; key stores; verify.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
-_NAME, _KEY, _DAYS = "countersign inspection", "ec:P-256", 365
+_NAME, _KEY, _DAYS, _LEVELS = "countersign inspection", "ec:P-256", 365, 1
 
 
 @app.command("init")
@@ -20,26 +27,30 @@ def init(
     name: Annotated[str, typer.Option(help="How its certificates are called.")] = _NAME,
     key: Annotated[str, typer.Option(help="The kind of its keys: ec:P-256, ec:P-384, rsa:2048, rsa:4096, ...")] = _KEY,
     days: Annotated[int, typer.Option(min=1, help="How long it is valid.")] = _DAYS,
+    levels: Annotated[int, typer.Option(help="How many intermediates are under the root.")] = _LEVELS,
     constrain: Annotated[
         list[str] | None, typer.Option(help="A domain or network that it may speak for, and no other; may be repeated.")
     ] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Make the CA: a root and an intermediate. One that is there already is left as it is, and said to be."""
-    from countersign.ca import Authority
+    from countersign.ca import Authority, Plan
+    from countersign.ca.keeping import read_passphrase
     from countersign.errors import UserError
 
     directory = home_of(home) / "ca"
     made = not (directory / "root.pem").exists()
-    if not made and (constrain or (name, key, days) != (_NAME, _KEY, _DAYS)):
+    if not made and (constrain or (name, key, days, levels) != (_NAME, _KEY, _DAYS, _LEVELS)):
         raise UserError(
             f"cannot make a CA as asked: {directory} holds one already, which stays as it is;"
             " move it away first, or name another home"
         )
     if made:
-        authority = Authority.create(directory, name=name, key=key, days=days, constrain=constrain or ())
+        plan = Plan(name=name, key=key, days=days, levels=levels, constrain=tuple(constrain or ()))
+        authority = Authority.create(directory, plan, passphrase=read_passphrase(passphrase_file))
     else:
-        authority = Authority.load(directory)
+        authority = open_authority(home, passphrase_file)
     if as_json:
         print_json({"schema": 1, "made": made, "directory": str(directory), **_facts(authority)})
         return
@@ -52,23 +63,80 @@ def root(
     home: Home = None,
     out: Annotated[Path | None, typer.Option(help="The file to write (default: standard output).")] = None,
     form: Annotated[str, typer.Option("--format", help="pem or der.")] = "pem",
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
 ) -> None:
     """Write the root certificate: what a client must trust to be let through."""
-    from countersign.ca import Authority
     from countersign.errors import UserError
     from countersign.recorder.private_files import write_public
 
     if form not in {"pem", "der"}:
         raise UserError(f"--format takes pem or der, got {form!r}")
-    authority = Authority.load(home_of(home) / "ca")
+    authority = open_authority(home, passphrase_file)
     data = authority.root_pem if form == "pem" else authority.root.der
-    if out is None or str(out) == "-":
+    if out is not None and str(out) != "-":
+        write_public(out, data)
+    if as_json:
+        print_json({"schema": 1, "file": str(out) if out else None, "root": authority.root.facts.to_json()})
+    elif out is None or str(out) == "-":
         import sys
 
         sys.stdout.buffer.write(data)
+    else:
+        typer.echo(f"{out}: {authority.name}, valid until {authority.not_after:%Y-%m-%d}")
+
+
+@app.command("rotate")
+def rotate(
+    what: Annotated[str, typer.Argument(metavar="intermediate|root", help="What is made anew.")],
+    home: Home = None,
+    overlap: Annotated[
+        int, typer.Option(min=0, help="Days for which the old one counts as good beside the new one.")
+    ] = 14,
+    same_key: Annotated[bool, typer.Option("--same-key", help="A new intermediate for the same key.")] = False,
+    same_name: Annotated[bool, typer.Option("--same-name", help="A new intermediate under the same name.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Put a new intermediate, or a new root and all below it, in force; the old one is kept and marked.
+
+    A new root is cross-signed by the old one while both are good. What was issued before stays valid.
+    """
+    from countersign.ca.keeping import read_passphrase
+    from countersign.errors import UserError
+
+    if what not in {"intermediate", "root"}:
+        leaf = "; leaves are made as they are needed: a running proxy has `countersign ctl rotate leaf`"
+        raise UserError(f"cannot rotate {what!r}: expected intermediate or root{leaf if what == 'leaf' else ''}")
+    authority = open_authority(home, passphrase_file)
+    made = authority.rotate(
+        "root" if what == "root" else "intermediate",
+        overlap=timedelta(days=overlap),
+        same_key=same_key,
+        same_name=same_name,
+        passphrase=read_passphrase(passphrase_file),
+    )
+    old, new = (each.root if what == "root" else each.issuer for each in (authority, made))
+    if as_json:
+        until = f"{datetime.now(UTC) + timedelta(days=overlap):%Y-%m-%dT%H:%M:%SZ}"
+        document = {"rotated": what, "old": old.facts.to_json(), "new": new.facts.to_json(), "overlap_until": until}
+        print_json({"schema": 1, **document, **_facts(made)})
         return
-    write_public(out, data)
-    typer.echo(f"{out}: {authority.name}, valid until {authority.not_after:%Y-%m-%d}")
+    typer.echo(f"old: {old.facts.subject}, kept")
+    typer.echo(f"new: {new.facts.subject}, valid until {new.facts.not_after}")
+    if what == "root":
+        typer.echo("hand the new root out with: countersign ca root --out root.pem")
+
+
+app.command("issue")(ca_issue.issue)
+app.command("sign")(ca_issue.sign)
+app.command("csr", hidden=True)(ca_issue.sign)
+app.command("revoke")(ca_responder.revoke)
+app.command("responder")(ca_responder.responder)
+app.command("trust")(ca_trust.trust)
+app.add_typer(ca_keystore.app, name="keystore")
+app.command("split")(ca_files.split)
+app.command("verify")(ca_files.verify)
 
 
 def _facts(authority: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from countersign.errors import EnvironmentFault
+from countersign.recorder.private_files import make_private_dir, write_private
 
 if TYPE_CHECKING:
     from countersign.recorder.store import Store
@@ -52,8 +53,6 @@ def default_home() -> Path:
 
 def home_of(given: Path | None) -> Path:
     """The home directory, made with mode 0700 if it is not there."""
-    from countersign.recorder.private_files import make_private_dir
-
     try:
         return make_private_dir(given or default_home())
     except EnvironmentFault as fault:
@@ -77,12 +76,24 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
 
 
+def unicode_output() -> bool:
+    """Whether standard output takes what the ladder is drawn with."""
+    try:
+        "│►🔒…".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def coloured_output() -> bool:
+    """Whether somebody sees colours, and wants to (https://no-color.org)."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
 def write_out(data: bytes, out: Path | None) -> None:
     """To a file (0600, whole or not at all), or to standard output."""
     if out is None or str(out) == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    from countersign.recorder.private_files import write_private
-
     write_private(out, data, overwrite=True, allow_sticky=True)

@@ -29,11 +29,10 @@ def demo(
     import asyncio
 
     from countersign.cli.ladder import print_ladder
-    from countersign.cli.log import set_up_logging
+    from countersign.cli.log import logs
 
-    set_up_logging(only_errors=True)
     folder = nullcontext(home_of(home)) if keep else tempfile.TemporaryDirectory(prefix="countersign-demo-")
-    with folder as place:
+    with logs(only_errors=True), folder as place:
         good, bad = asyncio.run(_run(Path(place)))
     for recording, title in (
         (good, "1. The client trusts the inspection CA"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from countersign.cli.common import Home, StoreUrl, open_store, write_out
-from countersign.errors import UserError
+from countersign.errors import AnswerIsNo, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,35 +40,33 @@ def export(
         raise UserError(f"--format takes one of {', '.join(FORMS)}; got {form!r}")
     if form == "json" and len(ids) > 1:
         raise UserError(f"--format json holds one recording, not {len(ids)}; --format jsonl holds any number")
-    if out is None and form == "pcapng" and _to_terminal():
+    if out is None and form == "pcapng" and sys.stdout.isatty():
         raise UserError("a pcapng file is not for a terminal: give --out FILE, or a pipe")
     with open_store(home, store) as kept:
-        data, exported = _all(kept.get, ids, form)
-    write_out(data, out)
-    if out is not None and str(out) != "-":
-        which = f"recording {exported[0]}" if len(exported) == 1 else f"{len(exported)} recordings"
-        typer.echo(f"{out}: {form}, {len(data)} bytes, {which}")
-
-
-def _all(get: Callable[[str], Recording], ids: list[str], form: str) -> tuple[bytes, list[str]]:
-    """The file, and whose it is. Where one of several has nothing to give (no secrets, no chain), that is said."""
-    parts: list[bytes] = []
-    exported: list[str] = []
-    missing: list[UserError] = []
-    for recording in map(get, ids):
-        if recording.id in exported:
-            continue
-        try:
-            parts.append(_data(recording, form))
-        except UserError as error:
-            missing.append(error)
-        else:
-            exported.append(recording.id)
-    if not parts:
-        raise missing[0]
+        exported, missing = _all(kept.get, ids, form)
+    if exported:
+        data = (b"\n" if form == "text" else b"").join(exported.values())
+        write_out(data, out)
+        if out is not None and str(out) != "-":
+            which = f"recording {next(iter(exported))}" if len(exported) == 1 else f"{len(exported)} recordings"
+            typer.echo(f"{out}: {form}, {len(data)} bytes, {which}")
     for why in missing:
         typer.echo(f"countersign: {why}", err=True)
-    return (b"\n" if form == "text" else b"").join(parts), exported
+    if missing:
+        raise typer.Exit(missing[0].exit_code)
+
+
+def _all(get: Callable[[str], Recording], ids: list[str], form: str) -> tuple[dict[str, bytes], list[AnswerIsNo]]:
+    """What goes into the file, by the id, and why some of them have nothing to give (no secrets, no chain)."""
+    exported: dict[str, bytes] = {}
+    missing: dict[str, AnswerIsNo] = {}
+    for recording in map(get, ids):
+        if recording.id not in exported and recording.id not in missing:
+            try:
+                exported[recording.id] = _data(recording, form)
+            except AnswerIsNo as why:
+                missing[recording.id] = why
+    return exported, list(missing.values())
 
 
 def _data(recording: Recording, form: str) -> bytes:
@@ -91,9 +90,3 @@ def _data(recording: Recording, form: str) -> bytes:
     from countersign.recorder.files.ladder import render_ladder
 
     return render_ladder(recording, width=120).encode("utf-8")
-
-
-def _to_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()

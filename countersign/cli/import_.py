@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, open_store
+from countersign.cli.values import parse_label
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _BATCH = 200
 _BATCH_MESSAGES = 20_000
 _TROUBLES_SHOWN = 20
+_KINDS_SHOWN = 5
 
 
 def import_(
@@ -50,6 +52,7 @@ def import_(
     """Record what captures show: one recording for each TLS conversation, decrypted where there are keys."""
     from countersign.recorder.files.importing import ImportTrouble, Tally, import_files
 
+    label = parse_label(label, what="--label")
     kept_labels = _labels(secrets)
     keys = _keys(keylog or [])
     tally, outcome = Tally(), _Result(as_json)
@@ -208,6 +211,9 @@ class _Result:
             yield f"{tally.not_tls} conversations without TLS, not recorded"
         if tally.silent:
             yield f"{tally.silent} connections in which nobody sent a byte, not recorded"
+        if tally.passed_over:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in tally.passed_over.most_common(_KINDS_SHOWN))
+            yield f"{tally.passed_over.total()} packets without TCP: {kinds}"
         if not asked and not tally.opened:
             return
         yield f"{tally.opened} conversations had keys, {tally.closed} had none"

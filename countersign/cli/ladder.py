@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 import typer
 
+from countersign.cli.common import coloured_output, unicode_output
 from countersign.recorder.files.ladder import Tone, ladder, render_ladder
 
 if TYPE_CHECKING:
@@ -30,16 +29,17 @@ _WIDTH = 120  # where there is no terminal to ask
 
 
 def print_ladder(recording: Recording) -> None:
-    """To standard output."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
-        typer.echo(render_ladder(recording, width=width))
+    """To standard output, as wide as the terminal or ``COLUMNS``."""
+    width = shutil.get_terminal_size((_WIDTH, 0)).columns
+    plain = not unicode_output()
+    if not coloured_output():
+        typer.echo(render_ladder(recording, width=width, ascii=plain))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
-    for line in ladder(recording, width=console.width):
+    for line in ladder(recording, width=width, ascii=plain):
         text = Text(no_wrap=True, end="")
         for part in line.parts:
             text.append(part.text, style=_STYLES.get(part.tone, ""))

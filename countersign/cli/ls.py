@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,13 +11,15 @@ from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
 from countersign.cli.values import parse_moment
 
 if TYPE_CHECKING:
-    from countersign.recorder.store import Store, Summary
+    from countersign.recorder.store import Store
+
+_AT_MOST = 1_000_000_000
 
 
 def ls(
     home: Home = None,
     store: StoreUrl = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=_AT_MOST, help="How many, the newest.")] = 50,
     sni: Annotated[str | None, typer.Option(help="Only of this server name.")] = None,
     target: Annotated[str | None, typer.Option(help="Only to this target (host:port).")] = None,
     outcome: Annotated[
@@ -45,6 +46,8 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List the recordings, the newest first."""
+    from countersign.cli.listing import print_list
+
     with open_store(home, store) as kept:
         found = kept.summaries(
             limit=limit,
@@ -61,13 +64,14 @@ def ls(
             fingerprint=fingerprint,
             ja4=ja4,
         )
+        beginnings = {} if as_json else kept.beginnings([summary.id for summary in found])
     if as_json:
         print_json({"schema": 1, "recordings": [summary.to_json() for summary in found]})
         return
     if not found:
         typer.echo("no recordings", err=True)
         return
-    _table(found)
+    print_list(found, beginnings)
     if len(found) == limit:
         typer.echo(f"older ones: --before {found[-1].id}", err=True)
 
@@ -80,32 +84,3 @@ def _cursor(store: Store, reference: str) -> str:
         return reference
     recording = store.get(reference)
     return f"{microseconds(recording.started)}~{recording.id}"
-
-
-def _table(found: list[Summary]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from countersign.recorder.wire.text import printable
-
-    colours = {"established": "green", "failed": "red", "abandoned": "yellow", "interrupted": "magenta"}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "started", "client", "target", "sni", "outcome", "broken by", "alert"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for summary in found:
-        row: dict[str, Any] = summary.to_json()
-        ended = row["outcome"]
-        started = datetime.fromisoformat(row["started"]).astimezone()
-        table.add_row(
-            row["id"],
-            f"{started:%m-%d %H:%M:%S}",
-            *(Text(printable(row[key] or "-")) for key in ("client", "target", "sni")),
-            Text(ended["status"], style=colours.get(ended["status"], "")),
-            ended["broken_by"] or "-",
-            ended["alert"] or "-",
-        )
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, StoreUrl, home_of, store_location
-from countersign.cli.values import parse_size
+from countersign.cli.values import parse_label, parse_size
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def proxy(
 ) -> None:
     """Run the inspecting proxy until Ctrl-C or SIGTERM, recording every session."""
     from countersign.ca import load_roots
-    from countersign.cli.log import set_up_logging
+    from countersign.cli.log import logs
     from countersign.cli.serve import serve
     from countersign.proxy import Action, Limits, Settings, parse_address, parse_network
 
@@ -74,20 +74,15 @@ def proxy(
         roots=load_roots(upstream_ca) if upstream_ca is not None else None,
         verify=not upstream_insecure,
         identity=_identity(client_cert, client_key),
-        label=label,
+        label=parse_label(label, what="--label"),
         secrets=_secrets(secrets),
         allow=tuple(parse_network(text) for text in allow or ()),
         limits=Limits(hello=hello_timeout, connect=connect_timeout, handshake=handshake_timeout, idle=idle_timeout),
     )
-    set_up_logging()
+    max_bytes = _at_least_16_mib(parse_size(store_max, what="--store-max"), store_max)
     _warn(settings)
-    serve(
-        settings,
-        home_of(home),
-        store_location(home, store),
-        max_bytes=_at_least_16_mib(parse_size(store_max, what="--store-max"), store_max),
-        ready_file=ready_file,
-    )
+    with logs():
+        serve(settings, home_of(home), store_location(home, store), max_bytes=max_bytes, ready=ready_file)
 
 
 def _mode(text: str) -> Mode:
@@ -132,7 +127,9 @@ def _warn(settings: Settings) -> None:
         )
     if not settings.verify:
         typer.secho(
-            "--upstream-insecure: targets are not verified; a client cannot see through the proxy what they are",
+            "--upstream-insecure: targets are not verified. Our signature makes valid to the client what it would have"
+            " refused: an unknown or self-signed issuer, a chain with a certificate missing, expired or revoked, a"
+            " revoked leaf, a weak signature. The leaf keeps its own names and dates. Recordings say what was wrong",
             fg=typer.colors.YELLOW,
             err=True,
         )

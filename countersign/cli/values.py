@@ -1,13 +1,16 @@
-"""Values of options that are more than a word or a number: moments and sizes. ``what`` names the option in an error."""
+"""Values of options that are more than a word or a number. ``what`` names the option in an error."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from countersign.errors import UserError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_NO_LABEL = re.compile(r"last|[0-9a-f]{16}|.*[:~].*", re.DOTALL)  # how recordings are called otherwise
+_LABEL_AT_MOST = 200
 
 
 def parse_moment(text: str, *, what: str) -> datetime:
@@ -26,6 +29,20 @@ def parse_size(text: str, *, what: str) -> int:
     if not (number.isascii() and number.isdecimal()) or int(number) == 0:
         raise UserError(f"{what} takes a size such as 500M or 2G, got {text!r}")
     return int(number) * _SIZES.get(unit, 1)
+
+
+def parse_label(text: str | None, *, what: str) -> str | None:
+    """A name for recordings, by which they can be asked for later: not ``last``, ``last~1``, ``ID:client`` or an id."""
+    if text is None:
+        return None
+    if not text.strip() or len(text) > _LABEL_AT_MOST:
+        raise UserError(f"{what} takes a name of 1 to {_LABEL_AT_MOST} characters, got {len(text)}")
+    if _NO_LABEL.fullmatch(text):
+        raise UserError(
+            f"{what} takes a name that is no other way to say which recording: not `last`, no id, no `:` or `~` in it;"
+            f" got {text!r}"
+        )
+    return text
 
 
 def size_text(size: int) -> str:

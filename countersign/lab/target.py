@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import h11
 
-from countersign.ca import Authority, issue
+from countersign.ca import Authority, Plan, issue
 from countersign.proxy._openssl import Buffers, EndOfData, Offer, TlsConnection, TlsServerSide, TlsTrouble
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream
 
@@ -38,8 +38,8 @@ class Pki:
     @classmethod
     def make(cls, *hosts: str) -> Self:
         """New keys throughout; nothing is written anywhere."""
-        public = Authority.make(name="Lab Public Trust")
-        clients = Authority.make(name="Lab Client Trust")
+        public = Authority.make(Plan(name="Lab Public Trust"))
+        clients = Authority.make(Plan(name="Lab Client Trust"))
         return cls(
             public,
             clients,

@@ -1,6 +1,6 @@
 """The asyncio engine: listeners, preludes, TLS legs, relay."""
 
-from countersign.proxy.engine import Engine, Keeper, write_ready_file
+from countersign.proxy.engine import Engine, Keeper
 from countersign.proxy.settings import (
     Action,
     Address,
@@ -25,5 +25,4 @@ __all__ = [
     "Settings",
     "parse_address",
     "parse_network",
-    "write_ready_file",
 ]

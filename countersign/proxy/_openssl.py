@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _NEEDED = (
     "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_set1_curves_list", "SSL_CTX_set_cert_store",
     "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "SSL_get0_param",
-    "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "X509_dup",
+    "SSL_CTX_use_certificate", "SSL_CTX_use_PrivateKey", "SSL_CTX_add_extra_chain_cert", "X509_dup",
     "SSL_CIPHER_find", "X509_verify_cert_error_string",
     "SSL_CIPHER_get_name", "SSL_read", "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "ERR_clear_error",
 )  # fmt: skip
@@ -237,7 +237,7 @@ class TlsClientSide:
         roots: Sequence[bytes] | None,
         *,
         enforce: bool = True,
-        identity: tuple[Sequence[bytes], PrivateKeyTypes] | None = None,
+        identity: tuple[Sequence[bytes], PrivateKeyTypes | bytes] | None = None,
         keylog: bool = False,
     ) -> None:
         self.enforce = enforce
@@ -299,7 +299,7 @@ class TlsServerSide:
         offer: Offer,
         *,
         chain: Sequence[bytes],
-        key: PrivateKeyTypes,
+        key: PrivateKeyTypes | bytes,
         alpn: bytes | None = None,
         ask_for: Sequence[bytes] | None = None,
         must_answer: bool = False,
@@ -324,7 +324,7 @@ class TlsServerSide:
         self,
         offer: Offer,
         chain: Sequence[bytes],
-        key: PrivateKeyTypes,
+        key: PrivateKeyTypes | bytes,
         asked: Sequence[bytes] | None,
         must_answer: bool,  # noqa: FBT001
     ) -> SSL.Context:
@@ -343,8 +343,8 @@ class TlsServerSide:
         return context
 
 
-def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes) -> None:
-    """Straight to OpenSSL, which can serve certificates that ``cryptography`` cannot read (T16)."""
+def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> None:
+    """Straight to OpenSSL, which can serve certificates and keys (DER) that ``cryptography`` cannot read (T16)."""
     from OpenSSL import crypto
 
     try:
@@ -353,7 +353,11 @@ def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyType
         for certificate in above:
             copy = _lib.X509_dup(certificate._x509)  # noqa: SLF001
             _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))  # noqa: SLF001
-        context.use_privatekey(key)  # type: ignore[arg-type]
+        if isinstance(key, bytes):
+            loaded = crypto.load_privatekey(crypto.FILETYPE_ASN1, key)
+            _accepted(_lib.SSL_CTX_use_PrivateKey(context._context, loaded._pkey))  # noqa: SLF001
+        else:
+            context.use_privatekey(key)  # type: ignore[arg-type]
     except (SSL.Error, crypto.Error) as error:
         raise _trouble(error) from None
 
@@ -414,6 +418,7 @@ def _verify(connection: SSL.Connection, certificate: Any, error: int, depth: int
         text = _weakness(certificate)
     if text is not None and made.verify_error is None:
         made.verify_error = (text, depth)
+        made.verify_number = error
     return text is None or not made.enforce
 
 
@@ -480,6 +485,7 @@ class TlsConnection:
         self.enforce = enforce
         self.judges_weakness = judges_weakness
         self.verify_error: tuple[str, int] | None = None
+        self.verify_number = 0  # of that error, an X509_V_ERR; 0 for a weakness that we found
         self.on_secret: Callable[[bytes], None] = lambda _line: None
         self._ssl = self.openssl._ssl  # noqa: SLF001
         self._into = self.openssl._into_ssl  # noqa: SLF001

@@ -2,7 +2,11 @@
 
 Addresses are tried one after the other in the resolver's order, a new one 250 ms after the last if that has not
 answered (RFC 8305 5). Two kinds of addresses are refused where the *client* names the target: our own listeners under
-any name (a proxy that talks to itself), and link-local ones (cloud metadata services live there).
+any name (a proxy that talks to itself), and those at which clouds serve machines their credentials: all that is
+link-local, and the few that are not.
+
+Half a dozen schemes write an IPv4 address into an IPv6 one, and a translator between here and the target takes it out
+again. So each address that stands in another is judged as well (:func:`embedded`).
 """
 
 from __future__ import annotations
@@ -12,35 +16,49 @@ import contextlib
 import errno
 import os
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from countersign.proxy.resolver import RESOLVER, ResolverBusy
 from countersign.proxy.stream import Stream
-from countersign.recorder.recording import Party
+from countersign.recorder.recording import FailureCode, Party
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from countersign.proxy.resolver import Resolver
     from countersign.proxy.settings import Address
 
 _NEXT_ADDRESS_AFTER = 0.25
-_METADATA = frozenset({ip_address("169.254.169.254"), ip_address("fd00:ec2::254"), ip_address("100.100.100.200")})
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "168.63.129.16",  # Azure's WireServer
+            "192.0.0.192",  # Oracle Cloud
+            "100.100.100.200",  # Alibaba Cloud
+            "fd00:ec2::254",  # Amazon EC2
+            "fd20:ce::254",  # Google Cloud
+            "fd00:42::42",  # Scaleway
+        ),
+    )
+)
 
 SockAddr = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
 class DialFailed(Exception):  # noqa: N818 - an outcome of the session, not an error of the program
-    """The target was not reached; ``code`` is a stable word, ``text`` ends a sentence that starts with ``by``."""
+    """The target was not reached; ``text`` ends a sentence that starts with ``by``."""
 
-    def __init__(self, code: str, by: Party, text: str) -> None:
+    def __init__(self, code: FailureCode, by: Party, text: str) -> None:
         super().__init__(text)
         self.code = code
         self.by = by
         self.text = text
 
 
-async def resolve(target: Address, *, limit: float) -> list[SockAddr]:
+async def resolve(target: Address, *, limit: float, resolver: Resolver = RESOLVER) -> list[SockAddr]:
     """All stream addresses of the target. Raises :class:`DialFailed`.
 
     An address needs no resolver: names that are slow to resolve hold up nobody else's.
@@ -51,30 +69,77 @@ async def resolve(target: Address, *, limit: float) -> list[SockAddr]:
             return [(socket.AF_INET, (target.host, target.port))]
         if not literal.scope_id:
             return [(socket.AF_INET6, (target.host, target.port, 0, 0))]
-    loop = asyncio.get_running_loop()
     name = printable(target.host, limit=255)
     try:
-        async with asyncio.timeout(limit):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        found = await resolver.addresses(target.host, limit=limit)
     except TimeoutError:
-        raise DialFailed("connect-timeout", Party.NETWORK, f"named no address of {name} within {limit:g} s") from None
+        text = f"named no address of {name} within {limit:g} s"
+        raise DialFailed(FailureCode.RESOLVER_TIMEOUT, Party.NETWORK, text) from None
+    except ResolverBusy:
+        text = f"is waiting for the addresses of so many names that it does not ask for {name}"
+        raise DialFailed(FailureCode.RESOLVER_BUSY, Party.PROXY, text) from None
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise DialFailed("unknown-host", Party.NETWORK, f"knows no address of {name}: {reason}") from None
-    return [(family, address) for family, _, _, _, address in found if family in {socket.AF_INET, socket.AF_INET6}]  # type: ignore[misc]
+        text = f"knows no address of {name}: {reason}"
+        raise DialFailed(FailureCode.UNKNOWN_HOST, Party.NETWORK, text) from None
+    return [
+        (family, (host, target.port) if family == socket.AF_INET else (host, target.port, 0, scope))
+        for family, host, scope in found
+    ]
+
+
+# -- what a client may not have us dial ----------------------------------------------------------------------------
 
 
 def barred(addresses: Iterable[SockAddr], own_ports: Sequence[int]) -> str | None:
     """Why a client may not have us dial these addresses, or none."""
     for _family, name in addresses:
-        address = ip_address(str(name[0]).partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if address.is_link_local or address in _METADATA:
-            return f"{address} is link-local, where cloud metadata services live"
-        if name[1] in own_ports and _is_ours(address):
-            return f"{address} port {name[1]} is this proxy itself"
+        whole = ip_address(str(name[0]).partition("%")[0])
+        for address in (whole, *embedded(whole)):
+            shown = f"{whole}" if address == whole else f"{whole}, in which {address} is,"
+            if address.is_link_local:
+                return f"{shown} is link-local, where cloud metadata services live"
+            if address in _METADATA:
+                return f"{shown} is a cloud's metadata service"
+            if name[1] in own_ports and _is_ours(address):
+                return f"{shown} port {name[1]} is this proxy itself"
     return None
+
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+_6TO4 = IPv6Network("2002::/16")
+_TEREDO = IPv6Network("2001::/32")
+_TRANSLATED = IPv6Network("::ffff:0:0:0/96")
+_IN_THE_LAST_BITS = (IPv6Network("::/96"), IPv6Network("::ffff:0:0/96"), _TRANSLATED, _NAT64)
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+
+
+def embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that stand in an IPv6 address, by every scheme that it may be of.
+
+    IPv4-compatible and IPv4-mapped (RFC 4291 2.5.5), IPv4-translated (RFC 2765 2.1), NAT64 (RFC 6052 2.2 with its
+    well-known prefix and with the one for local use of RFC 8215, of which each operator takes a part), 6to4 (RFC 3056
+    2), Teredo (RFC 4380 4: its server, and its client with all bits turned), ISATAP (RFC 5214 6.1).
+    """
+    if isinstance(address, IPv4Address):
+        return
+    number = int(address)
+    if number > 1 and any(address in network for network in _IN_THE_LAST_BITS):
+        yield IPv4Address(number & 0xFFFFFFFF)
+    elif address in _NAT64_LOCAL:
+        octets = address.packed
+        without_u = octets[:8] + octets[9:]  # bits 64 to 71 are left out of an address that runs across them
+        for prefix in (6, 7, 8):
+            yield IPv4Address(without_u[prefix : prefix + 4])
+        yield IPv4Address(octets[12:])
+    elif address in _6TO4:
+        yield IPv4Address(number >> 80 & 0xFFFFFFFF)
+    elif address in _TEREDO:
+        yield IPv4Address(number >> 64 & 0xFFFFFFFF)
+        yield IPv4Address(~number & 0xFFFFFFFF)
+    if number >> 32 & 0xFFFFFFFF in _ISATAP:
+        yield IPv4Address(number & 0xFFFFFFFF)
 
 
 def _is_ours(address: IPv4Address | IPv6Address) -> bool:
@@ -90,6 +155,9 @@ def _is_ours(address: IPv4Address | IPv6Address) -> bool:
     return True
 
 
+# -- dialling ------------------------------------------------------------------------------------------------------
+
+
 async def dial(target: Address, addresses: Sequence[SockAddr], *, buffer: bytearray, limit: float) -> Stream:
     """A TCP connection to the first address that answers. Raises :class:`DialFailed`."""
     try:
@@ -97,7 +165,7 @@ async def dial(target: Address, addresses: Sequence[SockAddr], *, buffer: bytear
             connected = await _first(addresses)
     except TimeoutError:
         raise DialFailed(
-            "connect-timeout", Party.NETWORK, f"gave no connection to {target} within {limit:g} s"
+            FailureCode.DIAL_TIMEOUT, Party.NETWORK, f"gave no connection to {target} within {limit:g} s"
         ) from None
     except OSError as error:
         raise _refusal(target, error) from None
@@ -108,35 +176,42 @@ async def dial(target: Address, addresses: Sequence[SockAddr], *, buffer: bytear
 
 def _refusal(target: Address, error: OSError) -> DialFailed:
     if error.errno == errno.ECONNREFUSED:
-        return DialFailed("connect-refused", Party.TARGET, "refuses TCP connections (nothing listens on that port)")
+        return DialFailed(
+            FailureCode.DIAL_REFUSED, Party.TARGET, "refuses TCP connections (nothing listens on that port)"
+        )
     if error.errno in {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN}:
-        return DialFailed("connect-reset", Party.TARGET, "resets TCP connections as soon as they stand")
+        return DialFailed(FailureCode.DIAL_RESET, Party.TARGET, "resets TCP connections as soon as they stand")
     if error.errno in {errno.EMFILE, errno.ENFILE}:
-        return DialFailed("no-descriptors", Party.PROXY, f"has no file descriptor left to dial {target}")
+        return DialFailed(FailureCode.NO_DESCRIPTORS, Party.PROXY, f"has no file descriptor left to dial {target}")
     reason = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own words name no reason
-    return DialFailed("unreachable", Party.NETWORK, f"gave no connection to {target}: {reason.lower()}")
+    return DialFailed(FailureCode.UNREACHABLE, Party.NETWORK, f"gave no connection to {target}: {reason.lower()}")
 
 
 async def _first(addresses: Sequence[SockAddr]) -> socket.socket:
     """Happy eyeballs: the first socket that connects; the others are closed. Raises the last OSError."""
+    dials: list[asyncio.Task[socket.socket]] = []
     waiting: set[asyncio.Task[socket.socket]] = set()
     rest = list(addresses)
     last: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
     try:
         while rest or waiting:
             if rest:
-                waiting.add(asyncio.create_task(_connect(*rest.pop(0)), name="dial"))
+                dials.append(asyncio.create_task(_connect(*rest.pop(0)), name="dial"))
+                waiting.add(dials[-1])
             done, waiting = await asyncio.wait(
                 waiting, timeout=_NEXT_ADDRESS_AFTER if rest else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 try:
-                    return task.result()
+                    connected = task.result()
                 except OSError as error:
                     last = error
+                else:
+                    dials.remove(task)
+                    return connected
         raise last
     finally:
-        for task in waiting:
+        for task in dials:
             task.cancel()
             task.add_done_callback(_close_late)
 

@@ -1,15 +1,18 @@
 """The running proxy: listeners, the sessions in progress, their recordings on the way to the store, a graceful stop.
 
 The engine never waits for the store. Every 100 ms it hands over a snapshot of each open session that has something
-new, and a finished session at once; what the store does with them happens in its own thread.
+new, and a finished session at once, before anything is logged of it; what the store does with them happens in its own
+thread.
+
+Without a descriptor left no connection can be accepted, and trying on would be a spin. The listener is set aside then
+and taken up again as soon as a connection of ours is closed, for that is when there is a descriptor, or after half a
+second, for somebody else may have closed one. It is said once when this begins and once when all that waited is served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
-import os
 import socket
 import time
 from dataclasses import replace
@@ -31,7 +34,6 @@ from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from countersign.ca import Authority
     from countersign.proxy.settings import Address, Settings
@@ -82,10 +84,12 @@ class Engine:
             keylog=keylog,
         )
         self.server_side = TlsServerSide(keylog=keylog)
-        self.finished = 0
         self._keeper = keeper
         self._listeners: list[socket.socket] = []
-        self._accepting: set[asyncio.Task[object]] = set()
+        self._set_aside: list[socket.socket] = []
+        self._try_again: asyncio.TimerHandle | None = None
+        self._refused_since: float | None = None
+        self._accepting: set[asyncio.Task[None]] = set()
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._snapshots: asyncio.Task[None] | None = None
         self._lingering: set[asyncio.Future[None]] = set()
@@ -170,6 +174,9 @@ class Engine:
 
     def _close_listeners(self) -> None:
         loop = asyncio.get_running_loop()
+        self._set_aside.clear()
+        if self._try_again is not None:
+            self._try_again.cancel()
         for listener in self._listeners:
             loop.remove_reader(listener)
             listener.close()
@@ -180,21 +187,41 @@ class Engine:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
                 accepted, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
+                self._accepted_all()
+                return
+            except (InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.warning("cannot accept connections", reason=error.strerror, again_in=_ACCEPT_AGAIN_AFTER)
-                loop.remove_reader(listener)
-                loop.call_later(_ACCEPT_AGAIN_AFTER, self._accept_again, listener)
+                self._cannot_accept(listener, error)
                 return
             accepted.setblocking(False)
             task = loop.create_task(self._connected(accepted), name="accept")
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
 
-    def _accept_again(self, listener: socket.socket) -> None:
-        if listener in self._listeners:
+    def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        self._set_aside.append(listener)
+        if self._try_again is None:
+            self._try_again = loop.call_later(_ACCEPT_AGAIN_AFTER, self._accept_again)
+        if self._refused_since is None:
+            self._refused_since = self.monotonic()
+            log.warning("cannot accept connections", reason=error.strerror)
+
+    def _accept_again(self) -> None:
+        if self._try_again is not None:
+            self._try_again.cancel()
+            self._try_again = None
+        for listener in self._set_aside:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._set_aside.clear()
+
+    def _accepted_all(self) -> None:
+        if self._refused_since is not None and not self._set_aside:
+            log.info("accepting connections again", after=round(self.monotonic() - self._refused_since, 1))
+            self._refused_since = None
 
     async def _connected(self, accepted: socket.socket) -> None:
         make = partial(Stream, self.receive_buffer, self._accepted)
@@ -210,21 +237,27 @@ class Engine:
 
     def lingers(self, stream: Stream) -> None:
         """The session of this stream is over; it closes by itself, and the engine does not stop before."""
-        if not stream.closed.done():
-            self._lingering.add(stream.closed)
-            stream.closed.add_done_callback(self._lingering.discard)
+        self._lingering.add(stream.closed)
+        stream.closed.add_done_callback(self._closed)
+
+    def _closed(self, closed: asyncio.Future[None]) -> None:
+        """A descriptor is free."""
+        self._lingering.discard(closed)
+        self._accept_again()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         session = self._sessions.pop(task)
+        broke: BaseException | None = None
         if task.cancelled():
             session.never_ran()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        elif (broke := task.exception()) is not None:
             # A bug of ours: the recording says so, the log has where, and the next client is served.
-            session.broke(error)
-            log.error("session broke", id=session.recording.id, exc_info=error)
-        recording = self._finished(session)
+            session.broke(broke)
+        recording, unjudged = self._finished(session)
         self._keeper.submit(recording)
-        self.finished += 1
+        for what, error in (("session broke", broke), ("session cannot be judged", unjudged)):
+            if error is not None:
+                log.error(what, id=recording.id, exc_info=error)
         outcome = recording.outcome
         write = log.info if outcome.broken_by is None else log.warning
         write(
@@ -240,26 +273,28 @@ class Engine:
             text=printable(outcome.text),
         )
 
-    def _finished(self, session: Session) -> Recording:
+    def _finished(self, session: Session) -> tuple[Recording, Exception | None]:
+        """The recording, and the fault of ours that kept it from being judged."""
         ended = self.now()
         try:
-            return session.recording.finished(ended)
-        except Exception as error:
-            log.exception("session cannot be judged", id=session.recording.id)
+            return session.recording.finished(ended), None
+        except Exception as error:  # noqa: BLE001 - whatever it is, what was recorded is kept, and the caller logs it
             session.broke(error)
             outcome = Outcome(Status.FAILED, broken_by=Party.PROXY, text="The proxy could not judge this session.")
-            return replace(session.recording.snapshot(), ended=ended, outcome=outcome)
+            return replace(session.recording.snapshot(), ended=ended, outcome=outcome), error
 
     async def _take_snapshots(self) -> None:
         while True:
             await asyncio.sleep(_SNAPSHOT_EVERY)
-            for session in list(self._sessions.values()):
-                if session.recording.changed:
-                    try:
-                        self._keeper.submit(session.snapshot())
-                    except Exception:
-                        session.recording.changed = False  # again when there is something new
-                        log.exception("no snapshot of session", id=session.recording.id)
+            for task, session in list(self._sessions.items()):
+                try:
+                    if not session.due or task not in self._sessions:  # it may have ended while others had their turn
+                        continue
+                    self._keeper.submit(session.snapshot())
+                except Exception:
+                    session.recording.changed = False  # again when there is something new
+                    log.exception("no snapshot of session", id=session.recording.id)
+                await asyncio.sleep(0)
 
 
 def _cannot_listen(address: str, error: OSError) -> str:
@@ -271,15 +306,3 @@ def _cannot_listen(address: str, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         reason = "no address is known for that name"
     return f"cannot listen on {address}: {reason or error.strerror or error}"
-
-
-def write_ready_file(path: Path, engine: Engine) -> None:
-    """Say where the proxy listens, whole or not at all: ``{"listen": ..., "host": ..., "port": ..., "pid": ...}``."""
-    host, _, port = engine.addresses[0].rpartition(":")
-    text = json.dumps({"listen": engine.addresses[0], "host": host.strip("[]"), "port": int(port), "pid": os.getpid()})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise EnvironmentFault(f"cannot write the ready file {path}: {error.strerror}") from None

@@ -8,7 +8,8 @@ TypeError and ValueError: THREATS.md T16). Here the certificate is cut where its
 (:mod:`countersign.recorder.der`) and each piece is read for itself. A field that cannot be read is ``None`` or empty
 and a sentence in ``problems``; the fields beside it are read all the same.
 
-Three bounds keep it cheap whatever arrives (T18): lists keep their first hundred entries and a count, text is clipped,
+Three bounds keep it cheap whatever arrives (T18): lists keep their first hundred entries (``san_count`` and
+``sct_count`` have the true number), text is clipped,
 and public keys are described from their bytes and never loaded: a modulus of 16384 bits or an explicit curve costs
 nothing. The one computation on a key is the check whether a certificate signed itself, made for sizes up to 8192 bits.
 
@@ -21,28 +22,35 @@ RFC 5280 is meant wherever only a section is cited.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import re
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from countersign.recorder import der as asn1
 from countersign.recorder.der import DerError, Piece
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire import names, transparency
+from countersign.recorder.x509_fields import (
+    KEPT,
+    Reading,
+    clipped,
+    general_name,
+    read_name,
+    read_serial,
+    read_text,
+    read_time,
+    shown_time,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-KEPT = 100
-"""How many entries of a list are kept; ``san_count`` has the true number."""
+    from countersign.recorder.wire.transparency import SignedCertificateTimestamp
 
 _LARGEST = 1 << 20
 _MOST_ENTRIES = 1 << 16
-_LONGEST_TEXT = 512
-_LONGEST_NUMBER = 64
 _CACHED_UP_TO = 16 << 10
+_BARE_KEY = "certificate: a public key by itself (RFC 7250)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class CertificateFacts:
     ``serial`` is hexadecimal with a minus sign where it is negative; times are RFC 3339 in UTC; ``sha256``, ``ski``
     and ``aki`` are hexadecimal. ``self_issued``: subject and issuer are the same bytes; ``self_signed``: its own key
     verifies its signature (``None``: not tried, because the key is of a kind or size that is not loaded).
+    ``must_staple``: the TLS feature status_request is there (RFC 7633 4.2.3.1); ``precertificate``: the poison is
+    (RFC 6962 3.1). A public key that was sent in place of a certificate (RFC 7250) has ``bare_key`` and ``key`` alone.
     """
 
     sha256: str
@@ -107,13 +117,20 @@ class CertificateFacts:
     ocsp: tuple[str, ...] = ()
     ca_issuers: tuple[str, ...] = ()
     crl: tuple[str, ...] = ()
+    tls_features: tuple[str, ...] = ()
     must_staple: bool = False
+    precertificate: bool = False
+    scts: tuple[SignedCertificateTimestamp, ...] = ()
     sct_count: int = 0
     self_issued: bool = False
     self_signed: bool | None = False
     extensions: tuple[str, ...] = ()
     critical: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+
+    @property
+    def bare_key(self) -> bool:
+        return _BARE_KEY in self.problems
 
     def valid_at(self, moment: datetime) -> bool | None:
         """Whether ``moment`` lies within the dates; ``None`` where one of them cannot be read."""
@@ -123,13 +140,12 @@ class CertificateFacts:
 
     def to_json(self) -> dict[str, Any]:
         """The facts as they stand in a recording, beside ``from`` and ``der``."""
-        values = asdict(self)
         first = ("subject", "issuer", "serial", "not_before", "not_after", "sha256")
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name in (*first, *(name for name in values if name not in first))
-            for value in [values[name]]
-        }
+        rest = (one.name for one in fields(self) if one.name not in first)
+        values = {name: getattr(self, name) for name in (*first, *rest)}
+        shown = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        shown["scts"] = [sct.fields() for sct in self.scts]
+        return shown
 
 
 def read_certificate(der: bytes) -> CertificateFacts:
@@ -166,9 +182,12 @@ def cut_certificate(der: bytes) -> CertificateParts:
     )
 
 
-def cut_extensions(field_der: bytes) -> Iterator[ExtensionPart]:
-    """The extensions in the ``[3]`` field, in their order, twins included. Raises :class:`DerError` on the way."""
-    for piece in asn1.children(asn1.whole(field_der, 0xA3, "[3]").body, "Extensions"):
+def cut_extensions(field_der: bytes, *, tag: int = 0xA3) -> Iterator[ExtensionPart]:
+    """The extensions in the field with this tag (a certificate's is ``[3]``), in their order, twins included.
+
+    Raises :class:`DerError` on the way.
+    """
+    for piece in asn1.children(asn1.whole(field_der, tag, f"[{tag & 0x1F}]").body, "Extensions"):
         parts = asn1.at_most(3, piece.expect(asn1.SEQUENCE, "an Extension").body, "an Extension")
         if len(parts) < 2:
             raise DerError(f"expected 2 or 3 parts in an Extension, got {len(parts)}")
@@ -216,9 +235,13 @@ def read_validity(validity: bytes) -> tuple[datetime | None, datetime | None, tu
         return None, None, (f"validity: {wrong}",)
     for index, (name, piece) in enumerate(zip(("not_before", "not_after"), moments, strict=True)):
         try:
-            dates[index], doubt = _time(piece)
+            moment, doubt = read_time(piece)
         except DerError as wrong:
             doubt = str(wrong)
+        else:
+            dates[index] = moment
+            if not doubt and piece.tag == asn1.GENERALIZED_TIME and moment.year < 2050:
+                doubt = "a GeneralizedTime before 2050"
         if doubt:
             problems.append(f"{name}: {doubt}")
     return dates[0], dates[1], tuple(problems)
@@ -227,39 +250,24 @@ def read_validity(validity: bytes) -> tuple[datetime | None, datetime | None, tu
 # -- the reading of one certificate ------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Reading:
-    """Facts and problems in the making."""
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def problem(self, name: str, what: object) -> None:
-        self.problems.append(f"{name}: {what}")
-
-    def field(self, name: str, read: Callable[[], Any]) -> None:
-        """Read one field; what is wrong with it stays with it."""
-        try:
-            self.facts[name] = read()
-        except DerError as wrong:
-            self.problem(name, wrong)
-
-
 def _read(der: bytes) -> CertificateFacts:
     sha256 = hashlib.sha256(der).hexdigest()
     try:
         parts = cut_certificate(der)
     except DerError as wrong:
-        return CertificateFacts(sha256=sha256, problems=(f"certificate: {wrong}",))
-    reading = _Reading()
+        try:
+            return CertificateFacts(sha256=sha256, key=describe_key(der), problems=(_BARE_KEY,))
+        except DerError:
+            return CertificateFacts(sha256=sha256, problems=(f"certificate: {wrong}",))
+    reading = Reading()
     if parts.trailing:
         reading.problem("certificate", f"{parts.trailing} bytes after it")
     for tag, _ in parts.others:
         reading.problem("tbs_certificate", f"a part with tag 0x{tag:02x}")
     reading.field("version", lambda: _version(parts.version))
-    reading.field("serial", lambda: _serial(parts.serial, reading))
-    reading.field("issuer", lambda: _name(parts.issuer, "issuer", reading))
-    reading.field("subject", lambda: _name(parts.subject, "subject", reading))
+    reading.field("serial", lambda: read_serial(parts.serial, reading))
+    reading.field("issuer", lambda: read_name(parts.issuer, "issuer", reading))
+    reading.field("subject", lambda: read_name(parts.subject, "subject", reading))
     _validity(parts.validity, reading)
     reading.field("key", lambda: describe_key(parts.public_key))
     reading.field("signature_algorithm", lambda: describe_algorithm(parts.algorithm))
@@ -288,157 +296,19 @@ def _version(version: bytes) -> int:
     return asn1.decode_integer(inner.body) + 1
 
 
-def _serial(serial: bytes, reading: _Reading) -> str:
-    body = asn1.first_piece(serial).expect(asn1.INTEGER, "a serial number").body
-    if not body:
-        raise DerError("a number of no bytes")
-    if len(body) > 20:  # 4.1.2.2
-        reading.problem("serial", f"{len(body)} bytes where at most 20 are allowed")
-    if len(body) > _LONGEST_NUMBER:
-        return f"{body[:_LONGEST_NUMBER].hex()}... ({len(body)} bytes)"
-    value = int.from_bytes(body, signed=True)
-    if value <= 0:
-        reading.problem("serial", "negative" if value else "zero")
-    digits = f"{abs(value):x}"
-    return ("-" if value < 0 else "") + digits.rjust(len(digits) + len(digits) % 2, "0")
-
-
-def _validity(validity: bytes, reading: _Reading) -> None:
+def _validity(validity: bytes, reading: Reading) -> None:
     not_before, not_after, problems = read_validity(validity)
     reading.problems += problems
     for name, moment in (("not_before", not_before), ("not_after", not_after)):
-        reading.facts[name] = f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}Z" if moment else None
+        reading.facts[name] = shown_time(moment) if moment else None
     if not_before and not_after and not_after < not_before:
         reading.problem("validity", "it ends before it begins")
-
-
-def _time(piece: Piece) -> tuple[datetime, str]:
-    """One date and what is doubtful about its form. RFC 5280 4.1.2.5 allows one for each tag."""
-    if piece.tag not in {asn1.UTC_TIME, asn1.GENERALIZED_TIME}:
-        raise DerError(f"expected a time, got tag 0x{piece.tag:02x}")
-    body = piece.body[:40]
-    short = piece.tag == asn1.UTC_TIME
-    shown = printable(body.decode("latin-1"))
-    split = _split_time(body, short=short)
-    if split is None:
-        raise DerError(f"expected {'YYMMDDHHMMSSZ' if short else 'YYYYMMDDHHMMSSZ'}, got '{shown}'")
-    year, digits, strict = split
-    try:
-        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(0, 10, 2))
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError as wrong:
-        raise DerError(f"expected a date that exists, got '{shown}' ({wrong})") from wrong
-    if not strict:
-        return moment, f"'{shown}' is not in the form that DER allows"
-    if not short and year < 2050:
-        return moment, "a GeneralizedTime before 2050"
-    return moment, ""
-
-
-def _split_time(body: bytes, *, short: bool) -> tuple[int, bytes, bool] | None:
-    """The year, ``MMDDHHMMSS`` and whether the form is DER's; an offset from UTC is not taken for a date."""
-    width = 2 if short else 4
-    zone = body[-1:] == b"Z"
-    digits, _, fraction = (body[:-1] if zone else body).replace(b",", b".").partition(b".")
-    if not digits.isdigit() or len(digits) not in {width + 8, width + 10} or (fraction and not fraction.isdigit()):
-        return None
-    strict = zone and len(digits) == width + 10 and not fraction and b"." not in body and b"," not in body
-    year = int(digits[:width])
-    if short:
-        year += 1900 if year >= 50 else 2000
-    return year, digits[width:].ljust(10, b"0"), strict
-
-
-# -- names -------------------------------------------------------------------------------------------------------
-
-
-def _name(name: bytes, which: str, reading: _Reading) -> str:
-    """A Name as RFC 4514 writes it, last part first; an unknown attribute keeps its number."""
-    relative: list[str] = []
-    for rdn in asn1.children(name, "a Name"):
-        body = rdn.expect(asn1.SET, "a RelativeDistinguishedName").body
-        values: list[str] = []
-        for attribute in asn1.at_most(KEPT, body, "a RelativeDistinguishedName"):
-            oid, value = asn1.exactly(2, attribute.expect(asn1.SEQUENCE, "an attribute").body, "an attribute")
-            dotted = asn1.decode_oid(oid.expect(asn1.OID, "an attribute's type").body)
-            values.append(f"{_ATTRIBUTES.get(dotted, dotted)}={_attribute(value, which, reading)}")
-        relative.append("+".join(values))
-    return ",".join(reversed(relative))
-
-
-def _attribute(value: Piece, which: str, reading: _Reading) -> str:
-    encoding = _STRINGS.get(value.tag)
-    if encoding is None:
-        return f"#{_clipped(value.raw[:_LONGEST_TEXT].hex())}"
-    try:
-        text = value.body.decode(encoding)
-    except UnicodeDecodeError:
-        reading.problem(which, f"text that is not the {encoding} it claims to be")
-        text = value.body.decode("utf-8" if encoding == "utf-8" else "latin-1", "surrogateescape")
-        text = "".join(chr(ord(char) - 0xDC00) if "\udc80" <= char <= "\udcff" else char for char in text)
-    return _rfc4514(_clipped(text))
-
-
-def _rfc4514(text: str) -> str:
-    """RFC 4514 2.4, with the escapes of this module for what is not printable."""
-    safe = printable(re.sub(r'(["+,;<>\\])', r"\\\1", text))
-    if safe[:1] in {" ", "#"}:
-        safe = "\\" + safe
-    if safe[-1:] == " " and len(safe) > 1 and safe != "\\ ":
-        safe = safe[:-1] + "\\ "
-    return safe
-
-
-def _clipped(text: str) -> str:
-    extra = len(text) - _LONGEST_TEXT
-    return text if extra <= 0 else f"{text[:_LONGEST_TEXT]}... ({extra} more)"
-
-
-def _text(body: bytes) -> str:
-    """What should be ASCII, with what is not and real backslashes escaped."""
-    clipped = _clipped(body.decode("latin-1"))
-    return printable(clipped.replace("\\", "\\\\"), ascii_only=True)
-
-
-def _general_name(piece: Piece, which: str, reading: _Reading) -> str:
-    """One GeneralName (4.2.1.6) with the prefix that OpenSSL gives it."""
-    match piece.tag:
-        case 0x81:
-            return f"email:{_text(piece.body)}"
-        case 0x82:
-            return f"DNS:{_text(piece.body)}"
-        case 0x86:
-            return f"URI:{_text(piece.body)}"
-        case 0x87 if len(piece.body) in {4, 16}:
-            return f"IP:{ipaddress.ip_address(piece.body)}"
-        case 0x87:
-            reading.problem(which, f"an IP address of {len(piece.body)} bytes")
-            return f"IP:#{_clipped(piece.body[:_LONGEST_TEXT].hex())}"
-        case 0x88:
-            return f"RID:{asn1.decode_oid(piece.body)}"
-        case 0xA4:
-            return f"dirName:{_name(piece.body, which, reading)}"
-        case 0xA0:
-            return f"otherName:{_other_name(piece.body)}"
-        case _:
-            reading.problem(which, f"a name of a kind that is not read (tag 0x{piece.tag:02x})")
-            return f"#{_clipped(piece.raw[:_LONGEST_TEXT].hex())}"
-
-
-def _other_name(body: bytes) -> str:
-    oid, value = asn1.exactly(2, body, "an otherName")
-    inner = asn1.first_piece(value.body)
-    encoding = _STRINGS.get(inner.tag)
-    dotted = asn1.decode_oid(oid.body)
-    if encoding is None:
-        return f"{dotted}:#{_clipped(inner.raw[:_LONGEST_TEXT].hex())}"
-    return f"{dotted}:{printable(_clipped(inner.body.decode(encoding, 'replace')).replace(chr(92), chr(92) * 2))}"
 
 
 # -- extensions --------------------------------------------------------------------------------------------------
 
 
-def _extensions(parts: CertificateParts, reading: _Reading) -> None:
+def _extensions(parts: CertificateParts, reading: Reading) -> None:
     """Read each extension by itself; a second one of the same kind is noted and not read (4.2)."""
     seen: set[str] = set()
     names: list[str] = []
@@ -466,7 +336,7 @@ def _extensions(parts: CertificateParts, reading: _Reading) -> None:
     reading.facts["extensions"], reading.facts["critical"] = tuple(names), tuple(critical)
 
 
-def _san(value: bytes, reading: _Reading) -> None:
+def _san(value: bytes, reading: Reading) -> None:
     names: list[str] = []
     count = 0
     try:
@@ -477,14 +347,14 @@ def _san(value: bytes, reading: _Reading) -> None:
                 break
             if count <= KEPT:
                 try:
-                    names.append(_general_name(piece, "subject_alt_name", reading))
+                    names.append(general_name(piece, "subject_alt_name", reading))
                 except DerError as wrong:
                     reading.problem("subject_alt_name", f"name {count}: {wrong}")
     finally:
         reading.facts["san"], reading.facts["san_count"] = tuple(names), count
 
 
-def _basic_constraints(value: bytes, reading: _Reading) -> None:
+def _basic_constraints(value: bytes, reading: Reading) -> None:
     parts = asn1.children(value, "BasicConstraints")
     if parts and parts[0].tag == asn1.BOOLEAN:
         reading.facts["is_ca"] = any(parts.pop(0).body)
@@ -492,7 +362,7 @@ def _basic_constraints(value: bytes, reading: _Reading) -> None:
         reading.facts["path_length"] = asn1.decode_integer(parts[0].expect(asn1.INTEGER, "a path length").body)
 
 
-def _key_usage(value: bytes, reading: _Reading) -> None:
+def _key_usage(value: bytes, reading: Reading) -> None:
     reading.facts["key_usage"] = key_usages(value)
 
 
@@ -504,27 +374,27 @@ def key_usages(value: bytes) -> tuple[str, ...]:
     )
 
 
-def _extended_key_usage(value: bytes, reading: _Reading) -> None:
+def _extended_key_usage(value: bytes, reading: Reading) -> None:
     purposes = asn1.children(value, "ExtKeyUsageSyntax")
     dotted = [asn1.decode_oid(piece.expect(asn1.OID, "a purpose").body) for piece in purposes[:KEPT]]
     reading.facts["extended_key_usage"] = tuple(_PURPOSES.get(oid, oid) for oid in dotted)
 
 
-def _ski(value: bytes, reading: _Reading) -> None:
+def _ski(value: bytes, reading: Reading) -> None:
     reading.facts["ski"] = _identifier(asn1.whole(value, asn1.OCTET_STRING, "a key identifier").body)
 
 
-def _aki(value: bytes, reading: _Reading) -> None:
+def _aki(value: bytes, reading: Reading) -> None:
     for piece in asn1.children(value, "an AuthorityKeyIdentifier"):
         if piece.tag == 0x80:
             reading.facts["aki"] = _identifier(piece.body)
 
 
 def _identifier(body: bytes) -> str:
-    return _clipped(body[:_LONGEST_TEXT].hex())
+    return clipped(body.hex())
 
 
-def _authority_access(value: bytes, reading: _Reading) -> None:
+def _authority_access(value: bytes, reading: Reading) -> None:
     """4.2.2.1: where the issuer's OCSP responder and its certificate are."""
     places: dict[str, list[str]] = {"ocsp": [], "ca_issuers": []}
     for description in asn1.children(value, "AuthorityInfoAccess")[:KEPT]:
@@ -535,11 +405,11 @@ def _authority_access(value: bytes, reading: _Reading) -> None:
     reading.facts.update({kind: tuple(found) for kind, found in places.items()})
 
 
-def _place(piece: Piece, which: str, reading: _Reading) -> str:
-    return _text(piece.body) if piece.tag == 0x86 else _general_name(piece, which, reading)
+def _place(piece: Piece, which: str, reading: Reading) -> str:
+    return read_text(piece.body) if piece.tag == 0x86 else general_name(piece, which, reading)
 
 
-def _crl_points(value: bytes, reading: _Reading) -> None:
+def _crl_points(value: bytes, reading: Reading) -> None:
     """4.2.1.13: the full names of the distribution points."""
     places: list[str] = []
     for point in asn1.children(value, "CRLDistributionPoints"):
@@ -551,23 +421,26 @@ def _crl_points(value: bytes, reading: _Reading) -> None:
     reading.facts["crl"] = tuple(places[:KEPT])
 
 
-def _tls_feature(value: bytes, reading: _Reading) -> None:
+def _tls_feature(value: bytes, reading: Reading) -> None:
     """RFC 7633: feature 5, status_request, is what people call must-staple."""
-    reading.facts["must_staple"] = any(piece.body == b"\x05" for piece in asn1.children(value, "a TLS feature list"))
+    features = asn1.children(value, "a TLS feature list")
+    numbers = [asn1.decode_integer(piece.expect(asn1.INTEGER, "a TLS feature").body) for piece in features]
+    reading.facts["tls_features"] = tuple(
+        names.extension_name(number) if 0 <= number <= 0xFFFF else str(number) for number in numbers[:KEPT]
+    )
+    reading.facts["must_staple"] = 5 in numbers
 
 
-def _scts(value: bytes, reading: _Reading) -> None:
+def _scts(value: bytes, reading: Reading) -> None:
     """RFC 6962 3.3: a TLS list within an OCTET STRING."""
-    body = asn1.whole(value, asn1.OCTET_STRING, "an SCT list").body
-    if len(body) < 2 or int.from_bytes(body[:2]) != len(body) - 2:
-        raise DerError(f"a list that says {int.from_bytes(body[:2])} bytes and has {max(len(body) - 2, 0)}")
-    offset, count = 2, 0
-    while offset < len(body):
-        offset += 2 + int.from_bytes(body[offset : offset + 2])
-        count += 1
-    if offset != len(body):
-        raise DerError("the last entry is cut")
-    reading.facts["sct_count"] = count
+    read = transparency.read_timestamps(asn1.whole(value, asn1.OCTET_STRING, "an SCT list").body, most=KEPT)
+    reading.facts["scts"], reading.facts["sct_count"] = read.scts, read.count
+    for problem in read.problems:
+        reading.problem("signed_certificate_timestamps", problem)
+
+
+def _poison(_: bytes, reading: Reading) -> None:
+    reading.facts["precertificate"] = True
 
 
 # -- the one computation -----------------------------------------------------------------------------------------
@@ -581,10 +454,18 @@ def signed_by(parts: CertificateParts, public_key: bytes) -> bool | None:
     ``None`` where that was not tried: a key or an algorithm of a kind or size that is not loaded here. Names, dates and
     usages are not looked at.
     """
+    return signature_holds(public_key, parts.algorithm, parts.signature, parts.tbs)
+
+
+def signature_holds(public_key: bytes, algorithm_der: bytes, signature_der: bytes, signed: bytes) -> bool | None:
+    """Whether ``public_key`` verifies a signature (a BIT STRING's DER) over ``signed``, as in :func:`signed_by`.
+
+    A CRL (5.1) and an OCSP response (RFC 6960 4.2.1) are signed in the same way as a certificate.
+    """
     try:
         kind, _, size = (key := describe_key(public_key)).partition(" ")
-        signature = asn1.decode_bits(asn1.whole(parts.signature, asn1.BIT_STRING, "a signature").body)
-        algorithm = describe_algorithm(parts.algorithm)
+        signature = asn1.decode_bits(asn1.whole(signature_der, asn1.BIT_STRING, "a signature").body)
+        algorithm = describe_algorithm(algorithm_der)
     except DerError:
         return None
     if kind == "RSA":
@@ -592,7 +473,7 @@ def signed_by(parts: CertificateParts, public_key: bytes) -> bool | None:
             return None  # a large exponent costs as much as a large modulus
     elif key not in _CHEAP_KEYS:
         return None
-    return _verified(public_key, algorithm, signature, parts.tbs)
+    return _verified(public_key, algorithm, signature, signed)
 
 
 def _verified(public_key: bytes, algorithm: str, signature: bytes, signed: bytes) -> bool | None:
@@ -626,21 +507,6 @@ KEY_USAGES = (
     "cRLSign", "encipherOnly", "decipherOnly",
 )  # fmt: skip
 """The names of the bits, bit 0 first (4.2.1.3)."""
-
-_STRINGS = {
-    0x0C: "utf-8", 0x12: "ascii", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1A: "ascii", 0x1C: "utf-32-be",
-    0x1E: "utf-16-be",
-}  # fmt: skip
-
-_ATTRIBUTES = {
-    "2.5.4.3": "CN", "2.5.4.7": "L", "2.5.4.8": "ST", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.6": "C",
-    "2.5.4.9": "STREET", "0.9.2342.19200300.100.1.25": "DC", "0.9.2342.19200300.100.1.1": "UID",
-    "1.2.840.113549.1.9.1": "emailAddress", "2.5.4.5": "serialNumber", "2.5.4.4": "SN", "2.5.4.42": "GN",
-    "2.5.4.12": "title", "2.5.4.17": "postalCode", "2.5.4.15": "businessCategory", "2.5.4.46": "dnQualifier",
-    "2.5.4.65": "pseudonym", "2.5.4.97": "organizationIdentifier", "1.2.840.113549.1.9.2": "unstructuredName",
-    "1.3.6.1.4.1.311.60.2.1.1": "jurisdictionL", "1.3.6.1.4.1.311.60.2.1.2": "jurisdictionST",
-    "1.3.6.1.4.1.311.60.2.1.3": "jurisdictionC",
-}  # fmt: skip
 
 _CURVES = {
     "1.2.840.10045.3.1.7": "P-256", "1.3.132.0.34": "P-384", "1.3.132.0.35": "P-521", "1.3.132.0.33": "P-224",
@@ -684,7 +550,7 @@ _PURPOSES = {
     "1.3.6.1.4.1.311.10.3.3": "msSGC", "2.16.840.1.113730.4.1": "nsSGC", "1.3.6.1.5.2.3.5": "pkInitKDC",
 }  # fmt: skip
 
-_EXTENSIONS: dict[str, tuple[str, Callable[[bytes, _Reading], None] | None]] = {
+_EXTENSIONS: dict[str, tuple[str, Callable[[bytes, Reading], None] | None]] = {
     "2.5.29.17": ("subject_alt_name", _san),
     "2.5.29.19": ("basic_constraints", _basic_constraints),
     "2.5.29.15": ("key_usage", _key_usage),
@@ -694,8 +560,8 @@ _EXTENSIONS: dict[str, tuple[str, Callable[[bytes, _Reading], None] | None]] = {
     "1.3.6.1.5.5.7.1.1": ("authority_info_access", _authority_access),
     "2.5.29.31": ("crl_distribution_points", _crl_points),
     "1.3.6.1.5.5.7.1.24": ("tls_feature", _tls_feature),
-    "1.3.6.1.4.1.11129.2.4.2": ("signed_certificate_timestamps", _scts),
-    "1.3.6.1.4.1.11129.2.4.3": ("precertificate_poison", None),
+    transparency.IN_CERTIFICATE: ("signed_certificate_timestamps", _scts),
+    transparency.POISON: ("precertificate_poison", _poison),
     "2.5.29.18": ("issuer_alt_name", None),
     "2.5.29.30": ("name_constraints", None),
     "2.5.29.32": ("certificate_policies", None),

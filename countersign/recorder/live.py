@@ -1,14 +1,16 @@
 """A session while it goes on: collects what the engine sees and gives a :class:`Recording` at any moment.
 
 Nothing here knows asyncio or OpenSSL; the engine passes the seconds since the session's start with everything.
+How much of it is kept, whatever the peers send: :mod:`countersign.recorder.budget`.
 """
 
 from __future__ import annotations
 
 import secrets as random_source
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from countersign.recorder.budget import LIVE, Budget
 from countersign.recorder.outcome import judge
 from countersign.recorder.recording import (
     DataCount,
@@ -30,9 +32,8 @@ if TYPE_CHECKING:
 
     from countersign.recorder.wire.secrets import Secret
 
-_MESSAGES_KEPT = 2_000  # of one leg; a storm of key updates or tickets is counted beyond it, not kept
-_PROBLEMS_KEPT = 200
 _ENCRYPTED_KEPT = 200
+_SECRETS_KEPT = 200  # of one leg; each renegotiation makes new ones
 
 
 @dataclass(slots=True)
@@ -52,13 +53,18 @@ class LiveLeg:
 
     role: LegRole
     messages: list[Message] = field(default_factory=list)
-    unkept: int = 0
+    budget: Budget = field(default_factory=Budget)
     data: dict[Side, _Count] = field(default_factory=dict)
     ends: list[End] = field(default_factory=list)
     encrypted_records: list[EncryptedRecord] = field(default_factory=list)
     secrets: list[Secret] = field(default_factory=list)
     verification: Verification | None = None
-    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, message: Message) -> None:
+        """The next message of either side, as far as it can be kept."""
+        kept = self.budget.take(message)
+        if kept is not None:
+            self.messages.append(kept)
 
     def count(self, side: Side, length: int, t: float, records: int = 1) -> None:
         """Application data that ``side`` sent."""
@@ -78,7 +84,6 @@ class LiveLeg:
             encrypted_records=tuple(self.encrypted_records),
             secrets=tuple(self.secrets),
             verification=self.verification,
-            faults=tuple(self.faults),
         )
 
 
@@ -96,13 +101,10 @@ class LiveRecording:
         self.target = target
         self.label = label
         self.sni: str | None = None
-        self.scenario: str | None = None
-        self.step = 0
         self.legs: dict[LegRole, LiveLeg] = {}
-        self.problems: list[tuple[LegRole, Problem]] = []
+        self.problems: list[tuple[LegRole, Problem]] = []  # a decoder tells a hundred of each side and then only counts
         self.failures: list[Failure] = []
         self.prelude: dict[str, Any] = {}
-        self.mtls: dict[str, Any] = {}
         self.not_mirrored: list[str] = []
         self.from_client = 0
         self.from_target = 0
@@ -123,16 +125,13 @@ class LiveRecording:
             leg = self.leg(role)
             match event:
                 case Message():
-                    if len(leg.messages) < _MESSAGES_KEPT:
-                        leg.messages.append(event)
-                    else:
-                        leg.unkept += 1
+                    leg.add(event)
                 case ApplicationData():
                     leg.count(event.sender, event.length, event.t, event.records)
                 case EncryptedRecord():
                     if len(leg.encrypted_records) < _ENCRYPTED_KEPT:
                         leg.encrypted_records.append(event)
-                case Problem() if len(self.problems) < _PROBLEMS_KEPT:
+                case Problem():
                     self.problems.append((role, event))
 
     def end(self, role: LegRole, side: Side, how: Ending, t: float) -> None:
@@ -142,9 +141,24 @@ class LiveRecording:
             ends.append(End(t, side, how))
             self.changed = True
 
+    def keep(self, role: LegRole, secret: Secret, t: float) -> None:
+        """A traffic secret of this leg that the recording is to hold."""
+        secrets = self.leg(role).secrets
+        if len(secrets) < _SECRETS_KEPT:
+            secrets.append(secret)
+            self.changed = True
+        elif not any(problem.field == "leg.secrets" and on is role for on, problem in self.problems):
+            expected, got = f"at most {_SECRETS_KEPT} secrets kept of a leg", "more, which are not kept"
+            self.problems.append((role, Problem(t, Side.CLIENT, "leg.secrets", 0, expected, got)))
+
     def fail(self, failure: Failure) -> None:
         self.failures.append(failure)
         self.changed = True
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory its messages take; what a snapshot costs grows with it."""
+        return sum(leg.budget.weight for leg in self.legs.values())
 
     def snapshot(self) -> Recording:
         """The session so far; its outcome is ``open``."""
@@ -154,8 +168,6 @@ class LiveRecording:
             started=self.started,
             mode=self.mode,
             action=self.action,
-            scenario=self.scenario,
-            step=self.step,
             client=self.client,
             target=self.target,
             sni=self.sni,
@@ -167,20 +179,17 @@ class LiveRecording:
             problems=(*self.problems, *self._unkept()),
             failures=tuple(self.failures),
             prelude=dict(self.prelude),
-            mtls=dict(self.mtls),
             not_mirrored=tuple(self.not_mirrored),
         )
 
     def finished(self, ended: datetime) -> Recording:
         """The whole session with its judgement."""
-        from dataclasses import replace
-
         recording = replace(self.snapshot(), ended=ended)
         return replace(recording, outcome=judge(recording, not_tls=self.not_tls, stopped=self.stopped))
 
     def _unkept(self) -> Iterable[tuple[LegRole, Problem]]:
+        expected = f"at most {LIVE.messages} messages and {LIVE.bytes} bytes of them kept"
         for leg in self.legs.values():
-            if leg.unkept:
-                last = leg.messages[-1]
-                expected, got = f"at most {_MESSAGES_KEPT} messages kept", f"{leg.unkept} more, not kept"
-                yield leg.role, Problem(last.t, last.sender, "leg.messages", 0, expected, got)
+            problem = leg.budget.problem("leg.messages", expected)
+            if problem is not None:
+                yield leg.role, problem

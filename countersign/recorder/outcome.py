@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import End, Ending, Leg, LegRole, Outcome, Party, Recording, Status
+from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.names import alert_name
 
@@ -35,14 +36,11 @@ if TYPE_CHECKING:
 
     from countersign.recorder.recording import Failure
 
-_FINISHED = 20
-_NEW_SESSION_TICKET = 4
-_ENCRYPTED_EXTENSIONS = 8
-_CERTIFICATE, _CERTIFICATE_REQUEST = 11, 13
-_ASK_AGAIN = frozenset({0, 1, _CERTIFICATE_REQUEST})  # hello_request, client_hello: renegotiation
+_ASK_AGAIN = frozenset({codes.HELLO_REQUEST, codes.CLIENT_HELLO, codes.CERTIFICATE_REQUEST})
 _HANDSHAKE, _APPLICATION_DATA = 22, 23  # types of records
-_DECODE_ERROR = 50
-_HARMLESS_ALERTS = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
+_WANTS_CERTIFICATE = frozenset({40, 41, 42, 46, 49, codes.CERTIFICATE_REQUIRED})
+"""With these a server refuses a client that has shown none: by RFC 8446 4.4.2.4 the last, by RFC 5246 7.4.6 the first,
+and others in practice."""
 
 _CERTIFICATE_ALERTS = {
     42: "says that the certificate is bad",
@@ -140,44 +138,56 @@ def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness
 
 
 def _from_alerts(recording: Recording) -> list[_Break]:
-    return [
-        # The proxy's own alert (rank 3) only tells what something else was the reason for.
-        _Break(message.t, 3 * (party_of(leg.role, message.sender) is Party.PROXY), _alerted(recording, leg, message))
-        for leg in recording.legs
-        for message in leg.messages
-        if message.content is Content.ALERT
-        and is_fatal(leg.messages, message)
-        and not _proven_before(leg, message)
-        and not _answers_a_cut(recording, leg, message)
-    ]
+    """The first of each leg; the first of the proxy's as well, which only tells what was the reason for it (rank 3)."""
+    found = []
+    for leg in recording.legs:
+        tls13 = _is_tls13(leg.messages)
+        used, proven = _first_data(leg)
+        asked_again = _asked_again(leg, used)
+        ours: _Break | None = None
+        for number, message in enumerate(leg.messages):
+            if message.content is not Content.ALERT or not _is_fatal(message, tls13=tls13):
+                continue
+            by_proxy = party_of(leg.role, message.sender) is Party.PROXY
+            stood = proven < message.t and not (message.code in _CERTIFICATE_ALERTS and number > asked_again)
+            if (by_proxy and ours) or stood or _answers_a_cut(recording, leg, message):
+                continue
+            outcome = _alerted(recording, leg, number)
+            if not by_proxy:
+                found.append(_Break(message.t, 0, outcome))
+                break
+            ours = _Break(message.t, 3, outcome)
+            found.append(ours)
+    return found
 
 
 def is_fatal(leg_messages: Sequence[Message], alert: Message) -> bool:
     """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a warning about a certificate is a refusal, too."""
+    return _is_fatal(alert, tls13=_is_tls13(leg_messages))
+
+
+def _is_fatal(alert: Message, *, tls13: bool) -> bool:
     if len(alert.raw) < 2:
         return False
     level, description = alert.raw[0], alert.raw[1]
-    return description not in _HARMLESS_ALERTS and (
-        level == 2 or description in _CERTIFICATE_ALERTS or (alert.encrypted and _is_tls13(leg_messages))
+    return description not in codes.NEVER_FATAL and (
+        level == codes.FATAL or description in _CERTIFICATE_ALERTS or (alert.encrypted and tls13)
     )
 
 
-def _proven_before(leg: Leg, alert: Message) -> bool:
-    """Whether both sides had sent application data before: then the handshake stood, whatever ended it later.
+def _first_data(leg: Leg) -> tuple[float, float]:
+    """When a side sent application data, and when both had: from then on the handshake stood, whatever ended it."""
+    firsts = [math.inf if first is None else first for first in (leg.count(side).first for side in Side)]
+    return min(firsts), max(firsts)
 
-    What a certificate was asked for later, after the handshake or in a renegotiation, its refusal still refuses.
+
+def _asked_again(leg: Leg, used: float) -> int:
+    """The number of the first message by which a side asked for a certificate or a handshake once there had been one:
+    what was asked for later, an alert can refuse later. The number behind the last message where there is none.
     """
-    firsts = [count.first for count in map(leg.count, Side) if count.first is not None and count.first < alert.t]
-    if len(firsts) < len(Side):
-        return False
-    return alert.code not in _CERTIFICATE_ALERTS or not _asked_again(leg, alert, min(firsts))
-
-
-def _asked_again(leg: Leg, alert: Message, used: float) -> bool:
-    """Whether a side asked for a certificate or a new handshake between both Finished, first data and the alert."""
     finished: set[Side] = set()
-    for message in leg.messages[: leg.messages.index(alert)]:
-        if _is(message, _FINISHED):
+    for number, message in enumerate(leg.messages):
+        if _is(message, codes.FINISHED):
             finished.add(message.sender)
         elif (
             len(finished) == len(Side)
@@ -185,21 +195,22 @@ def _asked_again(leg: Leg, alert: Message, used: float) -> bool:
             and message.code in _ASK_AGAIN
             and message.t >= used
         ):
-            return True
-    return False
+            return number
+    return len(leg.messages)
 
 
 def _answers_a_cut(recording: Recording, leg: Leg, alert: Message) -> bool:
     """OpenSSL answers bytes that end without close_notify with decode_error: the end that was passed on came first."""
     return (
-        alert.code == _DECODE_ERROR
+        alert.code == codes.DECODE_ERROR
         and _finished(leg, Side.CLIENT)
         and _finished(leg, Side.SERVER)
         and any(end.t <= alert.t for other in recording.legs if other is not leg for end in other.ends)
     )
 
 
-def _alerted(recording: Recording, leg: Leg, alert: Message) -> Outcome:
+def _alerted(recording: Recording, leg: Leg, place: int) -> Outcome:
+    alert = leg.messages[place]
     number = alert.raw[1]
     name = alert_name(number)
     party = party_of(leg.role, alert.sender)
@@ -212,13 +223,15 @@ def _alerted(recording: Recording, leg: Leg, alert: Message) -> Outcome:
             return Outcome(
                 Status.FAILED, peer, leg.role, name, f"the proxy got something wrong from {_who(recording, peer)}"
             )
-    if not any(message.content is Content.HANDSHAKE for message in leg.messages[: leg.messages.index(alert)]):
+    if not any(message.content is Content.HANDSHAKE for message in leg.messages[:place]):
         text = f"{_who(recording, party)} began with alert {name}, where a ClientHello belongs"
         return Outcome(Status.FAILED, party, leg.role, name, text)
     meaning = _CERTIFICATE_ALERTS.get(number) or _OTHER_ALERTS.get(number) or "ended the handshake"
     text = f"{_who(recording, party)} broke the handshake with alert {name}: it {meaning}"
-    if number in _CERTIFICATE_ALERTS and number != 116:
+    if number in _CERTIFICATE_ALERTS and number != codes.CERTIFICATE_REQUIRED:
         text += _shown(leg, alert.sender.peer)
+    if alert.sender is Side.SERVER and number in _WANTS_CERTIFICATE and _given(leg) is False:
+        text += _cure(leg) if number == codes.CERTIFICATE_REQUIRED else _asked_for_certificate(leg)
     return Outcome(Status.FAILED, party, leg.role, name, text)
 
 
@@ -248,7 +261,7 @@ def _from_ends(recording: Recording) -> list[_Break]:
             continue
         for message in leg.messages:
             party = party_of(leg.role, message.sender)
-            if message.content is Content.ALERT and message.raw[1:] == b"\0" and party is not Party.PROXY:
+            if _says_goodbye(message) and party is not Party.PROXY:
                 text = f"{_who(recording, party)} said goodbye (close_notify) in the middle of the handshake"
                 found.append(_Break(message.t, 2, Outcome(Status.FAILED, party, leg.role, None, text)))
         for end in leg.ends:
@@ -271,26 +284,42 @@ def _from_ends(recording: Recording) -> list[_Break]:
 
 def _silent_refusal(leg: Leg) -> str:
     """What a client that went was shown, if it has said nothing since."""
-    shown = [index for index, one in enumerate(leg.messages) if _is(one, _CERTIFICATE) and one.sender is Side.SERVER]
-    if not shown or any(
-        one.sender is Side.CLIENT and one.content is Content.HANDSHAKE for one in leg.messages[shown[-1] :]
-    ):
+    for one in reversed(leg.messages):
+        if one.sender is Side.CLIENT and one.content is Content.HANDSHAKE:
+            return ""
+        if one.sender is Side.SERVER and _is(one, codes.CERTIFICATE):
+            break
+    else:
         return ""
     return f"{_shown(leg, Side.SERVER)} (a client that refuses a certificate without an alert does so)"
 
 
 def _asked_for_certificate(leg: Leg) -> str:
-    """Whether a server that went had asked for a client certificate, and what it got."""
-    if not any(_is(one, _CERTIFICATE_REQUEST) and one.sender is Side.SERVER for one in leg.messages):
+    """Whether a server that refused or went had asked for a client certificate, and what it got."""
+    given = _given(leg)
+    if given is None:
         return ""
-    sent = [one for one in leg.messages if _is(one, _CERTIFICATE) and one.sender is Side.CLIENT]
-    if not sent:
-        return "; it had asked for a client certificate and had no answer yet"
+    sent = any(_is(one, codes.CERTIFICATE) and one.sender is Side.CLIENT for one in leg.messages)
+    text = f"got {'one' if given else f'none{_cure(leg)}'}" if sent else "had no answer yet"
+    return f"; it had asked for a client certificate and {text}"
+
+
+def _cure(leg: Leg) -> str:
+    return ": --client-cert gives the proxy one to show" if leg.role is LegRole.SERVER else ""
+
+
+def _given(leg: Leg) -> bool | None:
+    """Whether the client has shown a certificate; none where it was not asked for any."""
+    if not any(_is(one, codes.CERTIFICATE_REQUEST) and one.sender is Side.SERVER for one in leg.messages):
+        return None
     # Header and length of the list; in TLS 1.3 (RFC 8446 4.4.2) the context as well.
-    got = any(
-        one.length > (8 + (one.raw[4] if len(one.raw) > 4 else 0) if _is_tls13(leg.messages) else 7) for one in sent
+    tls13 = _is_tls13(leg.messages)
+    return any(
+        _is(one, codes.CERTIFICATE)
+        and one.sender is Side.CLIENT
+        and one.length > (8 + (one.raw[4] if len(one.raw) > 4 else 0) if tls13 else 7)
+        for one in leg.messages
     )
-    return f"; it had asked for a client certificate and got {'one' if got else 'none'}"
 
 
 def _last_message(leg: Leg) -> str:
@@ -314,21 +343,17 @@ def _server_accepted(leg: Leg) -> bool:
     if leg.role is LegRole.CLIENT or not _is_tls13(leg.messages):
         # The server is we; or the last flight of a full handshake is the server's, and a resumed one judges nobody.
         return True
-    client_finished = next(
-        index for index, message in enumerate(leg.messages) if _is(message, _FINISHED) and message.sender is Side.CLIENT
-    )
-    later = leg.messages[client_finished + 1 :]
+    finished = next(one for one in leg.messages if one.sender is Side.CLIENT and _is(one, codes.FINISHED))
     proof = any(
-        message.sender is Side.SERVER
-        and (_is(message, _NEW_SESSION_TICKET) or (message.content is Content.ALERT and message.raw[1:] == b"\x00"))
-        for message in later
+        one.sender is Side.SERVER and (_is(one, codes.NEW_SESSION_TICKET) or _says_goodbye(one))
+        for one in leg.messages[leg.messages.index(finished) + 1 :]
     )
     return proof or leg.count(Side.SERVER).length > 0
 
 
 def _is_tls13(messages: Sequence[Message]) -> bool:
     """Only TLS 1.3 has EncryptedExtensions, always; a renegotiation below it has an encrypted Certificate, too."""
-    return any(message.encrypted and _is(message, _ENCRYPTED_EXTENSIONS) for message in messages)
+    return any(message.encrypted and _is(message, codes.ENCRYPTED_EXTENSIONS) for message in messages)
 
 
 def _hidden_but_used(leg: Leg) -> bool:
@@ -377,13 +402,17 @@ def _goes_on_unseen(leg: Leg, end: End) -> bool:
 
 def _finished(leg: Leg, side: Side) -> bool:
     """Its Finished is there; without keys, below TLS 1.3, the first handshake record under encryption is it."""
-    return any(_is(message, _FINISHED) and message.sender is side for message in leg.messages) or any(
+    return any(_is(message, codes.FINISHED) and message.sender is side for message in leg.messages) or any(
         record.content_type == _HANDSHAKE and record.sender is side for record in leg.encrypted_records
     )
 
 
 def _is(message: Message, code: int) -> bool:
     return message.content is Content.HANDSHAKE and message.code == code
+
+
+def _says_goodbye(message: Message) -> bool:
+    return message.content is Content.ALERT and message.raw[1:] == b"\0"
 
 
 def _unproven(recording: Recording, leg: Leg) -> Outcome:
@@ -439,8 +468,7 @@ def _spoke_sealed(leg: Leg) -> bool:
 
 
 def _standing(recording: Recording, stopped: str | None, witness: str) -> Outcome:
-    facing = recording.leg(LegRole.CLIENT) or recording.leg(LegRole.THROUGH)
-    assert facing is not None
+    facing = recording.leg(LegRole.CLIENT) or recording.legs[0]
     sent = facing.count(Side.CLIENT)
     if not sent.length and _spoke_sealed(facing):
         text = "established: the handshake was accepted; what was sent after it is encrypted"
@@ -477,11 +505,7 @@ def _abandoned(facing: Leg) -> Outcome:
 
 def _left(leg: Leg, side: Side) -> float:
     """When this side ended the conversation, with close_notify or without; never, if it did not."""
-    goodbyes = [
-        message.t
-        for message in leg.messages
-        if message.sender is side and message.content is Content.ALERT and message.raw[1:] == b"\0"
-    ]
+    goodbyes = [message.t for message in leg.messages if message.sender is side and _says_goodbye(message)]
     ends = [end.t for end in leg.ends if end.sender is side and end.how in {Ending.FIN, Ending.RESET}]
     return min([*goodbyes, *ends], default=math.inf)
 

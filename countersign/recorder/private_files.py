@@ -86,6 +86,40 @@ def write_public(path: str | os.PathLike[str], data: bytes, *, overwrite: bool =
     _write(Path(path), data, mode=_PUBLIC_FILE, overwrite=overwrite, shared="any")
 
 
+def rewrite(path: str | os.PathLike[str], data: bytes, *, expected: bytes, backup: str | None = None) -> Path:
+    """Put ``data`` in the place of a file that others made, whole or not at all, with the mode and owner that it had.
+
+    The file must still hold ``expected``, what the caller read and made ``data`` of. A symbolic link is followed, since
+    a JVM's cacerts is one more often than not; the path of the file itself is returned. ``backup`` is the name beside
+    it for a copy of what was there. Raises :class:`FileFault`.
+    """
+    real = Path(os.path.realpath(path))
+    with _directory(real, shared="any") as parent:
+        try:
+            found = os.stat(real.name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode):
+                raise FileFault(f"cannot write {real}: it is not a regular file; name another")
+            if found.st_nlink != 1:
+                raise FileFault(f"cannot write {real}: it has a second name (hard link) that would keep the old bytes")
+            if backup is not None:
+                _create_like(found, backup, expected, parent=parent)
+            temporary = f".{real.name[:100]}.{secrets.token_hex(8)}.new"
+            _create_like(found, temporary, data, parent=parent)
+            try:
+                if _read(real, at_most=len(expected) + 1, flags=os.O_NOFOLLOW) != expected:
+                    raise FileFault(f"cannot write {real}: it was changed by someone else meanwhile; do it again")
+                os.rename(temporary, real.name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                os.unlink(temporary, dir_fd=parent)
+                raise
+            os.fsync(parent)
+        except FileExistsError as wrong:
+            raise FileFault(f"cannot write {real.parent / (backup or '')}: it exists; remove it first") from wrong
+        except OSError as wrong:
+            raise FileFault(_cannot("write", real, wrong)) from wrong
+    return real
+
+
 def read_private(path: str | os.PathLike[str], *, at_most: int = 1 << 20) -> bytes:
     """The bytes of a file that only its owner may read.
 
@@ -94,22 +128,24 @@ def read_private(path: str | os.PathLike[str], *, at_most: int = 1 << 20) -> byt
     """
     path = Path(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        return _read(path, at_most=at_most, flags=os.O_NOFOLLOW, refused=_OTHERS)
     except OSError as wrong:
         raise FileFault(_cannot("read", path, wrong)) from wrong
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise FileFault(f"cannot read {path}: it is not a regular file")
-        if found.st_mode & _OTHERS:
-            raise FileFault(
-                f"cannot use {path}: others may read it (mode {found.st_mode & 0o7777:04o}, expected 0600); "
-                f"run: chmod 600 {path}"
-            )
-        data = file.read(at_most + 1)
-    if len(data) > at_most:
-        raise FileFault(f"cannot read {path}: it is larger than {at_most} bytes")
-    return data
+
+
+def read_regular(path: str | os.PathLike[str], *, at_most: int = 1 << 20, follow: bool = True) -> bytes | None:
+    """The bytes of a regular file, whoever else may read it; ``None`` if it is missing.
+
+    Nothing is waited for: what is a pipe, a device or a directory, or larger than ``at_most`` bytes, is a
+    :class:`FileFault`, and so is a symbolic link unless links are to be followed.
+    """
+    path = Path(path)
+    try:
+        return _read(path, at_most=at_most, flags=0 if follow else os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as wrong:
+        raise FileFault(_cannot("read", path, wrong)) from wrong
 
 
 def open_private(path: str | os.PathLike[str], *, append: bool = True) -> int:
@@ -140,6 +176,24 @@ def open_private(path: str | os.PathLike[str], *, append: bool = True) -> int:
 
 
 # -- how ---------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, *, at_most: int, flags: int = 0, refused: int = 0) -> bytes:
+    """``refused`` are the bits of a mode that the file may not have."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise FileFault(f"cannot read {path}: it is not a regular file")
+        if found.st_mode & refused:
+            raise FileFault(
+                f"cannot use {path}: others may read it (mode {found.st_mode & 0o7777:04o}, expected 0600); "
+                f"run: chmod 600 {path}"
+            )
+        data = file.read(at_most + 1)
+    if len(data) > at_most:
+        raise FileFault(f"cannot read {path}: it is larger than {at_most} bytes")
+    return data
 
 
 @contextlib.contextmanager
@@ -201,6 +255,19 @@ def _create(name: str, data: bytes, *, mode: int, parent: int) -> None:
             while view:
                 view = view[file.write(view) :]
             os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(name, dir_fd=parent)
+        raise
+
+
+def _create_like(found: os.stat_result, name: str, data: bytes, *, parent: int) -> None:
+    """A new file with the owner and mode of another."""
+    _create(name, data, mode=PRIVATE_FILE, parent=parent)
+    try:
+        made = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (made.st_uid, made.st_gid) != (found.st_uid, found.st_gid):
+            os.chown(name, found.st_uid, found.st_gid, dir_fd=parent, follow_symlinks=False)
+        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=parent)
     except BaseException:
         os.unlink(name, dir_fd=parent)
         raise

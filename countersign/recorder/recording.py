@@ -61,6 +61,102 @@ class Status(StrEnum):
     OPEN = "open"
 
 
+class FailureCode(StrEnum):
+    """What went wrong, in one stable word, where no message on the wire tells. A word that is not one of these reads
+    as :attr:`OTHER`: a newer countersign wrote it.
+    """
+
+    CLIENT_NOT_ALLOWED = "client-not-allowed"
+    """The client's address is not among those that may use the proxy."""
+    TARGET_NOT_ALLOWED = "target-not-allowed"
+    """The client asked for what is not dialled for anybody: the proxy itself, or a metadata service."""
+    REFUSED_BY_RULE = "refused-by-rule"
+    """A rule of the policy refuses the connection."""
+    SILENT = "silent"
+    """The client said nothing, or not enough, before its time was up."""
+    CLIENT_LEFT = "client-left"
+    """The client went before the proxy had answered its ClientHello."""
+
+    NO_REQUEST = "no-request"
+    """The client closed without asking for a target."""
+    BAD_REQUEST = "bad-request"
+    """The client asked for a target in a way that cannot be understood."""
+    UNSUPPORTED_REQUEST = "unsupported-request"
+    """The client asked for something else than a connection to a target."""
+    NOT_AUTHENTICATED = "not-authenticated"
+    """The client showed no user name and password that the proxy knows."""
+    NO_PROXY_HEADER = "no-proxy-header"
+    """The connection does not begin with the header of the PROXY protocol, or with a broken one."""
+
+    NO_HELLO = "no-hello"
+    """The client closed, or sent something else, where a ClientHello belongs."""
+    CUT_HELLO = "cut-hello"
+    """The client's bytes ended in the middle of its ClientHello."""
+    HELLO_TOO_LONG = "hello-too-long"
+    """The ClientHello was not whole when it had taken more bytes or records than any client needs."""
+    BAD_HELLO = "bad-hello"
+    """The ClientHello cannot be read, or names a host that can be none."""
+    UNSUPPORTED_OFFER = "unsupported-offer"
+    """OpenSSL speaks nothing of what the client offers."""
+
+    UNKNOWN_HOST = "unknown-host"
+    """The target's name has no address."""
+    RESOLVER_TIMEOUT = "resolver-timeout"
+    """The target's name was not resolved in time."""
+    RESOLVER_BUSY = "resolver-busy"
+    """So many names were being resolved that this one was not begun."""
+    DIAL_REFUSED = "dial-refused"
+    """The target refused the TCP connection."""
+    DIAL_TIMEOUT = "dial-timeout"
+    """No TCP connection to the target came about in time."""
+    DIAL_RESET = "dial-reset"
+    """The target reset the TCP connection as soon as it stood."""
+    UNREACHABLE = "unreachable"
+    """The network has no way to the target."""
+    NO_DESCRIPTORS = "no-descriptors"
+    """The proxy has no file descriptor left for a connection to the target."""
+    UPSTREAM_REFUSED = "upstream-refused"
+    """The upstream proxy gives no connection to the target."""
+    UPSTREAM_NOT_AUTHENTICATED = "upstream-not-authenticated"
+    """The upstream proxy does not take what it was shown to authenticate, or wants something that there is not."""
+    UPSTREAM_BROKEN = "upstream-broken"
+    """The upstream proxy closed in mid-dialogue, or speaks something else."""
+    BROKEN_ANSWER = "broken-answer"
+    """The target's answer to a plain HTTP request ends in its middle, or breaks its own framing."""
+
+    NOT_TLS = "not-tls"
+    """The target's answer is no TLS."""
+    UNTRUSTED = "untrusted"
+    """The target's chain does not lead to a root that is trusted."""
+    NOT_VALID_NOW = "not-valid-now"
+    """A certificate of the target's chain has expired or is not valid yet."""
+    WRONG_NAME = "wrong-name"
+    """The target's certificate is for other names."""
+    BAD_CHAIN = "bad-chain"
+    """The target's chain is refused for another reason: its usages, its strength, its form."""
+    VERSION_NOT_OFFERED = "version-not-offered"
+    """The target answered with a version that was not offered."""
+    NOTHING_SHARED = "nothing-shared"
+    """There is no version, suite, group or protocol that both sides speak."""
+    BROKEN_MESSAGE = "broken-message"
+    """OpenSSL cannot take what the peer sent."""
+    CANNOT_BEGIN = "cannot-begin"
+    """OpenSSL cannot begin a handshake as it would have to."""
+    CANNOT_MIMIC = "cannot-mimic"
+    """No certificate like the target's can be made or served."""
+    CA_EXPIRED = "ca-expired"
+    """The inspection CA is not valid now."""
+
+    INTERNAL = "internal"
+    """A fault of the proxy's own."""
+    OTHER = "other"
+    """A word of another version of countersign."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> FailureCode | None:
+        return cls.OTHER if isinstance(value, str) else None
+
+
 class Ending(StrEnum):
     """How one side's bytes ended. ``silent``: a time limit passed while it was its turn; ``stopped``: we ended it."""
 
@@ -93,15 +189,14 @@ class DataCount:
 class Failure:
     """What went wrong as the proxy itself noticed it, for what no message on the wire tells.
 
-    ``code`` is a stable word (``dial-refused``, ``untrusted``, ``no-shared-cipher``, ...), ``text`` the end of the
-    sentence that :mod:`countersign.recorder.outcome` makes of it.
+    ``text`` is the end of the sentence that :mod:`countersign.recorder.outcome` makes of it, behind who it was.
     """
 
     t: float
     leg: LegRole | None
     by: Party
-    code: str
-    text: str
+    code: FailureCode = field(kw_only=True)
+    text: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +214,8 @@ class Leg:
     """One TLS conversation. ``data`` maps each side to the application data that it sent.
 
     ``encrypted_records`` are the first protected records of a leg without keys that may be handshake or alert.
+    ``faults`` (what was broken on purpose) and ``revocation`` (what was asked of OCSP responders) come from whoever
+    broke and asked: the proxy does neither by itself.
     """
 
     role: LegRole
@@ -152,7 +249,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One session, from accept to close. ``problems`` pairs each with the leg that it was noticed on."""
+    """One session, from accept to close. ``problems`` pairs each with the leg that it was noticed on.
+
+    ``scenario`` and ``step`` name the scenario that the session ran under, ``mtls`` says how a client certificate was
+    dealt with, ``http`` what was asked in clear, ``findings`` what was concluded: empty where nobody has set them.
+    """
 
     id: str
     started: datetime
@@ -322,7 +423,7 @@ def _failure_json(failure: Failure) -> dict[str, Any]:
         "t": round(failure.t, 6),
         "leg": failure.leg.value if failure.leg else None,
         "by": failure.by.value,
-        "code": failure.code,
+        "code": failure.code.value,
         "text": failure.text,
     }
 
@@ -383,7 +484,7 @@ def from_json(document: Mapping[str, Any]) -> Recording:
                     t=entry["t"],
                     leg=LegRole(entry["leg"]) if entry["leg"] else None,
                     by=Party(entry["by"]),
-                    code=entry["code"],
+                    code=FailureCode(entry["code"]),
                     text=entry["text"],
                 )
                 for entry in document["failures"]

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
 
 from countersign.ca import assemble, keys
-from countersign.ca.assemble import Signer
+from countersign.ca.signer import Signer
 from countersign.recorder import der
 
 if TYPE_CHECKING:
@@ -253,6 +253,9 @@ def broken(count: int, seed: int = 16) -> Iterator[bytes]:
         yield bytes(data)
 
 
+_AN_SCT = bytes.fromhex("0031002f00") + bytes(40) + bytes.fromhex("000004030000")  # RFC 6962 3.2, 3.3
+
+
 def _all_extensions() -> list[bytes]:
     place = der.encode(0x86, b"http://odd.test/")
     described = der.encode(der.SEQUENCE, der.encode_oid("1.3.6.1.5.5.7.48.1"), place)
@@ -267,7 +270,7 @@ def _all_extensions() -> list[bytes]:
         assemble.extension("2.5.29.31", der.encode(der.SEQUENCE, point)),
         assemble.extension("2.5.29.46", der.encode(der.SEQUENCE, point)),
         assemble.extension("1.3.6.1.5.5.7.1.24", der.encode(der.SEQUENCE, der.encode_integer(5))),
-        assemble.extension("1.3.6.1.4.1.11129.2.4.2", der.encode(der.OCTET_STRING, b"\x00\x06\x00\x04abcd")),
+        assemble.extension("1.3.6.1.4.1.11129.2.4.2", der.encode(der.OCTET_STRING, _AN_SCT)),
         assemble.name_constraints(["odd.test"]),
     ]
 

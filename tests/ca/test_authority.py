@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from countersign.ca import Authority, AuthorityError, mint
+from countersign.ca import Authority, AuthorityError, Plan, mint
 from countersign.ca.pem import to_pem
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.certificates import read_certificate
@@ -20,7 +20,6 @@ from tests.ca import odd_certificates
 from tests.ca.odd_certificates import NOW, certificate, dns, san
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -51,7 +50,7 @@ def verify(tmp_path: Path, authority: Authority, leaf: bytes, *options: str) -> 
 
 def leaf_for(authority: Authority, *names: bytes) -> bytes:
     """A leaf without a common name, for these names alone."""
-    return mint(authority, certificate(subject=b"\x30\x00", extensions=[san(*names)]), now=NOW).der
+    return mint(authority, certificate(subject=b"\x30\x00", extensions=[san(*names)]), now=NOW).chain[0]
 
 
 def test_the_smallest_call_makes_an_authority_and_the_next_one_loads_it(tmp_path: Path) -> None:
@@ -122,15 +121,15 @@ def test_no_key_is_in_the_package() -> None:
 @pytest.mark.peer("openssl")
 @pytest.mark.parametrize("key", ["ec:P-256", "ec:P-384", "ec:P-521", "rsa:2048", "ed25519", "ed448"])
 def test_openssl_accepts_what_it_signs_in_its_strict_mode(tmp_path: Path, key: str) -> None:
-    authority = Authority.make(key=key, now=NOW)
-    leaf = mint(authority, certificate(), now=NOW).der
+    authority = Authority.make(Plan(key=key, now=NOW))
+    leaf = mint(authority, certificate(), now=NOW).chain[0]
     assert verify(tmp_path, authority, leaf, "-x509_strict", "-verify_hostname", "odd.test") == "OK"
 
 
 @pytest.mark.peer("openssl")
 def test_a_constrained_root_can_harm_nobody_else(tmp_path: Path) -> None:
     """T20: names below the domain, and addresses of the network, and no other."""
-    authority = Authority.make(constrain=["example.com", "10.0.0.0/8"], now=NOW)
+    authority = Authority.make(Plan(constrain=["example.com", "10.0.0.0/8"], now=NOW))
     assert "name_constraints" in authority.root.facts.critical
     refused = "permitted subtree violation"
     address = {ip: b"\x87\x04" + bytes(map(int, ip.split("."))) for ip in ("10.1.2.3", "192.0.2.1")}
@@ -148,7 +147,7 @@ def test_a_constrained_root_can_harm_nobody_else(tmp_path: Path) -> None:
 
 @pytest.mark.peer("openssl")
 def test_a_root_constrained_to_domains_speaks_for_no_address_and_the_reverse(tmp_path: Path) -> None:
-    domain, network = (Authority.make(constrain=[each], now=NOW) for each in ("*.example.com", "10.0.0.0/8"))
+    domain, network = (Authority.make(Plan(constrain=[each], now=NOW)) for each in ("*.example.com", "10.0.0.0/8"))
     leaf = leaf_for(domain, b"\x87\x04\x0a\x00\x00\x01")
     assert "excluded subtree violation" in verify(tmp_path, domain, leaf)
     leaf = leaf_for(network, dns("example.com"))
@@ -156,15 +155,15 @@ def test_a_root_constrained_to_domains_speaks_for_no_address_and_the_reverse(tmp
 
 
 @pytest.mark.parametrize("constrain", [["exa mple.com"], [""], ["10.0.0.0/99"], ["a\x00b"], ["a..b"]])
-def test_a_constraint_that_is_none_is_the_users_error(constrain: Iterable[str]) -> None:
+def test_a_constraint_that_is_none_is_the_users_error(constrain: list[str]) -> None:
     with pytest.raises(UserError, match="expected a domain"):
-        Authority.make(constrain=constrain)
+        Authority.make(Plan(constrain=constrain))
 
 
 @pytest.mark.parametrize("wrong", [{"key": "dsa"}, {"key": "rsa:512"}, {"days": 1}, {"days": 99999}, {"name": ""}])
 def test_values_that_make_no_authority_are_the_users_error(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
-        Authority.make(**wrong)  # type: ignore[arg-type]
+        Plan(**wrong)  # type: ignore[arg-type]
 
 
 def test_several_processes_at_once_make_one_authority(tmp_path: Path) -> None:
@@ -182,11 +181,11 @@ def test_who_loses_the_race_takes_the_winners(tmp_path: Path, monkeypatch: pytes
     make = Authority.make
     winner: list[Authority] = []
 
-    def slow(**how: object) -> Authority:
+    def slow(plan: Plan) -> Authority:
         if not winner:
             winner.append(make())
             winner[0] = Authority.create(tmp_path / "ca")
-        return make()
+        return make(plan)
 
     monkeypatch.setattr(Authority, "make", slow)
     assert Authority.open(tmp_path / "ca").fingerprint == winner[0].fingerprint
@@ -235,8 +234,8 @@ def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
         ("root.pem", b"", "an empty file"),
         ("root.pem", b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "is broken"),
         ("intermediate-1.pem", b"garbage", "expected a certificate"),
-        ("root.key.pem", b"garbage", "expected an unencrypted PEM private key"),
-        ("intermediate-1.key.pem", b"", "expected an unencrypted PEM private key"),
+        ("root.key.pem", b"garbage", "expected a PEM private key"),
+        ("intermediate-1.key.pem", b"", "expected a PEM private key"),
         ("intermediate-1.key.pem", None, "no such file"),
     ],
 )
@@ -295,12 +294,12 @@ def test_an_encrypted_key_is_told(tmp_path: Path) -> None:
 
 
 def test_an_expired_authority_refuses_to_sign_with_the_reason() -> None:
-    authority = Authority.make(now=NOW - timedelta(days=400))
+    authority = Authority.make(Plan(now=NOW - timedelta(days=400)))
     with pytest.raises(AuthorityError, match=r"inspection root \w{6},O=countersign' expired on 2026-10-1"):
         mint(authority, certificate(), now=NOW)
     with pytest.raises(AuthorityError, match=r"is valid from .* on, and it is"):
-        mint(Authority.make(now=NOW), certificate(), now=NOW - timedelta(days=30))
-    mint(Authority.make(now=NOW), certificate(), now=NOW + timedelta(days=363))
+        mint(Authority.make(Plan(now=NOW)), certificate(), now=NOW - timedelta(days=30))
+    mint(Authority.make(Plan(now=NOW)), certificate(), now=NOW + timedelta(days=363))
 
 
 def test_a_directory_that_holds_something_else_is_not_touched(tmp_path: Path) -> None:
@@ -313,7 +312,7 @@ def test_a_directory_that_holds_something_else_is_not_touched(tmp_path: Path) ->
 
 
 def test_keys_do_not_show_in_what_is_printed() -> None:
-    authority = Authority.make(key="rsa:2048")
+    authority = Authority.make(Plan(key="rsa:2048"))
     assert isinstance(x509.load_der_x509_certificate(authority.root.der), x509.Certificate)
     assert "PRIVATE KEY" not in repr(authority)
     assert "PRIVATE KEY" not in repr(mint(authority, odd_certificates.certificate(), now=None))

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from countersign.ca import Authority, AuthorityError, CannotMimic, LeafMint, Minted, assemble, keys, mint
+from countersign.ca import Authority, AuthorityError, CannotMimic, LeafMint, Minted, Plan, assemble, keys, mint
 from countersign.ca.pem import to_pem
 from countersign.recorder import der
 from countersign.recorder.certificates import cut_certificate, cut_extensions, read_certificate
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from countersign.ca.randomness import Rng
+    from countersign.ca.signer import PrivateKey, Signer
     from tests.peers.certs import KeyType, Lab
 
 _AUTHORITY: list[Authority] = []
@@ -32,7 +34,7 @@ _AUTHORITY: list[Authority] = []
 def authority() -> Authority:
     """One for all: nothing changes it."""
     if not _AUTHORITY:
-        _AUTHORITY.append(Authority.make(now=NOW))
+        _AUTHORITY.append(Authority.make(Plan(now=NOW)))
     return _AUTHORITY[0]
 
 
@@ -42,7 +44,7 @@ def today() -> Authority:
     return Authority.make()
 
 
-def minted(authority: Authority, target: bytes, **how: assemble.Signer) -> Minted:
+def minted(authority: Authority, target: bytes, **how: Signer) -> Minted:
     return mint(authority, target, key=how.get("key", signer()), now=NOW)
 
 
@@ -58,7 +60,7 @@ def test_the_leaf_says_what_the_target_says(lab: Lab, kind: KeyType) -> None:
     authority = Authority.make()
     target = lab.issue("localhost", "*.lab.test", "::1", "127.0.0.1", key=kind).certificate.public_bytes(Encoding.DER)
     made = mint(authority, target)
-    wanted, got = read_certificate(target), read_certificate(made.der)
+    wanted, got = read_certificate(target), read_certificate(made.chain[0])
     same = ("subject", "san", "key", "not_after", "not_before", "is_ca", "key_usage", "extended_key_usage", "critical")
     assert {name: getattr(got, name) for name in same} == {name: getattr(wanted, name) for name in same}
     assert got.issuer == authority.issuer.facts.subject
@@ -67,14 +69,13 @@ def test_the_leaf_says_what_the_target_says(lab: Lab, kind: KeyType) -> None:
     assert got.serial != wanted.serial
     assert got.problems == made.left_out == ()
     assert got.extensions == wanted.extensions
-    assert made.chain == (made.der, *authority.chain)
-    assert made.sha256 == got.sha256
+    assert made.chain == (made.chain[0], *authority.chain)
 
 
 def test_alternative_names_are_the_targets_bytes_in_the_targets_order(authority: Authority) -> None:
     """mitmproxy#1108: nothing is added to them."""
     target = odd_certificates.odd()["other kinds of names"]
-    assert extensions(minted(authority, target).der)["2.5.29.17"] == extensions(target)["2.5.29.17"]
+    assert extensions(minted(authority, target).chain[0])["2.5.29.17"] == extensions(target)["2.5.29.17"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_alternative_names_are_the_targets_bytes_in_the_targets_order(authority:
 def test_an_odd_certificate_stays_odd(authority: Authority, name: str) -> None:
     """T19: what a client refuses the target for, it can refuse us for."""
     target = odd_certificates.odd()[name]
-    wanted, got = cut_certificate(target), cut_certificate(minted(authority, target).der)
+    wanted, got = cut_certificate(target), cut_certificate(minted(authority, target).chain[0])
     assert (got.version, got.subject) == (wanted.version, wanted.subject)
     assert got.validity == wanted.validity
     ours = {assemble.SKI, assemble.AKI}
@@ -115,7 +116,7 @@ def test_an_odd_certificate_stays_odd(authority: Authority, name: str) -> None:
 
 def test_an_older_version_gets_no_extensions_of_ours(authority: Authority) -> None:
     for name in ("version 1", "version 2"):
-        assert cut_certificate(minted(authority, odd_certificates.odd()[name]).der).extensions is None
+        assert cut_certificate(minted(authority, odd_certificates.odd()[name]).chain[0]).extensions is None
 
 
 # -- what is not -------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def test_an_older_version_gets_no_extensions_of_ours(authority: Authority) -> No
 def test_promises_of_the_targets_issuer_are_left_out_and_named(authority: Authority) -> None:
     """plabayo/rama#968: copied CRL points, AIA, must-staple and SCTs made leaves unsatisfiable."""
     made = minted(authority, odd_certificates.whole())
-    facts = read_certificate(made.der)
+    facts = read_certificate(made.chain[0])
     assert "freshest_crl" not in facts.extensions
     assert (facts.ocsp, facts.crl, facts.must_staple, facts.sct_count) == ((), (), False, 0)
     assert made.left_out == (
@@ -138,7 +139,7 @@ def test_promises_of_the_targets_issuer_are_left_out_and_named(authority: Author
 
 def test_a_leaf_has_both_key_identifiers_even_where_the_target_has_none(authority: Authority) -> None:
     """NVIDIA/nvcf#1180: without the authority's, Python 3.13 refuses it."""
-    facts = read_certificate(minted(authority, certificate()).der)
+    facts = read_certificate(minted(authority, certificate()).chain[0])
     assert facts.ski == signer().key_id.hex()
     assert facts.aki == authority.issuer.signer.key_id.hex()
 
@@ -156,10 +157,12 @@ def test_a_leaf_has_both_key_identifiers_even_where_the_target_has_none(authorit
         ("key that is garbage", "RSA 2048", "key: unreadable (RSA 2048 instead)"),
     ],
 )
-def test_a_key_that_cannot_be_had_is_replaced_and_named(authority: Authority, name: str, kind: str, note: str) -> None:
+async def test_a_key_that_cannot_be_had_is_replaced_and_named(
+    authority: Authority, name: str, kind: str, note: str
+) -> None:
     """A weak key never becomes a strong one (T19): 2047 bits, which browsers refuse, are rounded down."""
-    made = LeafMint(authority, clock=lambda: NOW).leaf_now(odd_certificates.odd()[name])
-    assert read_certificate(made.der).key == kind
+    made = await LeafMint(authority, clock=lambda: NOW).leaf_for(odd_certificates.odd()[name])
+    assert read_certificate(made.chain[0]).key == kind
     assert note in made.left_out
 
 
@@ -168,10 +171,10 @@ def test_a_copied_key_usage_is_fitted_to_another_type_of_key(authority: Authorit
     usage = assemble.key_usage(["digitalSignature", "keyAgreement"])
     unsupported = odd_certificates.key_of("1.2.643.7.1.1.1.1")
     made = mint(authority, certificate(extensions=[usage], public_key=unsupported), now=NOW)
-    assert read_certificate(made.der).key_usage == ("digitalSignature",)
+    assert read_certificate(made.chain[0]).key_usage == ("digitalSignature",)
     assert "key_usage: keyAgreement" in made.left_out
     kept = minted(authority, certificate(extensions=[usage]))
-    assert read_certificate(kept.der).key_usage == ("digitalSignature", "keyAgreement")
+    assert read_certificate(kept.chain[0]).key_usage == ("digitalSignature", "keyAgreement")
 
 
 def test_a_weak_signature_that_ours_hides_is_named(authority: Authority) -> None:
@@ -185,7 +188,7 @@ def test_a_weak_signature_that_ours_hides_is_named(authority: Authority) -> None
 def test_dates_within_the_authoritys_are_copied_to_the_second(authority: Authority) -> None:
     target = certificate(validity=assemble.validity_der(NOW - timedelta(hours=3), NOW + timedelta(seconds=86399)))
     made = minted(authority, target)
-    assert cut_certificate(made.der).validity == cut_certificate(target).validity
+    assert cut_certificate(made.chain[0]).validity == cut_certificate(target).validity
     assert made.left_out == ()
 
 
@@ -193,7 +196,7 @@ def test_a_valid_targets_dates_are_kept_within_the_authoritys(authority: Authori
     """T21."""
     target = certificate(validity=assemble.validity_der(NOW - timedelta(days=500), NOW + timedelta(days=500)))
     made = minted(authority, target)
-    facts = read_certificate(made.der)
+    facts = read_certificate(made.chain[0])
     assert datetime.fromisoformat(facts.not_before or "") == authority.not_before
     assert datetime.fromisoformat(facts.not_after or "") == authority.not_after
     assert made.left_out == ("not_before: earlier than the CA's", "not_after: later than the CA's")
@@ -203,12 +206,12 @@ def test_a_valid_targets_dates_are_kept_within_the_authoritys(authority: Authori
 def test_an_invalid_date_never_becomes_valid(authority: Authority, days: tuple[int, int]) -> None:
     """T19: Komodia."""
     target = certificate(validity=assemble.validity_der(*(NOW + timedelta(days=each) for each in days)))
-    assert cut_certificate(minted(authority, target).der).validity == cut_certificate(target).validity
+    assert cut_certificate(minted(authority, target).chain[0]).validity == cut_certificate(target).validity
 
 
 def test_a_date_in_a_doubtful_form_is_not_mended(authority: Authority) -> None:
     target = certificate(validity=dates(b"1001010000Z", b"290101000000Z"))
-    assert cut_certificate(minted(authority, target).der).validity == cut_certificate(target).validity
+    assert cut_certificate(minted(authority, target).chain[0]).validity == cut_certificate(target).validity
 
 
 @pytest.mark.peer("openssl")
@@ -229,7 +232,7 @@ def test_openssl_refuses_the_leaf_for_what_it_refuses_the_target_for(tmp_path: P
         (certificate(validity=within, extensions=[san(dns("odd.test"))] * 2), "invalid certificate"),
         (certificate(validity=within, extensions=[client_only]), "unsuitable certificate purpose"),
     ):
-        assert expected in verify(tmp_path, today, [mint(today, target).der])
+        assert expected in verify(tmp_path, today, [mint(today, target).chain[0]])
 
 
 def verify(tmp_path: Path, authority: Authority, leaves: list[bytes]) -> str:
@@ -261,7 +264,7 @@ def test_many_leaves_have_unique_serials_and_are_accepted(
             assemble.extension("2.5.29.37", der.encode(der.SEQUENCE, der.encode_oid("1.3.6.1.5.5.7.3.1"))),
         ],
     )
-    leaves = [mint(today, target, key=signer()).der for _ in range(scaled(100_000))]
+    leaves = [mint(today, target, key=signer()).chain[0] for _ in range(scaled(100_000))]
     loaded = [x509.load_der_x509_certificate(leaf) for leaf in leaves]
     assert len({each.serial_number for each in loaded}) == len(leaves)
     assert all(1 << 158 <= each.serial_number < 1 << 159 for each in loaded)
@@ -299,7 +302,7 @@ def test_a_jvm_accepts_the_leaves(tmp_path: Path, today: Authority, scaled: Call
     """T21, by the PKIX rules of the JDK; one leaf in twenty of those that the others look at."""
     now = datetime.now(UTC)
     validity = assemble.validity_der(now - timedelta(days=300), now + timedelta(days=800))
-    leaves = [mint(today, certificate(validity=validity), key=signer()).der for _ in range(scaled(5_000))]
+    leaves = [mint(today, certificate(validity=validity), key=signer()).chain[0] for _ in range(scaled(5_000))]
     (tmp_path / "all.pem").write_bytes(b"".join(map(to_pem, (today.root.der, *today.chain, *leaves))))
     (tmp_path / "Pkix.java").write_text(_PKIX)
     done = subprocess.run(["java", "Pkix.java"], cwd=tmp_path, capture_output=True, check=False, text=True)
@@ -309,7 +312,7 @@ def test_a_jvm_accepts_the_leaves(tmp_path: Path, today: Authority, scaled: Call
 @pytest.mark.peer("node")
 def test_node_accepts_the_chain(tmp_path: Path, today: Authority) -> None:
     made = mint(today, certificate("Ed25519"))
-    for name, data in (("root", today.root.der), ("intermediate", made.chain[1]), ("leaf", made.der)):
+    for name, data in (("root", today.root.der), ("intermediate", made.chain[1]), ("leaf", made.chain[0])):
         (tmp_path / f"{name}.pem").write_bytes(to_pem(data))
     script = """
         const {X509Certificate} = require('crypto'); const fs = require('fs');
@@ -333,7 +336,7 @@ def test_keytool_reads_the_chain(tmp_path: Path, today: Authority) -> None:
     assert "Owner: CN=odd.test, O=Odd" in done.stdout
 
 
-def test_whatever_the_target_shows_is_mimicked_or_refused_with_a_reason(
+async def test_whatever_the_target_shows_is_mimicked_or_refused_with_a_reason(
     authority: Authority, scaled: Callable[[int], int]
 ) -> None:
     """T16: thousands of odd certificates, one kind of error, and a reading of each leaf."""
@@ -342,15 +345,14 @@ def test_whatever_the_target_shows_is_mimicked_or_refused_with_a_reason(
     reasons: set[str] = set()
     for data in (*odd_certificates.odd().values(), *odd_certificates.broken(scaled(40_000))):
         try:
-            leaf = leaves.leaf_now(data)
+            leaf = await leaves.leaf_for(data)
         except CannotMimic as refused:
             reasons.add(str(refused).partition(": ")[0])
         else:
             made += 1
-            assert read_certificate(leaf.der).issuer == authority.issuer.facts.subject
+            assert read_certificate(leaf.chain[0]).issuer == authority.issuer.facts.subject
     assert made > scaled(40_000) // 4
     assert reasons == {"cannot mimic the target's certificate"}
-    assert len(leaves) == 10
 
 
 @pytest.mark.parametrize("name", ["10,000 alternative names", "RSA 16384", "explicit curve", "too large"])
@@ -381,7 +383,6 @@ async def test_the_least_recently_used_leaf_goes_first(authority: Authority) -> 
     first, second = await leaves.leaf_for(targets[0]), await leaves.leaf_for(targets[1])
     await leaves.leaf_for(targets[0])
     await leaves.leaf_for(targets[2])
-    assert len(leaves) == 2
     assert await leaves.leaf_for(targets[0]) is first
     assert await leaves.leaf_for(targets[1]) is not second
 
@@ -395,7 +396,7 @@ async def test_a_leaf_is_minted_again_when_its_target_expires(authority: Authori
     clock[0] += timedelta(days=5, seconds=1)
     two = await leaves.leaf_for(target)
     assert two is not one
-    assert read_certificate(two.der).not_before == read_certificate(target).not_before
+    assert read_certificate(two.chain[0]).not_before == read_certificate(target).not_before
 
 
 async def test_an_expired_authority_hands_out_nothing_it_kept(authority: Authority) -> None:
@@ -412,7 +413,7 @@ async def test_a_new_authority_takes_over_at_once(authority: Authority) -> None:
     leaves = LeafMint(authority, clock=lambda: NOW)
     target = certificate()
     await leaves.leaf_for(target)
-    leaves.authority = Authority.make(now=NOW)
+    leaves.authority = Authority.make(Plan(now=NOW))
     made = await leaves.leaf_for(target)
     assert made.chain[1:] == leaves.authority.chain
 
@@ -424,7 +425,7 @@ async def test_a_slow_key_is_made_once_beside_a_loop_that_runs(
     made: list[str] = []
     generate = keys.generate
 
-    def counted(kind: str) -> assemble.PrivateKey:
+    def counted(kind: str, _: Rng) -> PrivateKey:
         made.append(kind)
         time.sleep(0.2)
         return generate("EC P-256")
@@ -439,7 +440,7 @@ async def test_a_slow_key_is_made_once_beside_a_loop_that_runs(
         lag = max(lag, time.perf_counter() - begun)
     assert made == ["RSA 2048"]
     assert lag < 0.1
-    assert len({task.result().der for task in asked}) == 20
+    assert len({task.result().chain[0] for task in asked}) == 20
 
 
 async def test_who_stops_waiting_for_a_key_takes_it_from_nobody(
@@ -447,7 +448,7 @@ async def test_who_stops_waiting_for_a_key_takes_it_from_nobody(
 ) -> None:
     generate = keys.generate
 
-    def slow(_: str) -> assemble.PrivateKey:
+    def slow(_: str, __: Rng) -> PrivateKey:
         time.sleep(0.1)
         return generate("EC P-256")
 
@@ -457,7 +458,7 @@ async def test_who_stops_waiting_for_a_key_takes_it_from_nobody(
     impatient, patient = (asyncio.create_task(leaves.leaf_for(target)) for _ in range(2))
     await asyncio.sleep(0.01)
     impatient.cancel()
-    assert (await patient).der
+    assert (await patient).chain[0]
     assert impatient.cancelled()
 
 
@@ -466,7 +467,7 @@ async def test_a_key_that_could_not_be_made_is_tried_again(
 ) -> None:
     target = certificate("RSA 2048")
 
-    def fails(_: str) -> assemble.PrivateKey:
+    def fails(_: str, __: Rng) -> PrivateKey:
         raise MemoryError
 
     leaves = LeafMint(authority, clock=lambda: NOW)
@@ -474,10 +475,17 @@ async def test_a_key_that_could_not_be_made_is_tried_again(
         patched.setattr(keys, "generate", fails)
         with pytest.raises(MemoryError):
             await leaves.leaf_for(target)
-    assert (await leaves.leaf_for(target)).der
+    assert (await leaves.leaf_for(target)).chain[0]
 
 
-async def test_keys_can_be_made_ahead(authority: Authority) -> None:
-    leaves = LeafMint(authority)
-    await leaves.warm("RSA 1024", "EC P-384")
-    assert leaves.pool.ready("RSA 1024")
+async def test_a_rotation_of_the_leaves_gives_every_target_a_new_one_with_a_new_key(authority: Authority) -> None:
+    leaves = LeafMint(authority, clock=lambda: NOW)
+    target = certificate()
+    before = await leaves.leaf_for(target)
+    leaves.rotate()
+    after = await leaves.leaf_for(target)
+    old, new = (cut_certificate(each.chain[0]) for each in (before, after))
+    assert (old.serial, old.public_key) != (new.serial, new.public_key)
+    assert old.public_key != new.public_key
+    assert old.subject == new.subject
+    assert after.chain[1:] == before.chain[1:]

@@ -11,7 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from countersign.cli import run
+from countersign.cli.app import run
 from tests.peers.process import Background, Completed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Ran:
 
 class _Output(io.TextIOWrapper):
     def __init__(self) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+        super().__init__(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
 
     def text(self) -> str:
         buffer = self.buffer

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from countersign.ca import Authority, issue
+from countersign.ca import Authority, Plan, issue
 from tests.cli.commands import ProxyProcess, countersign
 from tests.cli.test_commands import client_hello
 from tests.peers.process import Background
@@ -52,7 +52,7 @@ def _server(folder: Path, minted: Minted) -> Background:
 @pytest.mark.peer("openssl")
 @pytest.mark.parametrize("name", NASTY)
 def test_a_name_in_the_targets_chain_moves_no_cursor_and_forges_no_line(home: Path, tmp_path: Path, name: str) -> None:
-    authority = Authority.make(name=f"CA {name}"[:40])
+    authority = Authority.make(Plan(name=f"CA {name}"[:40]))
     root = tmp_path / "root.pem"
     root.write_bytes(authority.root_pem)
     with _server(tmp_path, issue(authority, "localhost", common_name=name[:64])) as server:

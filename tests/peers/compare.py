@@ -3,7 +3,7 @@
 Each TCP connection in the file is put together from tshark's packets and given to :class:`LegDecoder`; each message
 is then compared with what tshark dissected: types and lengths in their order, and within a message every field that
 both know, value by value and in order (extensions, suites, groups, schemes, versions, names, certificates, tickets,
-signatures, ...). JA3 and JA3S are compared too.
+signatures, ...). JA3, JA3S and JA4 are compared too.
 
 What tshark cannot do is made good here and nowhere else, each with its reason in :data:`EXCUSES`.
 """
@@ -264,6 +264,9 @@ class _Values:
         match value:
             case m.ClientHello() | m.ServerHello() | m.HelloRetryRequest():
                 self._hello(value)
+            case m.Sslv2ClientHello():
+                self.say("handshake.version", value.version, size=2)
+                self.say("handshake.cipherspec", *value.cipher_specs, size=3)
             case m.EncryptedExtensions():
                 self._extensions(value.extensions)
             case m.Certificate():
@@ -277,6 +280,8 @@ class _Values:
                 self.say("compress_certificate.algorithm", value.algorithm, size=2)
                 self.say("compress_certificate.uncompressed_length", value.uncompressed_length, size=3)
                 self.say("compress_certificate.compressed_certificate_message", value.compressed)
+                if value.certificate is not None:
+                    self.take(value.certificate)
             case m.CertificateStatus():
                 self.say("handshake.extensions_status_request_type", value.status_type)
                 self.say("handshake.ocsp_response_len", len(value.response), size=3)
@@ -453,6 +458,18 @@ class _Values:
                 bound = one.renegotiated_connection
                 self.say("handshake.extensions_reneg_info_len", len(bound))
                 self.say("handshake.extensions_reneg_info", *([bound] if bound else []))
+            case e.CertType() | e.ClientCertificateType() | e.ServerCertificateType():
+                self.say("handshake.cert_type.type", *one.certificate_types)
+            case e.CertTypeChosen() | e.ClientCertificateTypeChosen() | e.ServerCertificateTypeChosen():
+                self.say("handshake.cert_type.type", one.certificate_type)
+            case e.Srp():
+                self.say("handshake.extensions_srp_username", one.user_name)
+            case e.DelegatedCredential():
+                self.say("handshake.cred.valid_time", one.valid_time, size=4)
+                self._schemes([one.dc_cert_verify_algorithm])
+                self.say("handshake.cred.pubkey", one.public_key)
+                self._schemes([one.algorithm])
+                self.say("handshake.cred.signature", one.signature)
             case e.NextProtocolNegotiation():
                 self.say("handshake.extensions_npn", *one.protocols)
             case e.ApplicationSettings() | e.ApplicationSettingsDraft():
@@ -460,6 +477,7 @@ class _Values:
             case e.SignedCertificateTimestamps():
                 self.say("sct.sct_version", *[sct.version for sct in one.scts])
                 self.say("sct.sct_logid", *[sct.log_id for sct in one.scts])
+                self.say("sct.sct_timestamp", *[sct.timestamp for sct in one.scts], size=8)
                 for sct in one.scts:
                     self._schemes([sct.algorithm])
                 self.say("sct.sct_signature", *[sct.signature for sct in one.scts])
@@ -476,12 +494,17 @@ COMPARED = frozenset(
         "early_data.max_early_data_size",
         "extension.psk_ke_mode",
         "handshake.cert_type",
+        "handshake.cert_type.type",
         "handshake.certificate",
         "handshake.certificate_request_context",
+        "handshake.cipherspec",
         "handshake.ciphersuite",
         "handshake.client_cert_vrfy.sig",
         "handshake.client_point",
         "handshake.comp_method",
+        "handshake.cred.pubkey",
+        "handshake.cred.signature",
+        "handshake.cred.valid_time",
         "handshake.dname_len",
         "handshake.epms",
         "handshake.extension.heartbeat.mode",
@@ -505,6 +528,7 @@ COMPARED = frozenset(
         "handshake.extensions_reneg_info_len",
         "handshake.extensions_server_name",
         "handshake.extensions_server_name_type",
+        "handshake.extensions_srp_username",
         "handshake.extensions_status_request_exts_len",
         "handshake.extensions_status_request_type",
         "handshake.extensions_supported_group",
@@ -537,6 +561,7 @@ COMPARED = frozenset(
         "record_size_limit",
         "sct.sct_logid",
         "sct.sct_signature",
+        "sct.sct_timestamp",
         "sct.sct_version",
     ]
 )
@@ -583,6 +608,8 @@ def _begins_with_tls(stream: Stream) -> bool:
 
 def _record(record: ET.Element, uncompared: Counter[str]) -> Iterator[Read]:
     length = int(_shown(record, "tls.record.length"))
+    if record.find("field[@name='tls.handshake.cipher_spec_len']") is not None:
+        yield Read("handshake", "client_hello", 2 + length, _values(record, uncompared))  # in SSLv2 form
     for one in record.iter("field"):
         match one.get("name"):
             case "tls.change_cipher_spec":
@@ -600,6 +627,8 @@ def _record(record: ET.Element, uncompared: Counter[str]) -> Iterator[Read]:
                 if kind is not None:
                     name = m.message_type(Content.HANDSHAKE, int(kind.get("value", "0"), 16), b"")
                     values = _values(one, uncompared)
+                    if name == "client_hello":
+                        values.setdefault("tls.handshake.ja4", [_ja4(one)])
                     if values.get("tls.handshake.random") == [m.HELLO_RETRY_REQUEST_RANDOM.hex()]:
                         name = "hello_retry_request"
                     yield Read("handshake", name, 4 + int(_shown(one, "tls.handshake.length")), values)
@@ -621,6 +650,43 @@ def _values(message: ET.Element, uncompared: Counter[str]) -> Values:
     return values
 
 
+_JA4_VERSIONS = {0x0304: "13", 0x0303: "12", 0x0302: "11", 0x0301: "10", 0x0300: "s3"}
+
+
+def _ja4(hello: ET.Element) -> str:
+    """JA4 put together from what tshark dissected, for a tshark that has none of its own (it came with 4.2).
+
+    https://github.com/FoxIO-LLC/ja4/blob/main/technical_details/JA4.md
+    """
+
+    def numbers(of: ET.Element, name: str) -> list[int]:
+        found = (int(one.get("value") or "0", 16) for one in of.iter("field") if one.get("name") == f"tls.{name}")
+        return [number for number in found if number & 0x0F0F != 0x0A0A or number >> 8 != number & 0xFF]
+
+    def digest(text: str) -> str:
+        return sha256(text.encode()).hexdigest()[:12] if text else "0" * 12
+
+    suites = numbers(hello, "handshake.ciphersuite")
+    codes = numbers(hello, "handshake.extension.type")
+    versions = numbers(hello, "handshake.extensions.supported_version") or numbers(hello, "handshake.version")
+    alpn = next((one for one in hello.iter("field") if one.get("name") == "tls.handshake.extensions_alpn_str"), None)
+    first = bytes.fromhex(alpn.get("value", "")) if alpn is not None else b""
+    ends = (first[:1] + first[-1:]).decode("latin-1") or "00"
+    if not (ends.isascii() and ends.isalnum()):
+        ends = first.hex()[0] + first.hex()[-1]
+    schemes: list[int] = []
+    for extension in hello.iter("field"):
+        kind = extension.find("field[@name='tls.handshake.extension.type']")
+        if kind is not None and kind.get("value") == "000d":
+            schemes = numbers(extension, "handshake.sig_hash_alg")
+    named = "d" if 0 in codes else "i"
+    head = f"t{_JA4_VERSIONS.get(max(versions), '00')}{named}{min(len(suites), 99):02}{min(len(codes), 99):02}{ends}"
+    listed = ",".join(f"{code:04x}" for code in sorted(codes) if code not in {0, 16})
+    signed = ",".join(f"{scheme:04x}" for scheme in schemes)
+    hashed = digest(",".join(f"{suite:04x}" for suite in sorted(suites)))
+    return f"{head}_{hashed}_{digest(f'{listed}_{signed}' if signed else listed)}"
+
+
 def _shown(element: ET.Element, name: str) -> str:
     found = element.find(f".//field[@name='{name}']")
     assert found is not None, f"tshark printed no {name}"
@@ -633,6 +699,8 @@ def _shown(element: ET.Element, name: str) -> str:
 def _unlike(stream: int, side: Side, theirs: Sequence[Read], ours: Sequence[Read]) -> Iterator[Difference]:
     their_types = [(read.content, read.type, read.length) for read in theirs]
     our_types = [(read.content, read.type, read.length) for read in ours]
+    if _starts_again(theirs, ours):
+        ours, our_types = ours[: len(theirs)], our_types[: len(theirs)]
     if their_types != our_types:
         for number, (one, other) in enumerate(zip_longest(their_types, our_types)):
             if one != other:
@@ -645,6 +713,14 @@ def _unlike(stream: int, side: Side, theirs: Sequence[Read], ours: Sequence[Read
                 yield Difference(stream, side.value, number, f"{one.type} {name}", _short(said), _short(read))
 
 
+def _starts_again(theirs: Sequence[Read], ours: Sequence[Read]) -> bool:
+    """tshark 4.0 takes the Finished of a client that authenticates later for that of the handshake (RFC 8446 4.6.2),
+    starts again from the first application secret, and so opens nothing of what that client says after it.
+    """
+    types = [read.type for read in theirs]
+    return types.count("finished") > 1 and types[-1] == "finished" and "client_key_exchange" not in types
+
+
 class Excuse(NamedTuple):
     """Why a difference is no fault of ours, and which: by the field's name and what tshark read of the message."""
 
@@ -653,14 +729,22 @@ class Excuse(NamedTuple):
 
 
 EXCUSES = (
+    Excuse(
+        "tshark looks into compressed certificates for the algorithms alone that it was built with",
+        lambda name, theirs: (
+            theirs.type == "compressed_certificate"
+            and not name.startswith("tls.compress_certificate.")
+            and "tls.handshake.certificate" not in theirs.values
+        ),
+    ),
     Excuse("tshark 4.0 shows nothing of what is in a KeyUpdate", lambda _, theirs: theirs.type == "key_update"),
     Excuse(
         "tshark 4.0 does not read the key exchanges of DHE_PSK and ECDHE_PSK",
         lambda _, theirs: theirs.type in {"server_key_exchange", "client_key_exchange"} and not theirs.values,
     ),
     Excuse(
-        "tshark 4.0 has no JA4 and knows application settings by the number of the draft alone",
-        lambda name, theirs: name.endswith((".ja4", "_alps_alpn_str")) and name not in theirs.values,
+        "tshark 4.0 knows application settings by the number of the draft alone",
+        lambda name, theirs: name.endswith("_alps_alpn_str") and name not in theirs.values,
     ),
 )
 

@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from countersign.ca import Authority
-from countersign.cli.log import set_up_logging
+from countersign.cli.log import logs
 from countersign.lab.target import EmbeddedTarget, Pki
 from countersign.proxy import Address, Engine, Limits, Settings
 
@@ -23,7 +23,6 @@ class Nowhere:
 
 
 async def main() -> None:
-    set_up_logging()
     pki = Pki.make()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -40,5 +39,5 @@ async def main() -> None:
             await stop.wait()
 
 
-with contextlib.suppress(KeyboardInterrupt):
+with logs(), contextlib.suppress(KeyboardInterrupt):
     asyncio.run(main())

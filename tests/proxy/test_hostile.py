@@ -267,7 +267,7 @@ def test_a_peer_that_never_reads_stops_the_other_and_costs_little(lab: Lab, acti
             waiting = [
                 stream._transport.get_write_buffer_size()
                 for session in proxy.engine._sessions.values()
-                for stream in (session._client, session._target_stream)
+                for stream in (session._context.client, session._context.target)
                 if stream is not None and stream._transport is not None
             ]
             measured.set()

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from countersign.errors import EnvironmentFault
-from countersign.proxy import Action, Address, Engine, Limits, Mode, Settings, write_ready_file
+from countersign.proxy import Action, Address, Engine, Limits, Mode, Settings
 from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Side
 from tests.proxy.running import AUTHORITY, Kept, RunningProxy
@@ -198,7 +199,7 @@ def test_no_session_is_born_after_the_stop(target: Target) -> None:
                 proxy.engine._accept(listener)
                 await proxy.engine.stop()
                 assert proxy.engine.open_sessions == 0
-                assert proxy.engine.finished == 5
+                assert len(proxy.kept.finished) == 5
 
             proxy.run(stop_while_accepting())
             assert {recording.outcome.status for recording in proxy.kept.finished} == {Status.INTERRUPTED}
@@ -242,15 +243,6 @@ def test_a_port_that_is_taken_is_a_fault_of_the_environment(target: Target) -> N
         listen = Address("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(EnvironmentFault, match="something else listens there"):
             asyncio.run(Engine(Settings(listen=listen, target=target.address), AUTHORITY, Kept()).start())
-
-
-def test_the_ready_file_has_the_real_port(target: Target, tmp_path: Path) -> None:
-    with proxied(target) as proxy:
-        write_ready_file(tmp_path / "ready", proxy.engine)
-        found = json.loads((tmp_path / "ready").read_text())
-        assert (found["host"], found["port"]) == proxy.address
-        with pytest.raises(EnvironmentFault):
-            write_ready_file(tmp_path / "no" / "ready", proxy.engine)
 
 
 # -- snapshots ---------------------------------------------------------------------------------------------------
@@ -329,7 +321,7 @@ def test_without_descriptors_it_backs_off_and_comes_back(lab: Lab) -> None:
     try:
         port = int(process.stdout.readline())
         with contextlib.ExitStack() as stack:
-            for _ in range(150):
+            for _ in range(500):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
             time.sleep(0.3)
             before = _cpu_of(process.pid)
@@ -343,13 +335,76 @@ def test_without_descriptors_it_backs_off_and_comes_back(lab: Lab) -> None:
                     connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     if connection.recv(100).startswith(b"HTTP/1.1 200"):
                         break
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 3  # two seconds, and one for a machine that has other things to do
             time.sleep(0.05)
     finally:
         process.terminate()
         _, errors = process.communicate(timeout=10)
     assert "Traceback" not in errors, errors
-    assert 1 <= errors.count("cannot accept connections") <= 10
+    lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    said = [line["event"] for line in lines if line["event"] != "session"]
+    assert said[:2] == ["cannot accept connections", "accepting connections again"]
+    assert len(said) <= 6
+
+
+def test_a_connection_that_closes_makes_room_for_one_that_waits(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not when the next try is due."""
+    monkeypatch.setattr("countersign.proxy.engine._ACCEPT_AGAIN_AFTER", 60)
+    with proxied(target) as proxy, contextlib.ExitStack() as stack:
+        first = stack.enter_context(tls(proxy, client_context()))
+        assert proxy.engine._listeners
+
+        async def without_descriptors() -> None:
+            (listener,) = proxy.engine._listeners
+            proxy.engine._cannot_accept(listener, OSError(24, "Too many open files"))
+
+        proxy.run(without_descriptors())
+        waiting = stack.enter_context(connect(proxy))
+        waiting.settimeout(0.3)
+        waiting.sendall(in_records(client_hello()))
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        first.close()
+        waiting.settimeout(10)
+        assert waiting.recv(1) == b"\x16"
+
+
+def test_a_stop_while_no_connection_can_be_accepted(target: Target) -> None:
+    with proxied(target) as proxy:
+
+        async def without_descriptors() -> None:
+            (listener,) = proxy.engine._listeners
+            proxy.engine._cannot_accept(listener, OSError(24, "Too many open files"))
+
+        proxy.run(without_descriptors())
+    assert proxy.engine._try_again is not None
+    assert proxy.engine._try_again.cancelled()
+
+
+def test_what_was_recorded_is_handed_over_before_anything_is_logged(target: Target) -> None:
+    """A log that cannot be written costs no recording, not even that of a session which broke."""
+
+    def fail(*_: object) -> Any:
+        raise OSError(28, "No space left on device")
+
+    before = structlog.get_config()
+    structlog.configure(processors=[fail])
+    try:
+        with proxied(target) as proxy:
+            for broken in (False, True):
+                with connect(proxy) as connection:
+                    until(lambda: proxy.engine.open_sessions == 1, 2)
+                    if broken:
+                        (session,) = proxy.engine._sessions.values()
+                        session._sniffer._receive = session.recording.finished = fail  # type: ignore[method-assign,assignment]
+                    connection.sendall(b"\x16")
+                until(lambda: proxy.engine.open_sessions == 0, 5)
+            recordings = proxy.recordings(2)
+    finally:
+        structlog.configure(**before)
+    assert [recording.outcome.broken_by for recording in recordings] == [Party.CLIENT, Party.PROXY]
 
 
 def _cpu_of(pid: int) -> float:

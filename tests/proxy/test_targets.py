@@ -19,7 +19,7 @@ from countersign.ca.pem import to_pem
 from countersign.proxy import Address, Identity, Limits, Mode
 from countersign.recorder import der as asn1
 from countersign.recorder.certificates import cut_certificate, read_certificate
-from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, to_json
+from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Side
 from tests.proxy.running import RunningProxy
 from tests.proxy.wire import (
@@ -334,7 +334,7 @@ def test_a_client_certificate_that_openssl_refuses_is_laid_to_the_proxy(lab: Lab
         recording = proxy.recording()
     assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.PROXY)
     assert "mismatch" in recording.outcome.text
-    assert [failure.code for failure in recording.failures] == ["cannot-speak"]
+    assert [failure.code for failure in recording.failures] == [FailureCode.CANNOT_BEGIN]
 
 
 def test_a_target_that_wants_a_newer_version(lab: Lab) -> None:
@@ -387,20 +387,25 @@ Maker = "Callable[[Lab], Issued]"
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("make", "reason", "code"),
     [
-        (expired, "certificate has expired"),
-        (not_yet_valid, "certificate is not yet valid"),
-        (for_another_name, "hostname mismatch"),
-        (self_signed, "self-signed certificate"),
-        (for_clients, "purpose"),
+        (expired, "certificate has expired", FailureCode.NOT_VALID_NOW),
+        (not_yet_valid, "certificate is not yet valid", FailureCode.NOT_VALID_NOW),
+        (for_another_name, "hostname mismatch", FailureCode.WRONG_NAME),
+        (self_signed, "self-signed certificate", FailureCode.UNTRUSTED),
+        (for_clients, "purpose", FailureCode.BAD_CHAIN),
     ],
 )
-def test_an_untrusted_target_is_refused_with_the_reason(lab: Lab, make: Callable[[Lab], Issued], reason: str) -> None:
+def test_an_untrusted_target_is_refused_with_the_reason(
+    lab: Lab, make: Callable[[Lab], Issued], reason: str, code: FailureCode
+) -> None:
     with Target(echo(server_context(make(lab)))) as target, proxied(target, lab) as proxy:
         assert send(proxy, HELLO) == alert("handshake_failure")
         recording = proxy.recording()
-    assert_outcome(recording, Party.PROXY, "does not trust the target's certificate", reason, "--upstream-ca")
+    assert_outcome(recording, Party.PROXY, "does not trust the target's certificate", reason, "(the leaf")
+    assert [failure.code for failure in recording.failures] == [code]
+    # Which roots are trusted is what matters for a chain that leads to none of them, and would mislead otherwise.
+    assert ("those of --upstream-ca" in recording.outcome.text) is (code is FailureCode.UNTRUSTED)
     leg = recording.leg(LegRole.SERVER)
     assert leg is not None
     assert leg.verification is not None
@@ -411,7 +416,8 @@ def test_a_missing_intermediate_is_refused_with_the_reason(lab: Lab) -> None:
     with Target(echo(server_context(lab.server, chain=False))) as target, proxied(target, lab) as proxy:
         assert send(proxy, HELLO) == alert("handshake_failure")
         recording = proxy.recording()
-    assert_outcome(recording, Party.PROXY, "unable to get local issuer certificate", "the leaf")
+    assert_outcome(recording, Party.PROXY, "unable to get local issuer certificate", "the leaf", "--upstream-ca")
+    assert [failure.code for failure in recording.failures] == [FailureCode.UNTRUSTED]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -188,8 +189,8 @@ def full_sample() -> Recording:
             (LegRole.SERVER, Problem(0.6, S, "certificate.list", 4, "3 bytes", "1", message=4)),
         ),
         failures=(
-            Failure(0.7, LegRole.SERVER, Party.TARGET, "dial-refused", "the target refused"),
-            Failure(0.8, None, Party.NETWORK, "reset", "the network broke it"),
+            Failure(0.7, LegRole.SERVER, Party.TARGET, code=FailureCode.DIAL_REFUSED, text="the target refused"),
+            Failure(0.8, None, Party.NETWORK, code=FailureCode.UNREACHABLE, text="the network broke it"),
         ),
         prelude={"kind": "connect", "headers": [["Host", "x"], ["Proxy-Authorization", "[redacted]"]]},
         http=({"method": "GET", "path": "/"},),

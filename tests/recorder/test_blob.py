@@ -18,6 +18,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -318,7 +319,15 @@ recordings = st.builds(
     legs=st.lists(_legs, max_size=3).map(tuple),
     problems=st.lists(st.tuples(_roles, _problems), max_size=2).map(tuple),
     failures=st.lists(
-        st.builds(Failure, _times, st.none() | _roles, st.sampled_from(Party), _texts, _texts), max_size=2
+        st.builds(
+            Failure,
+            _times,
+            st.none() | _roles,
+            st.sampled_from(Party),
+            code=st.sampled_from(FailureCode),
+            text=_texts,
+        ),
+        max_size=2,
     ).map(tuple),
     prelude=_mappings,
     http=_mapping_tuples,

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 
 from countersign.ca import assemble
 from countersign.recorder import der
-from countersign.recorder.certificates import CertificateFacts, read_certificate
+from countersign.recorder.certificates import CertificateFacts, cut_certificate, read_certificate
 from countersign.recorder.wire.text import printable
 from tests.ca import odd_certificates
 from tests.ca.odd_certificates import certificate, dns, san, subject
@@ -213,6 +213,14 @@ def test_a_negative_serial_keeps_its_sign() -> None:
 )
 def test_a_key_is_described_without_being_loaded(name: str, key: str) -> None:
     assert odd(name).key == key
+
+
+def test_a_bare_key_in_place_of_a_certificate_is_one() -> None:
+    """RFC 7250 3."""
+    facts = read_certificate(cut_certificate(certificate()).public_key)
+    assert (facts.bare_key, facts.key, facts.subject) == (True, "EC P-256", None)
+    assert not read_certificate(certificate()).bare_key
+    assert not odd("no certificate").bare_key
 
 
 def test_dates_are_compared_within_the_certificate() -> None:

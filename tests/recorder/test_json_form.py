@@ -18,6 +18,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -114,6 +115,7 @@ problems = st.builds(
     texts,
     st.none() | st.integers(0, 9),
 )
+failures = st.builds(Failure, times, st.none() | roles, parties, code=st.sampled_from(FailureCode), text=texts)
 outcomes = st.builds(Outcome, st.sampled_from(Status), st.none() | parties, st.none() | roles, maybe_text, texts)
 recordings = st.builds(
     Recording,
@@ -133,7 +135,7 @@ recordings = st.builds(
     from_target=counts,
     legs=st.lists(legs, max_size=2, unique_by=lambda one: one.role).map(tuple),
     problems=st.lists(st.tuples(roles, problems), max_size=2).map(tuple),
-    failures=st.lists(st.builds(Failure, times, st.none() | roles, parties, texts, texts), max_size=2).map(tuple),
+    failures=st.lists(failures, max_size=2).map(tuple),
     prelude=json_objects,
     http=st.lists(json_objects, max_size=2).map(tuple),
     mtls=json_objects,
@@ -228,7 +230,7 @@ def full() -> dict[str, Any]:
     one = recording(
         given_leg,
         problems=((LegRole.CLIENT, Problem(0.0, Side.CLIENT, "record.length", 3, "a", "b")),),
-        failures=(Failure(0.0, None, Party.NETWORK, "code", "text"),),
+        failures=(Failure(0.0, None, Party.NETWORK, code=FailureCode.UNREACHABLE, text="text"),),
         findings=(finding,),
     )
     return to_json(one)

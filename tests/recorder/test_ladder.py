@@ -12,6 +12,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -73,7 +74,9 @@ def refused() -> Recording:
             "unknown_ca",
             "The client refused the chain that countersign showed it (unknown_ca): it does not trust that root.",
         ),
-        failures=(Failure(0.0205, LegRole.CLIENT, Party.CLIENT, "handshake-refused", "alert unknown ca"),),
+        failures=(
+            Failure(0.0205, LegRole.CLIENT, Party.CLIENT, code=FailureCode.CLIENT_LEFT, text="alert unknown ca"),
+        ),
     )
 
 
@@ -99,7 +102,7 @@ client 127.0.0.1:53122; target inst.example:443; SNI inst.example
         │         │         │        fatal: unknown_ca
   14.2  ├────────×│         │     reset
         │         │         │        TCP RST
-  20.5  ●         │         │     handshake-refused
+  20.5  ●         │         │     client-left
         │         │         │        alert unknown ca
   21.0  │         ├────────►│     closed
         │         │         │        TCP FIN
@@ -131,7 +134,7 @@ def test_ascii_is_ascii_and_says_the_same() -> None:
 @pytest.mark.parametrize("width", [60, 80, 99, 100, 120, 160, 300])
 @pytest.mark.parametrize("name", ["wide", "long", "osc 8"])
 def test_no_line_is_wider_than_the_terminal(width: int, name: str) -> None:
-    failure = Failure(0.0, None, Party.NETWORK, HOSTILE[name], HOSTILE[name])
+    failure = Failure(0.0, None, Party.NETWORK, code=FailureCode.UNREACHABLE, text=HOSTILE[name])
     for one in (refused(), replace(hostile(HOSTILE[name]), failures=(failure,)), recording(leg(connected()))):
         for line in ladder(one, width=width):
             assert columns(line.text) <= max(width, 64), line.text
@@ -145,7 +148,7 @@ def test_hostile_names_reach_no_line_unescaped(name: str, ascii_only: bool) -> N
     problem = Problem(0.1, C, name, 0, name, name)
     verification = Verification(trusted=False, error=name)
     legs = (replace(one.legs[0], faults=(fault, {"what": name}), verification=verification),)
-    failure = Failure(0.1, LegRole.CLIENT, Party.CLIENT, name, name)
+    failure = Failure(0.1, LegRole.CLIENT, Party.CLIENT, code=FailureCode.SILENT, text=name)
     one = replace(one, legs=legs, failures=(failure,), problems=((LegRole.CLIENT, problem),), scenario=name)
     for line in ladder(one, width=100, ascii=ascii_only):
         assert not any(control in line.text for control in CONTROLS)

@@ -239,18 +239,48 @@ def test_a_renegotiation_whose_keys_come_late_is_opened_over_both_directions() -
         assert messages(events, side) == messages(made.client.events, side)
 
 
-def test_what_is_held_is_given_out_at_the_end_when_no_key_came() -> None:
-    for name in ("1.2", "1.3"):
-        made = conversation(name)
-        locked = decode(made.log, keylog=KeyLog())
-        for side in (C, S):
-            kinds = [type(event) for event in summed(locked, side)]
-            assert [k for k in kinds if k is Message] == [type(e) for e in decode(made.log) if _is_message(e, side)]
-        assert not problems(locked)
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_what_is_held_is_given_out_at_the_end_as_if_there_were_no_keys(name: str) -> None:
+    made = conversation(name)
+    locked, keyless = decode(made.log, keylog=KeyLog()), decode(made.log)
+    for side in (C, S):
+        assert summed(locked, side) == summed(keyless, side)
+    assert not problems(locked)
 
 
-def _is_message(event: Event, side: Side) -> bool:
-    return isinstance(event, Message) and event.sender is side
+def test_with_application_secrets_alone_the_handshake_stays_closed_and_the_rest_opens() -> None:
+    made = pair()
+    made.run()
+    made.say(made.client, b"a question")
+    made.say(made.server, b"an answer")
+    made.close()
+    log = KeyLog()
+    for secret in made.keylog:
+        if secret.label in {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"}:
+            log.add(secret.label, secret.client_random, secret.secret)
+    keyless, opened, locked = decode(made.log), decode(made.log, keylog=made.keylog), decode(made.log, keylog=log)
+    assert not problems(locked)
+    for side in (C, S):
+        handshake = [event for event in locked if isinstance(event, EncryptedRecord) and event.sender is side]
+        first = [event for event in keyless if isinstance(event, EncryptedRecord) and event.sender is side]
+        assert handshake == [event for event in first if not event.alert_size]
+        behind = [m for m in messages(opened, side) if m[3] and m[2] not in {8, 11, 15, 20}]
+        assert [m for m in messages(locked, side) if m[3]] == behind
+        assert [type(e) for e in summed(locked, side)][-2:] == [ApplicationData, Message]
+
+
+def test_application_secrets_of_another_conversation_cost_no_more_than_64_tries() -> None:
+    made = pair()
+    made.run()
+    log = KeyLog()
+    for secret in made.keylog:
+        if secret.label == "SERVER_TRAFFIC_SECRET_0":
+            log.add(secret.label, secret.client_random, bytes(len(secret.secret)))
+    decoder = LegDecoder(keylog=log)
+    for sender, data in made.log:
+        decoder.receive(sender, data, 0.0)
+    decoder.receive(S, record(23, bytes(100)) * 200, 0.0)
+    assert decoder._server.blind
 
 
 def test_no_more_than_a_mebibyte_is_held_and_then_the_direction_stays_closed() -> None:

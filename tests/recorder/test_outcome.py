@@ -12,6 +12,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -150,6 +151,36 @@ def test_a_target_refuses_the_client_certificate_after_the_handshake() -> None:
     assert outcome.alert == "unsupported_certificate"
 
 
+@pytest.mark.parametrize(("number", "words"), [(40, "got none"), (42, "got none"), (116, "and got none")])
+def test_a_target_that_wanted_a_client_certificate_and_got_none_names_the_cure(number: int, words: str) -> None:
+    cure = f"{words}: --client-cert gives the proxy one to show."
+    asked = tls13(asks=True)
+    none, some = (made.handshake(C, 11, body, t=0.03) for body in (bytes(4), bytes(4) + b"certificate"))
+    refused = intercepted(tls13(0.1), [*asked[:-1], none, asked[-1], alert(0.6, S, number)], talked=(C,))
+    assert_judged(judge(refused), Status.FAILED, Party.TARGET, SERVER, cure)
+    assert judge(refused).text.count("got none") == 1
+    shown = intercepted(tls13(0.1), [*asked[:-1], some, asked[-1], alert(0.6, S, number)], talked=(C,))
+    assert "--client-cert" not in judge(shown).text
+    unasked = intercepted(tls13(0.1), [*tls13(), alert(0.6, S, number)], talked=(C,))
+    assert "--client-cert" not in judge(unasked).text
+    watched = through([*asked[:-1], none, asked[-1], alert(0.6, S, number)])
+    assert "got none" in judge(watched).text
+    assert "--client-cert" not in judge(watched).text
+
+
+def test_of_a_flood_of_alerts_the_first_of_the_peer_decides() -> None:
+    flood = [alert(0.2 + n / 10_000, sender, number) for n in range(2_000) for sender, number in ((S, 80), (C, 48))]
+    outcome = judge(intercepted([*hellos(0.1), *flood], tls13(), talked=()))
+    assert (outcome.broken_by, outcome.leg, outcome.alert) == (Party.CLIENT, CLIENT, "unknown_ca")
+    theirs = judge(intercepted(hellos(0.1), [*hellos(0.1), *flood], talked=()))
+    assert (theirs.broken_by, theirs.leg, theirs.alert) == (Party.TARGET, SERVER, "internal_error")
+
+
+def test_a_leg_of_the_target_alone_is_judged() -> None:
+    recording = made.recording(Leg(SERVER, (*tls13(), ticket(0.2)), data(C, S)))
+    assert_judged(judge(recording), Status.ESTABLISHED)
+
+
 def test_a_target_that_leaves_after_the_handshake_without_a_word_has_accepted_nothing() -> None:
     ends = (End(0.6, S, Ending.FIN),)
     recording = intercepted(tls13(0.1), tls13(asks=True), talked=(C,), server_ends=ends)
@@ -177,7 +208,7 @@ def test_an_alert_ahead_of_any_hello() -> None:
 
 
 def failure(t: float, leg: LegRole | None, by: Party, text: str = "did something wrong") -> Failure:
-    return Failure(t, leg, by, "code", text)
+    return Failure(t, leg, by, code=FailureCode.UNREACHABLE, text=text)
 
 
 def test_our_refusal_of_the_target_is_ours_with_its_reason() -> None:

@@ -48,6 +48,13 @@ def extension(following: int, size: int = 8) -> bytes:
     return bytes([following, size // 8 - 1, 1, size - 4]) + bytes(size - 4)
 
 
+TUNNEL: Ends = ("1.1.1.1", 0, "2.2.2.2", 0)
+
+
+def udp(port: int, payload: bytes) -> bytes:
+    return ipv4(TUNNEL, struct.pack("!HHHH", 40_000, port, 8 + len(payload), 0) + payload, proto=17)
+
+
 WRAPPED: dict[str, tuple[int, bytes]] = {
     "Ethernet": (ETHERNET, ethernet(IP4)),
     "Ethernet, padded": (ETHERNET, ethernet(IP4) + bytes(40)),
@@ -83,12 +90,29 @@ WRAPPED: dict[str, tuple[int, bytes]] = {
     "IPv6 extensions": (RAW, ipv6(V6, extension(60) + extension(43, 16) + extension(6) + SEGMENT6, proto=0)),
     "IPv6, whole fragment": (RAW, ipv6(V6, b"\6\0\0\0\0\0\0\1" + SEGMENT6, proto=44)),
     "IPv6, AH": (RAW, ipv6(V6, b"\6\4" + bytes(22) + SEGMENT6, proto=51)),
-    "IPv4 in IPv4": (RAW, ipv4(("1.1.1.1", 0, "2.2.2.2", 0), IP4, proto=4)),
-    "IPv6 in IPv4": (RAW, ipv4(("1.1.1.1", 0, "2.2.2.2", 0), IP6, proto=41)),
+    "IPv4 in IPv4": (RAW, ipv4(TUNNEL, IP4, proto=4)),
+    "IPv6 in IPv4": (RAW, ipv4(TUNNEL, IP6, proto=41)),
     "IPv4 in IPv6": (RAW, ipv6(V6, IP4, proto=4)),
-    "GRE": (RAW, ipv4(("1.1.1.1", 0, "2.2.2.2", 0), b"\0\0\x08\0" + IP4, proto=47)),
-    "GRE with all options": (RAW, ipv4(("1.1.1.1", 0, "2.2.2.2", 0), b"\xb0\0\x86\xdd" + bytes(12) + IP6, proto=47)),
-    "GRE, Ethernet": (RAW, ipv4(("1.1.1.1", 0, "2.2.2.2", 0), b"\0\0\x65\x58" + ethernet(IP4), proto=47)),
+    "GRE": (RAW, ipv4(TUNNEL, b"\0\0\x08\0" + IP4, proto=47)),
+    "GRE with all options": (RAW, ipv4(TUNNEL, b"\xb0\0\x86\xdd" + bytes(12) + IP6, proto=47)),
+    "PPP": (9, b"\0\x21" + IP4),
+    "PPP, address and control": (9, b"\xff\x03\0\x57" + IP6),
+    "PPP in HDLC": (50, b"\xff\x03\0\x21" + IP4),
+    "Cisco's HDLC in PPP's": (50, b"\x0f\0\x08\0" + IP4),
+    "PPPoE alone": (51, struct.pack("!BBHHH", 0x11, 0, 5, len(IP4) + 2, 0x21) + IP4),
+    "Cisco's HDLC": (104, b"\x0f\0\x86\xdd" + IP6),
+    "NFLOG": (239, b"\2\0\0\5" + struct.pack("<HHHxx", 6, 5, 7) + struct.pack("<HH", 4 + len(IP4), 9) + IP4),
+    "VXLAN": (RAW, udp(4789, b"\x08\0\0\0\0\0\7\0" + ethernet(IP4))),
+    "VXLAN, VLAN, IPv6": (RAW, udp(4789, b"\x08\0\0\0\0\0\7\0" + ethernet(b"\0\7\x86\xdd" + IP6, 0x8100))),
+    "Geneve": (RAW, udp(6081, b"\2\0\x65\x58\0\0\7\0" + bytes(8) + ethernet(IP4))),
+    "Geneve, IPv6": (RAW, udp(6081, b"\0\0\x86\xdd\0\0\7\0" + IP6)),
+    "ERSPAN I": (RAW, ipv4(TUNNEL, b"\0\0\x88\xbe" + ethernet(IP4), proto=47)),
+    "ERSPAN II": (RAW, ipv4(TUNNEL, b"\x10\0\x88\xbe" + bytes(4) + b"\x10" + bytes(7) + ethernet(IP4), proto=47)),
+    "ERSPAN III": (
+        RAW,
+        ipv4(TUNNEL, b"\x10\0\x22\xeb" + bytes(4) + b"\x20" + bytes(11) + ethernet(IP6, 0x86DD), proto=47),
+    ),
+    "GRE, Ethernet": (RAW, ipv4(TUNNEL, b"\0\0\x65\x58" + ethernet(IP4), proto=47)),
 }
 
 
@@ -184,7 +208,7 @@ def test_kinds_of_what_is_passed_over_are_bounded() -> None:
     assert len(finder.passed_over) == 64
 
 
-@given(st.sampled_from([0, 1, 12, 101, 108, 113, 276]), st.binary(max_size=120))
+@given(st.sampled_from([0, 1, 9, 12, 50, 51, 101, 104, 108, 113, 239, 276]), st.binary(max_size=120))
 def test_no_bytes_raise(link: int, data: bytes) -> None:
     SegmentFinder().find(packet(link, data))
 
@@ -276,6 +300,18 @@ def test_a_fragment_that_was_cut_when_captured_is_a_missing_segment(
     finder = SegmentFinder()
     for n, piece in enumerate(make(LONG4 if make is fragments4 else LONG6, 800)):
         assert finder.find(packet(RAW, piece[:88] if n == which else piece, original=len(piece))) is None
+
+
+def test_fragments_count_as_passed_over_as_long_as_their_packet_is_not_whole() -> None:
+    kind = "fragments of IP packets that are not whole"
+    finder = SegmentFinder()
+    one, two, three = fragments4(LONG4, 800)
+    for piece, count in ((one, 1), (three, 2), (two, 0), (two, 0)):
+        finder.find(packet(RAW, piece))
+        assert finder.passed_over[kind] == count
+    finder.find(packet(RAW, one, t=T0 + 100 * 10**9))
+    finder.find(packet(RAW, two, t=T0 + 200 * 10**9))
+    assert finder.passed_over == {kind: 2}
 
 
 def test_fragments_without_end_stay_within_their_bounds() -> None:

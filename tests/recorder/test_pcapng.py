@@ -22,6 +22,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -317,8 +318,10 @@ def test_what_went_wrong_is_a_comment_where_it_was_noticed(tmp_path: Path) -> No
             given,
             problems=((LegRole.CLIENT, Problem(0.0, C, "record.length", 3, "at most 18432", "20000", message=0)),),
             failures=(
-                Failure(given.messages[alert].t, LegRole.CLIENT, Party.CLIENT, "refused", "unknown ca"),
-                Failure(0.5, LegRole.SERVER, Party.TARGET, "dial-refused", "nobody listens there"),
+                Failure(
+                    given.messages[alert].t, LegRole.CLIENT, Party.CLIENT, code=FailureCode.SILENT, text="unknown ca"
+                ),
+                Failure(0.5, LegRole.SERVER, Party.TARGET, code=FailureCode.DIAL_REFUSED, text="nobody listens there"),
             ),
             outcome=Outcome(Status.FAILED, text="the client refused the certificate"),
         ),
@@ -330,7 +333,7 @@ def test_what_went_wrong_is_a_comment_where_it_was_noticed(tmp_path: Path) -> No
     assert "problem: record.length at byte 3" in hello
     assert "fault: the third byte was flipped" in hello
     refusal = next(line for line in lines.splitlines() if line.split("\t")[1:2] == ["48"])
-    assert "refused, by the client: unknown ca" in refusal
+    assert "silent, by the client: unknown ca" in refusal
     assert "the server said nothing more until its time was up" in refusal
     section = comments_of_section(file.read_bytes())
     assert section[0] == "countersign recording 0123456789abcdef: the client refused the certificate"
@@ -438,7 +441,7 @@ def test_names_are_resolved_and_escaped() -> None:
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_names_reach_no_comment_and_no_name_unescaped(name: str, tmp_path: Path) -> None:
     given = hostile(name)
-    failure = Failure(0.1, LegRole.CLIENT, Party.CLIENT, "refused", name)
+    failure = Failure(0.1, LegRole.CLIENT, Party.CLIENT, code=FailureCode.SILENT, text=name)
     problem = Problem(0.1, C, name, 0, name, name)
     given = replace(given, failures=(failure,), problems=((LegRole.CLIENT, problem),))
     data = export_pcapng(given)

@@ -343,6 +343,144 @@ def test_a_full_queue_drops_open_sessions_first_then_the_oldest(path: Path, told
     assert set(stored(path)) == {sample(n).id for n in (3, 4, 5, 10, 20, 21, 22, 23, 24, 25)}
 
 
+def heavy(n: int, size: int = 2_000_000, **changes: Any) -> Recording:
+    """A session with so many bytes of tickets in it."""
+    ticket = Message(0.1, Side.SERVER, Content.HANDSHAKE, 4, True, 50_000, bytes(50_000))
+    one = sample(n, **changes)
+    server, client = one.legs
+    return replace(one, legs=(replace(server, messages=server.messages + (ticket,) * (size // 50_000)), client))
+
+
+def test_one_huge_recording_is_thinned_and_costs_no_other_its_place(path: Path, told: Troubles, disk: Barred) -> None:
+    innocent = [sample(n) for n in range(1, 20)]
+    with writing(path, told, queue_limit=4_000_000) as writer:
+        disk.barred = True
+        writer.submit(sample(0))
+        until(lambda: writer.failing)
+        for one in innocent:
+            writer.submit(one)
+        huge = heavy(100, 40_000_000)
+        writer.submit(huge)
+        assert (writer.waiting, writer.lost, writer.thinned) == (21, 0, 1)
+        until(lambda: Trouble.THINNING in told.kinds)
+        disk.barred = False
+        assert writer.flush(10)
+        until(lambda: Trouble.HEALED in told.kinds)
+    assert [str(one) for one in told[1:]] == [
+        "big recordings are being thinned: 3 MiB of them wait for the store, the limit",
+        "recordings are written to the store again; 0 were lost and 1 thinned",
+    ]
+    found = stored(path)
+    assert {one.id: one for one in innocent}.items() <= found.items()
+    thin = found[huge.id]
+    assert thin.outcome == huge.outcome
+    assert [leg.messages[:10] for leg in thin.legs] == [leg.messages[:10] for leg in huge.legs]
+    assert {message.sha256 for message in thin.legs[0].messages[10:]} == {huge.legs[0].messages[-1].sha256}
+    ((role, problem),) = thin.problems
+    assert (role, problem.field) == (LegRole.SERVER, "store.queue")
+    cut, counted = 100 - 10 - 1, 800 - 90
+    assert problem.got == (
+        f"{cut} more of {cut * 50_000} bytes, kept as length and SHA-256; "
+        f"{counted} more of {counted * 50_000} bytes, only counted"
+    )
+
+
+def test_the_heavier_go_first_and_the_older_of_about_the_same_weight(path: Path, told: Troubles, disk: Barred) -> None:
+    with writing(path, told, queue_limit=1_000_000) as writer:
+        disk.barred = True
+        writer.submit(sample(0))
+        until(lambda: writer.failing)
+        for n in range(1, 6):
+            writer.submit(sample(n))
+        for n in (10, 11, 12):
+            writer.submit(heavy(n, 300_000))
+        for n in (20, 21):
+            writer.submit(heavy(n, 300_000))
+        assert (writer.waiting, writer.lost, writer.thinned) == (8, 3, 0)
+        disk.barred = False
+    assert set(stored(path)) == {sample(n).id for n in (0, 1, 2, 3, 4, 5, 20, 21)} - {sample(10).id}
+
+
+def test_a_finished_recording_that_was_dropped_ends_as_it_ended(path: Path, told: Troubles, disk: Barred) -> None:
+    """What the store has of it is not taken for the remains of a dead process."""
+    begun = {n: open_sample(n) for n in range(5)}
+    with writing(path, told, queue_limit=300_000) as writer:
+        for one in begun.values():
+            writer.submit(one)
+        assert writer.flush(10)
+        disk.barred = True
+        writer.submit(sample(100))
+        until(lambda: writer.failing)
+        ended = {n: sample(n, from_target=123_456) for n in begun}
+        for one in ended.values():
+            writer.submit(one)
+        for n in range(101, 130):
+            writer.submit(sample(n))
+        assert writer.lost >= 5
+        disk.barred = False
+        assert writer.flush(10)
+        assert writer.lost >= 5
+    found = stored(path)
+    for n, one in ended.items():
+        kept = found[one.id]
+        assert (kept.outcome, kept.ended, kept.from_target) == (one.outcome, one.ended, 123_456)
+        assert kept.legs == begun[n].legs
+        assert [problem.field for _, problem in kept.problems] == ["store.queue"]
+    assert {one.outcome.status for one in found.values()} == {Status.ESTABLISHED}
+
+
+def test_a_stop_with_a_full_queue_writes_every_end(path: Path, told: Troubles) -> None:
+    """Sessions that weigh ten times the limit end with the proxy: none of them reads as if it had died."""
+    with writing(path, told, queue_limit=8_000_000) as writer:
+        for n in range(40):
+            writer.submit(heavy(n, ended=None, outcome=open_sample().outcome))
+        for n in range(40):
+            writer.submit(heavy(n))
+    assert writer.lost == 0
+    found = stored(path)
+    assert len(found) == 40
+    assert {one.outcome.status for one in found.values()} == {Status.ESTABLISHED}
+
+
+@pytest.mark.parametrize("left", [50, 4096, 200_000])
+def test_a_store_that_is_cut_in_place_is_noticed_and_left_alone_until_it_is_moved_away(
+    path: Path, told: Troubles, left: int
+) -> None:
+    store = Store.open(path)
+    store.put([heavy(n) for n in range(1, 3)], owner=None)
+    store.close()
+    with writing(path, told) as writer:
+        writer.submit(sample(3))
+        assert writer.flush(10)
+        os.truncate(path, left)
+        writer.submit(sample(4))
+        until(lambda: told.kinds == [Trouble.FAILING])
+        assert f"it is damaged (it was cut to {left} bytes while it was in use); move it away" in str(told[0])
+        writer.submit(sample(5))
+        time.sleep(0.2)
+        assert (writer.failing, writer.lost, writer.waiting) == (True, 0, 2)
+        for one in sorted(path.parent.iterdir()):
+            one.rename(one.with_name(f"damaged-{one.name}"))
+        assert writer.flush(10)
+        until(lambda: told.kinds == [Trouble.FAILING, Trouble.HEALED])
+    assert set(stored(path)) == {sample(4).id, sample(5).id}
+
+
+def test_a_store_that_shrinks_by_its_own_doing_is_whole(path: Path, told: Troubles) -> None:
+    other = Store.open(path)
+    other.put([heavy(n) for n in range(1, 4)], owner=None)
+    with writing(path, told) as writer:
+        writer.submit(sample(4))
+        assert writer.flush(10)
+        before = path.stat().st_size
+        assert other.prune(older_than=sample(3).started) == 2
+        other.close()
+        assert path.stat().st_size < before
+        writer.submit(sample(5))
+        assert writer.flush(10)
+    assert told == []
+
+
 def test_memory_stays_within_the_limit_while_the_store_fails(path: Path, told: Troubles, disk: Barred) -> None:
     disk.barred = True
     big = Message(0.0, Side.CLIENT, Content.HANDSHAKE, 11, False, 200_000, bytes(200_000))

@@ -2,8 +2,9 @@
 
 *Where TLS begins.* Mostly with the first byte. Else the ClientHello is looked for in what both sides say, up to 64 KiB:
 a record header, the handshake type and the version inside are seven bytes that plaintext does not have by chance. What
-went before is the dialogue (:mod:`._dialogue`). A capture that began in the middle has no hello; there a chain of
-record headers that point at each other shows the TLS.
+went before is the dialogue (:mod:`._dialogue`). TLS that is wrapped in TDS packets is unwrapped
+(:mod:`countersign.recorder.wire.tds`). A capture that began in the middle has no hello; there a chain of record headers
+that point at each other shows the TLS.
 
 *Who the client is.* Whoever sends the ClientHello, not whoever opened the connection: with FTP in active mode, or a
 server that dials back, these are two. Without a ClientHello it is the peer of whoever sends the ServerHello, else the
@@ -22,13 +23,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from countersign.recorder.files._dialogue import Chunk, proxy_protocol_length, read_prelude
+from countersign.recorder.files._dialogue import Chunk, read_prelude
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.outcome import judge
-from countersign.recorder.recording import Ending, Failure, LegRole, Party, Recording
-from countersign.recorder.wire import records
+from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party, Recording
+from countersign.recorder.wire import records, tds
 from countersign.recorder.wire.events import ApplicationData, Content, EncryptedRecord, Event, Message, Problem, Side
-from countersign.recorder.wire.leg import LegDecoder
+from countersign.recorder.wire.leg import STRAY_DATA, LegDecoder
+from countersign.recorder.wire.proxy_protocol import V2_AT_MOST, ProxyHeader, read_proxy_header
 from countersign.recorder.wire.reading import summarize_client_hello
 from countersign.recorder.wire.secrets import KeyLog
 
@@ -112,8 +114,10 @@ class Conversation:
         self._replay: list[tuple[Side, bytes, float]] | None = None
         self._replay_size = 0
         self._waiting: dict[Side, _Waiting] = {}
+        self._within_tds: dict[Side, tds.Unwrapper] = {}
         self._ragged = dict.fromkeys(Side, opened.midstream)  # the first byte may lie within a record
         self._hello = b""
+        self._gaps: set[bool] = set()  # sides of which bytes are missing
         self.not_tls = False
         """No TLS was found in it, and none will be."""
 
@@ -156,6 +160,7 @@ class Conversation:
 
     def gap(self, t_ns: int, from_initiator: bool, missing: int) -> None:  # noqa: FBT001
         self._last = t_ns
+        self._gaps.add(from_initiator)
         if self.not_tls:
             return
         t = self._t(t_ns)
@@ -169,6 +174,8 @@ class Conversation:
             self._pieces.append(_Piece(t, from_initiator, None, -1))
             return
         side = self._side(from_initiator)
+        if side in self._within_tds:
+            self._within_tds[side].gap(missing)
         if side in self._waiting:
             self._ragged[side] = True
         else:
@@ -215,6 +222,9 @@ class Conversation:
             self._add(self._decoder.end(side, ended[0] if ended else end))
             if ended is not None:
                 live.end(_THROUGH, side, ended[1], ended[0])
+        if any(not self._sizes[side] for side in self._gaps):
+            # Of one side the capture has nothing. So nothing is known of keys, and what the other sent is as it must be.
+            live.problems[:] = [(leg, problem) for leg, problem in live.problems if problem.got != STRAY_DATA]
         self._name(live)
         self._keep_secrets(live)
         recording = replace(live.snapshot(), ended=self._moment(self._last))
@@ -250,7 +260,8 @@ class Conversation:
     def _begins(self, stream: _Stream, from_initiator: bool, before: int, data: bytes) -> bool:  # noqa: FBT001
         """Whether TLS begins in what this side has sent; then it was begun."""
         if not stream.gaps and not stream.plain:
-            start = proxy_protocol_length(bytes(stream.data[:4096])) if stream.data[:1] in b"P\r" else 0
+            header = read_proxy_header(bytes(stream.data[:V2_AT_MOST])) if stream.data[:1] in b"P\r" else None
+            start = header.length if isinstance(header, ProxyHeader) else 0
             head = bytes(stream.data[start : start + _HEADER_SIZE + 1])
             is_tls = records.looks_like_tls(head[:_HEADER_SIZE]) if head else None
             if is_tls and head[0] & 0x80:
@@ -294,6 +305,9 @@ class Conversation:
     def _begin(self, from_initiator: bool, at: int, *, client_is_initiator: bool) -> None:  # noqa: FBT001
         """TLS begins at this byte of this side; what was said before it is the dialogue."""
         self._client_is_initiator = client_is_initiator
+        wrapped = tds.holds_tls(self._streams[from_initiator].data, at)
+        if wrapped and from_initiator is client_is_initiator:
+            self._within_tds = {Side.CLIENT: tds.Unwrapper(wrapped), Side.SERVER: tds.Unwrapper()}
         keylog = self._keys_at(from_initiator, at)
         self._decoder = LegDecoder(keylog=keylog)
         pieces, self._pieces = self._pieces, []
@@ -332,7 +346,8 @@ class Conversation:
         if not len(keylog):
             return None
         data = self._streams[from_initiator].data
-        plain = len(data) >= at + 43 and data[at] == records.HANDSHAKE and data[at + 3] << 8 | data[at + 4] >= 38
+        together = len(data) >= at + 43 and not self._within_tds
+        plain = together and data[at] == records.HANDSHAKE and data[at + 3] << 8 | data[at + 4] >= 38
         if plain and data[at + 5] == _CLIENT_HELLO:
             return keylog if bytes(data[at + 11 : at + 43]) in keylog else None
         self._replay = []
@@ -360,6 +375,10 @@ class Conversation:
     # once TLS has begun
 
     def _feed(self, t: float, side: Side, data: bytes) -> None:
+        if side in self._within_tds:
+            data = self._unwrapped(t, side, data)
+            if not data:
+                return
         waiting = self._waiting.get(side)
         if waiting is None:
             self._receive(t, side, data)
@@ -382,6 +401,15 @@ class Conversation:
                 self._said(then, self._client_is_initiator is (side is Side.CLIENT), piece[:at])
             self._receive(then, side, piece[at:])
             at = 0
+
+    def _unwrapped(self, t: float, side: Side, data: bytes) -> bytes:
+        unwrapper = self._within_tds[side]
+        was_in_clear = unwrapper.in_clear
+        data = unwrapper.feed(data)
+        if unwrapper.in_clear and not was_in_clear:
+            got = "TDS in clear behind the login, which alone was encrypted"
+            self._add([Problem(t, side, "stream", 0, "TLS to the end of the stream", got)])
+        return data
 
     def _where_records_begin(self, side: Side, waiting: _Waiting) -> int | None:
         """The offset in what waits; None while it cannot be told."""
@@ -443,7 +471,7 @@ class Conversation:
         assert self._live is not None
         t, data = waiting.pieces[0]
         text = f"answered the ClientHello with what is no TLS: {records.shown(data[:24])}"
-        self._live.fail(Failure(t, _THROUGH, Party.TARGET, "not-tls", text))
+        self._live.fail(Failure(t, _THROUGH, Party.TARGET, code=FailureCode.NOT_TLS, text=text))
 
     # the end
 

@@ -4,31 +4,30 @@ Here a dialogue is over when this module sees it: the ClientHello was found behi
 as it comes, and a reading that understands only half of it is still one. Three things may come one after the other:
 
 - the header of the PROXY protocol, text or binary, in which a load balancer says who the client was
-  (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt);
+  (:mod:`countersign.recorder.wire.proxy_protocol`);
 - how the client told a proxy where to: HTTP CONNECT (RFC 9110 9.3.6) or SOCKS (RFC 1928);
 - a protocol's own upgrade: STARTTLS and its kin.
 
-*Credentials.* What a client says to authenticate is left out by dialect. In line protocols one rule goes for all of
-them, because a wrong guess of the dialect must not show a password: a line that begins with one of their words for it,
-an IMAP tag before it or not, loses everything behind the word, and so does each further line of the client up to the
-server's answer. In protocols that are not text only what is named here is told, never the bytes.
+What is told of an upgrade, and what of it is left out because it authenticates, is said in
+:mod:`countersign.recorder.wire.dialogue`.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from countersign.recorder.wire import dialogue, tds
+from countersign.recorder.wire.proxy_protocol import ProxyHeader, read_proxy_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _LONGEST_TEXT = 4_000  # characters of one turn
 _MOST_TURNS = 100
-_REDACTED = "(redacted)"
 
 
 class Chunk(NamedTuple):
@@ -77,48 +76,18 @@ def _turns(chunks: Iterable[Chunk]) -> list[Chunk]:
 
 # -- the PROXY protocol --------------------------------------------------------------------------------------------
 
-_V1 = re.compile(rb"PROXY (TCP4|TCP6|UNKNOWN)(?: (\S+) (\S+) (\d{1,5}) (\d{1,5}))?[^\r\n]{0,60}\r\n")
-_V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-
-
-def proxy_protocol_length(data: bytes) -> int:
-    """How long the header of the PROXY protocol at the beginning of these bytes is; 0 where there is none, or half."""
-    found = _V1.match(data)
-    if found:
-        return found.end()
-    if data.startswith(_V2_SIGNATURE) and len(data) >= 16:
-        length = 16 + int.from_bytes(data[14:16], "big")
-        return length if len(data) >= length else 0
-    return 0
-
 
 def _proxy_protocol(turns: list[Chunk], prelude: Prelude) -> list[Chunk]:
     at = next((number for number, turn in enumerate(turns) if turn.from_client), None)
     if at is None:
         return turns
     data = turns[at].data or b""
-    length = proxy_protocol_length(data)
-    if not length:
+    header = read_proxy_header(data)
+    if not isinstance(header, ProxyHeader):
         return turns
-    header, rest = data[:length], data[length:]
-    record: dict[str, Any] = {"version": 1 if header.startswith(b"PROXY") else 2}
-    found = _V1.match(header)
-    if found:
-        ends = [part.decode("ascii", "replace") for part in found.groups() if part] if found[2] else []
-        if len(ends) == 5:
-            record |= {"source": _place(ends[1], int(ends[3])), "destination": _place(ends[2], int(ends[4]))}
-    else:
-        record["command"] = {0: "LOCAL", 1: "PROXY"}.get(header[12] & 15, f"0x{header[12] & 15:x}")
-        size = {1: 4, 2: 16}.get(header[13] >> 4, 0)
-        if size and header[12] & 15 == 1 and len(header) >= 16 + 2 * size + 4:
-            source, destination = header[16 : 16 + size], header[16 + size : 16 + 2 * size]
-            ports = struct.unpack_from("!HH", header, 16 + 2 * size)
-            record |= {
-                "source": _place(str(ip_address(source)), ports[0]),
-                "destination": _place(str(ip_address(destination)), ports[1]),
-            }
-    prelude.client = record.get("source")
-    prelude.record["proxy_protocol"] = record
+    prelude.client = str(header.source) if header.source is not None else None
+    prelude.record["proxy_protocol"] = header.record()
+    rest = data[header.length :]
     left = [turns[at]._replace(data=rest)] if rest else []
     return [*turns[:at], *left, *turns[at + 1 :]]
 
@@ -173,7 +142,7 @@ def _request(found: re.Match[bytes], data: bytes) -> dict[str, Any]:
         name, colon, value = line.decode("latin-1").strip("\r").partition(":")
         if colon:
             secret = name.strip().lower() in _SECRET_HEADERS
-            headers.append([name, _REDACTED if secret else value.strip()[:_LONGEST_HEADER]])
+            headers.append([name, dialogue.REDACTED if secret else value.strip()[:_LONGEST_HEADER]])
     return {"method": method, "target": target[:_LONGEST_HEADER], "version": version, "headers": headers}
 
 
@@ -217,8 +186,6 @@ def _socks5_target(request: bytes) -> str | None:
 
 # -- the upgrade of another protocol -------------------------------------------------------------------------------
 
-_POSTGRES = {b"\x00\x00\x00\x08\x04\xd2\x16\x2f": "SSLRequest", b"\x00\x00\x00\x08\x04\xd2\x16\x30": "GSSENCRequest"}
-
 
 def _dialogue(turns: list[Chunk], prelude: Prelude) -> None:
     protocol, tell = _dialect(turns)
@@ -239,12 +206,14 @@ def _dialogue(turns: list[Chunk], prelude: Prelude) -> None:
 def _dialect(turns: list[Chunk]) -> tuple[str, Callable[[list[Chunk]], Iterator[tuple[Chunk, str]]]]:
     client = b"".join(turn.data or b"" for turn in turns if turn.from_client)
     server = b"".join(turn.data or b"" for turn in turns if not turn.from_client)
-    if client[:8] in _POSTGRES:
+    if client[:8] in dialogue.POSTGRES_REQUESTS:
         return "postgres", _tell_postgres
-    if server[3:5] == b"\x00\x0a" and client[2:4] == b"\x00\x01":
+    if server[3:4] == b"\0" and dialogue.mysql_greeting(server) is not None and client[2:4] == b"\x00\x01":
         return "mysql", _tell_mysql
-    if client[:1] == b"\x30" and next(_ldap_messages(client), None):
+    if dialogue.ldap_message(client) is not None:
         return "ldap", _tell_ldap
+    if tds.tell_prelogin(client) is not None:
+        return "tds", _tell_tds
     if re.match(rb"\s*<(?:\?xml|stream:stream)", client):
         return "xmpp", _tell_xml
     if not _is_text(client + server):
@@ -271,38 +240,12 @@ def _is_text(data: bytes) -> bool:
 
 _MISSING = "(bytes are missing here)"
 
-_MECHANISMS = r"PLAIN|LOGIN|EXTERNAL|ANONYMOUS|NTLM|GSSAPI|GSS-SPNEGO|[A-Z]+-MD5|SCRAM-[A-Z0-9-]+|X?OAUTH[A-Z0-9]*"
-_SECRET_LINE = re.compile(
-    rf"(?i)((?:[^\s{{}}()]+ )??AUTH(?:ENTICATE)? +(?:{_MECHANISMS})\b"
-    r"|(?:[^\s{}()]+ )??(?:AUTHINFO \w+|AUTH(?:ENTICATE)?|LOGIN|PASS(?:WD|WORD)?|APOP|ACCT|ADAT|OPER)\b"
-    r"|(?:proxy-)?authorization:|(?:set-)?cookie:)(.*)",
-    re.DOTALL,
-)
-_NO_SECRET = re.compile(r"(?i)AUTH +(?:TLS|SSL|TLS-C|TLS-P)\s*|CAP .*", re.DOTALL)
-_GOES_ON = re.compile(r"334|\+(?!OK)|3\d\d|AUTHENTICATE \+")
-
 
 def _tell_lines(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    """Line by line, each where it ends; see the module's text for what is left out."""
+    """Line by line, each where it ends."""
     partial = {True: "", False: ""}
     last: dict[bool, Chunk] = {}
-    authenticating = False
-
-    def redacted(line: str, *, from_client: bool) -> str:
-        nonlocal authenticating
-        if not from_client:
-            if authenticating and line.strip() and not _GOES_ON.match(line):
-                authenticating = False
-            return line
-        end = line[len(line.rstrip("\r\n")) :]
-        if authenticating:
-            return _REDACTED + end
-        found = _SECRET_LINE.match(line)
-        if found and not _NO_SECRET.fullmatch(line):
-            authenticating = True
-            return f"{found[1]} {_REDACTED}{end}" if found[2].strip() else line
-        return line
-
+    redactor = dialogue.LineRedactor()
     for turn in turns:
         if turn.data is None:
             yield turn, _MISSING
@@ -312,103 +255,57 @@ def _tell_lines(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
         partial[turn.from_client] = lines.pop() if lines and not lines[-1].endswith(("\n", "\r")) else ""
         last[turn.from_client] = turn
         if lines:
-            yield turn, "".join(redacted(line, from_client=turn.from_client) for line in lines)
+            yield turn, "".join(redactor.line(line, from_client=turn.from_client) for line in lines)
     for from_client, line in partial.items():
         if line:
-            yield last[from_client], redacted(line, from_client=from_client)
-
-
-_SECRET_ELEMENT = re.compile(r"(?is)(<(auth|response|password|digest|challenge)\b[^>]*[^/>]>).*?(</\2>|\Z)")
+            yield last[from_client], redactor.line(line, from_client=from_client)
 
 
 def _tell_xml(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    """XMPP (RFC 6120); an element may be spread over several turns, so what is open at the end hides the next one."""
-    hidden = {True: "", False: ""}
+    """XMPP (RFC 6120); an element may be spread over several turns."""
+    sides = {side: (dialogue.XmlScanner(), dialogue.XmlRedactor()) for side in (True, False)}
     for turn in turns:
         if turn.data is None:
             yield turn, _MISSING
             continue
-        text = hidden[turn.from_client] + turn.data.decode("utf-8", "backslashreplace")
-        opened = [found[1] for found in _SECRET_ELEMENT.finditer(text) if not found[3]]
-        hidden[turn.from_client] = opened[-1] if opened else ""
-        yield turn, _SECRET_ELEMENT.sub(rf"\1{_REDACTED}\3", text)
+        scanner, redactor = sides[turn.from_client]
+        text = "".join(redactor.token(token) for token in scanner.feed(turn.data))
+        if text:
+            yield turn, text
 
 
 def _tell_sizes(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
     for turn in turns:
-        yield turn, _MISSING if turn.data is None else f"({len(turn.data)} bytes)"
+        yield turn, _size(turn)
+
+
+def _size(turn: Chunk) -> str:
+    return _MISSING if turn.data is None else f"({len(turn.data)} bytes)"
 
 
 def _tell_postgres(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    """https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL."""
-    answers = {b"S": "S (yes, TLS)", b"N": "N (no)", b"G": "G (yes, GSSAPI)"}
     for turn in turns:
-        data = turn.data or b""
-        text = _POSTGRES.get(data) if turn.from_client else answers.get(data)
-        yield turn, _MISSING if turn.data is None else text or f"({len(data)} bytes)"
+        words = dialogue.POSTGRES_REQUESTS if turn.from_client else dialogue.POSTGRES_ANSWERS
+        yield turn, words.get(turn.data or b"") or _size(turn)
 
 
 def _tell_mysql(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    """Protocol::HandshakeV10 and Protocol::SSLRequest: 32 bytes of the response without user and password."""
     for turn in turns:
-        data = turn.data or b""
-        text = f"({len(data)} bytes)"
-        if not turn.from_client and data[4:5] == b"\x0a":
-            version = data[5:].split(b"\0", 1)[0]
-            text = f"greeting of {version.decode('latin-1')}"
-        elif turn.from_client and data[:4] == b"\x20\x00\x00\x01" and len(data) == 36:
+        text = None
+        if turn.data and turn.from_client and dialogue.is_mysql_ssl_request(turn.data):
             text = "SSLRequest"
-        yield turn, _MISSING if turn.data is None else text
-
-
-_LDAP_OPERATIONS = {
-    0x60: "bindRequest",
-    0x61: "bindResponse",
-    0x42: "unbindRequest",
-    0x63: "searchRequest",
-    0x64: "searchResultEntry",
-    0x65: "searchResultDone",
-    0x77: "extendedRequest",
-    0x78: "extendedResponse",
-}
-_START_TLS = "1.3.6.1.4.1.1466.20037"
+        elif turn.data and not turn.from_client and (version := dialogue.mysql_greeting(turn.data)) is not None:
+            text = f"greeting of {version}"
+        yield turn, text or _size(turn)
 
 
 def _tell_ldap(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    """RFC 4511: which operations, and the names of the extended ones. A bind is not looked into."""
     for turn in turns:
-        if turn.data is None:
-            yield turn, _MISSING
-        else:
-            yield turn, ", ".join(_ldap_messages(turn.data)) or f"({len(turn.data)} bytes)"
+        yield turn, ", ".join(map(str, dialogue.ldap_messages(turn.data or b""))) or _size(turn)
 
 
-def _ldap_messages(data: bytes) -> Iterator[str]:
-    """LDAPMessage ::= SEQUENCE { messageID INTEGER, protocolOp CHOICE {...} } (RFC 4511 4.1.1)."""
-    while data[:1] == b"\x30":
-        message, data = _ber(data)
-        number, rest = _ber(message)
-        operation = rest[:1]
-        if not number or not operation:
-            return
-        content, _ = _ber(rest)
-        name = _LDAP_OPERATIONS.get(operation[0], f"operation 0x{operation[0]:02x}")
-        if operation == b"\x60":
-            name += f" {_REDACTED}"
-        elif operation == b"\x77" and content[:1] == b"\x80":
-            oid = _ber(content)[0].decode("ascii", "replace")
-            name += f" {oid}" + (" (StartTLS)" if oid == _START_TLS else "")
-        elif operation in {b"\x61", b"\x78"} and content[:2] == b"\x0a\x01" and len(content) > 2:
-            name += f" {content[2]}" + (" (success)" if content[2] == 0 else "")
-        yield name
-
-
-def _ber(data: bytes) -> tuple[bytes, bytes]:
-    """The content of the first element, and what is behind it; what is cut gives what there is."""
-    if len(data) < 2:
-        return b"", b""
-    size, at = data[1], 2
-    if size & 0x80:
-        at = 2 + (size & 0x7F)
-        size = int.from_bytes(data[2:at], "big")
-    return data[at : at + size], data[at + size :]
+def _tell_tds(turns: list[Chunk]) -> Iterator[tuple[Chunk, str]]:
+    """PRELOGIN and its answer; the header before the ClientHello is none of them."""
+    for turn in turns:
+        if turn.data is None or len(turn.data) > tds.HEADER_SIZE:
+            yield turn, tds.tell_prelogin(turn.data or b"") or _size(turn)

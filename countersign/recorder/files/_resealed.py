@@ -106,6 +106,9 @@ class ResealedLeg:
 
     def _message(self, number: int, message: Message) -> Sent:
         content = _CONTENT[message.content]
+        if not message.raw and message.digest:
+            note = f"message {number} of {message.length} bytes was not kept and is left out: {message.digest}"
+            return Sent(message.t, message.sender, b"", number, note)
         plaintext, note = self._plaintext(message)
         sealer = self._now.get(message.sender)
         if not message.encrypted:

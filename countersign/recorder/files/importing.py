@@ -20,6 +20,7 @@ import gzip
 import io
 import sys
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,8 @@ class Tally:
     """Counts what an import has seen. ``opened`` and ``closed`` count TLS conversations with and without keys.
 
     ``matched`` are the client randoms for which the key log had a line, ``unmatched`` the first few for which it had
-    none; ``silent`` counts connections in which nobody sent a byte.
+    none; ``silent`` counts connections in which nobody sent a byte, ``passed_over`` packets without a TCP segment, by
+    what they were.
     """
 
     recordings: int = 0
@@ -85,6 +87,7 @@ class Tally:
     made_up: int = 0
     matched: set[bytes] = field(default_factory=set)
     unmatched: list[bytes] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def keys(self, conversation: Conversation) -> None:
         if conversation.with_keys:
@@ -266,6 +269,7 @@ class _Reading:
         except CaptureError as wrong:
             failed = wrong
         yield from follow(reassembler.finish())
+        self._job.tally.passed_over += reassembler.passed_over
         self._tell()
         if self._exported and not self._own:
             text = "it is an export of countersign without the recording itself: what is imported is what the packets"

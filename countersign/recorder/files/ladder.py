@@ -158,6 +158,7 @@ def rows(recording: Recording) -> list[Row]:
         reading = leg.read()
         noticed = [problem for role, problem in recording.problems if role is leg.role]
         timed += _leg_rows(leg, reading, [*noticed, *reading.problems])
+    timed += [(0.0, 2, row) for row in _not_tls(recording)]
     timed += [(failure.t, 4, _failure(failure)) for failure in recording.failures]
     timed.sort(key=lambda entry: entry[:2])
     return [row for _, _, row in timed]
@@ -181,6 +182,20 @@ def _leg_rows(leg: Leg, reading: LegReading, problems: list[Problem]) -> Iterato
         yield t, 3, Row(Kind.FAULT, t, "fault", leg.role, party=Party.PROXY, details=(text,), tone=Tone.FAULT)
     for end in leg.ends:
         yield end.t, 5, _end(leg, end)
+
+
+def _not_tls(recording: Recording) -> Iterator[Row]:
+    """What was relayed as it was, there being no TLS: how much each way, and how it began."""
+    first = recording.prelude.get("not_tls")
+    if not isinstance(first, dict):
+        return
+    for side, key, length in (
+        (Side.CLIENT, "from_client", recording.from_client),
+        (Side.SERVER, "from_target", recording.from_target),
+    ):
+        begins = first.get(key)
+        said = (Detail(f"begins {printable(begins, limit=500)}"),) if isinstance(begins, str) and begins else ()
+        yield Row(Kind.DATA, None, "not TLS", LegRole.THROUGH, side, length=length, details=said)
 
 
 def _problem(leg: Leg, problem: Problem, text: str) -> Row:
@@ -379,6 +394,8 @@ def _chain(certificates: tuple[bytes, ...]) -> str:
     if not certificates:
         return "empty"
     facts = [read_certificate(der) for der in certificates[:_MOST_CERTIFICATES]]
+    if facts[0].bare_key:
+        return f"the public key alone, {facts[0].key}"
     text = _common_name(facts[0].subject)
     for below, above in pairwise(facts):
         joined = below.issuer is not None and below.issuer == above.subject

@@ -1,8 +1,9 @@
 """From captured packets to TCP segments: link layers, IP, and what stands between IP and TCP.
 
-Link types: Ethernet, Linux cooked (both versions), raw IP, BSD loopback (both byte orders). Between the link and IP:
-VLAN tags, MPLS labels, PPPoE, SNAP. Between IP and TCP: the options and extension headers of both versions, IP in IP,
-6in4 and GRE; of nested packets the innermost TCP counts.
+Link types: Ethernet, Linux cooked (both versions), raw IP, BSD loopback (both byte orders), PPP, Cisco's HDLC, and what
+iptables logs (NFLOG). Between the link and IP: VLAN tags, MPLS labels, PPPoE, SNAP. Between IP and TCP: the options and
+extension headers of both versions, IP in IP, 6in4, GRE, and what mirrors of traffic arrive in: ERSPAN, VXLAN, Geneve.
+Of nested packets the innermost TCP counts.
 
 Lengths are those of the IP header, so padding and checksums behind it are no data. Where a header gives none (segments
 before the network card has cut them up have 0 there) it is all that was on the wire. Checksums are not looked at: on
@@ -12,7 +13,8 @@ the machine that sends, the card fills them in later.
 is reached are given up, the oldest first; TCP then sees a missing segment. Where fragments overlap, the byte that
 arrived first stays (:class:`Pieces`), as with TCP segments.
 
-What is not TCP, or cannot be read, is counted by its kind in :attr:`SegmentFinder.passed_over`.
+What is not TCP, or cannot be read, is counted by its kind, and so are the fragments of a packet that was given up:
+:attr:`SegmentFinder.passed_over`.
 """
 
 from __future__ import annotations
@@ -30,14 +32,18 @@ Segment = tuple[bytes, bytes, int, int]
 been captured. The first is source, destination (4 or 16 bytes each), source port, destination port."""
 
 _IPV4, _IPV6, _ETHERNET = 0x0800, 0x86DD, 0x6558
+_ERSPAN2, _ERSPAN3 = 0x88BE, 0x22EB
 _VLANS = frozenset({0x8100, 0x88A8, 0x9100, 0x9200})
 _MPLS = frozenset({0x8847, 0x8848})
 _PPPOE = 0x8864
 _PPP = {0x0021: _IPV4, 0x0057: _IPV6}
+_HDLC = frozenset({0x0F00, 0x8F00})  # to one, to all
 _RAW = frozenset({12, 14, 101, 228, 229})  # LINKTYPE_RAW and what DLT_RAW was on some systems; IPV4; IPV6
 _FAMILIES = {2: _IPV4, 10: _IPV6, 24: _IPV6, 28: _IPV6, 30: _IPV6}  # Linux, NetBSD and OpenBSD, FreeBSD, Darwin
 
-_TCP, _IPV4_INSIDE, _IPV6_INSIDE, _GRE = 6, 4, 41, 47
+_TCP, _IPV4_INSIDE, _IPV6_INSIDE, _GRE, _UDP = 6, 4, 41, 47, 17
+_VXLAN_PORTS = frozenset({4789, 8472})  # the second is what Linux had before there was a number
+_GENEVE_PORT = 6081
 _LEAST_TCP = 20
 _FRAGMENT, _AUTHENTICATION = 44, 51
 _EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140, _FRAGMENT, _AUTHENTICATION})
@@ -45,7 +51,8 @@ _EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140, _FRAGMENT, _AUTHENTICATION})
 _MOST_KINDS: Final = 64
 _ECHO_NS: Final = 10**9  # a capture may have each fragment twice; the second of the last must not begin anew
 _ENDS_EARLY: Final = "packets that end in a header"
-_PART: Final = "IP fragments"
+_PART: Final = ""  # of a packet that is not whole yet
+_NOT_WHOLE: Final = "fragments of IP packets that are not whole"
 _DAMAGED: Final = "packets with a damaged IP header"
 
 
@@ -111,10 +118,11 @@ def same_where_both(start: int, data: bytes, other_start: int, other: bytes) -> 
 class _Datagram:
     """A fragmented IP packet of which not all is there, or one that was whole a moment ago."""
 
-    __slots__ = ("cost", "done", "length", "pieces", "started")
+    __slots__ = ("cost", "count", "done", "length", "pieces", "started")
 
     def __init__(self, started: int) -> None:
         self.started = started
+        self.count = 0
         self.pieces = Pieces()
         self.length = -1
         self.cost = 0
@@ -130,6 +138,12 @@ class Fragments:
         self._max_age = max_age_ns
         self._waiting: dict[bytes, _Datagram] = {}
         self._cost = 0
+        self._lost = 0
+
+    @property
+    def not_whole(self) -> int:
+        """Fragments of packets of which the rest never came, or has not come yet."""
+        return self._lost + sum(datagram.count for datagram in self._waiting.values())
 
     def add(self, key: bytes, offset: int, data: bytes, t_ns: int, *, more: bool) -> bytes | None:
         """One fragment; the whole payload when nothing is missing any more."""
@@ -141,6 +155,7 @@ class Fragments:
             datagram = self._waiting[key] = _Datagram(t_ns)
         if datagram.done:
             return None
+        datagram.count += 1
         stop = offset + len(data)
         if stop > 0xFFFF or (more and len(data) & 7) or not data:
             self._forget(key)
@@ -156,23 +171,33 @@ class Fragments:
             payload = b"".join(part[2] for part in parts)
             if len(payload) == parts[-1][1]:
                 self._cost -= datagram.cost
-                datagram.cost, datagram.done, datagram.started, datagram.pieces = 0, True, t_ns, Pieces()
+                datagram.cost, datagram.count, datagram.pieces = 0, 0, Pieces()
+                datagram.done, datagram.started = True, t_ns
                 return payload[: datagram.length]
         while self._waiting and (self._cost > self._max_bytes or len(self._waiting) > self._max_packets):
             self._forget(next(iter(self._waiting)))
         return None
 
     def _forget(self, key: bytes) -> None:
-        self._cost -= self._waiting.pop(key).cost
+        datagram = self._waiting.pop(key)
+        self._cost -= datagram.cost
+        self._lost += datagram.count
 
 
 class SegmentFinder:
     """Finds the TCP segment in a packet."""
 
     def __init__(self, fragments: Fragments | None = None) -> None:
-        self.passed_over: Counter[str] = Counter()
-        """Packets in which no TCP segment was found, by what they were."""
+        self._passed_over: Counter[str] = Counter()
         self._fragments = fragments or Fragments()
+
+    @property
+    def passed_over(self) -> Counter[str]:
+        """Packets in which no TCP segment was found, by what they were."""
+        counted = self._passed_over.copy()
+        if self._fragments.not_whole:
+            counted[_NOT_WHOLE] = self._fragments.not_whole
+        return counted
 
     def find(self, packet: Packet) -> Segment | None:
         """The segment with at least its fixed header (20 bytes), if there is one."""
@@ -193,8 +218,8 @@ class SegmentFinder:
             found = _ENDS_EARLY
         if not isinstance(found, str):
             return found
-        if found in self.passed_over or len(self.passed_over) < _MOST_KINDS:
-            self.passed_over[found] += 1
+        if found and (found in self._passed_over or len(self._passed_over) < _MOST_KINDS):
+            self._passed_over[found] += 1
         return None
 
     def _walk(self, packet: Packet) -> Segment | str:
@@ -278,8 +303,18 @@ class SegmentFinder:
             elif proto == _IPV6_INSIDE:
                 kind = _IPV6
             elif proto == _GRE and not data[at + 1] & 7:  # RFC 2784 2, RFC 2890 2
-                options = sum(bool(data[at] & flag) for flag in (0x80, 0x20, 0x10))
+                flags = data[at]
+                options = sum(bool(flags & flag) for flag in (0x80, 0x20, 0x10))
                 kind, at = _number(data, at + 2), at + 4 + 4 * options
+                # draft-foschiano-erspan-03 4: types I and II have one number, and only II a sequence number before it
+                if kind == _ERSPAN2:
+                    kind, at = _ETHERNET, at + 8 * bool(flags & 0x10)
+                elif kind == _ERSPAN3:
+                    kind, at = _ETHERNET, at + 12 + 8 * (data[at + 11] & 1)
+            elif proto == _UDP and _number(data, at + 2) in _VXLAN_PORTS and data[at + 8] & 8:  # RFC 7348 5
+                kind, at = _ETHERNET, at + 16
+            elif proto == _UDP and _number(data, at + 2) == _GENEVE_PORT:  # RFC 8926 3.4
+                kind, at = _number(data, at + 10), at + 16 + 4 * (data[at + 8] & 0x3F)
             else:
                 return "IP packets that are not TCP"
 
@@ -294,9 +329,31 @@ def _behind_link_header(link_type: int, data: bytes) -> tuple[int, int]:
         return _number(data, 14), 16
     if link_type == 276:
         return _number(data, 0), 20
+    if link_type in {9, 50}:  # RFC 1662 3.1, whose address and control may be left out; the second may be Cisco's
+        if _number(data, 0) in _HDLC:
+            return _number(data, 2), 4
+        at = 2 if _number(data, 0) == 0xFF03 else 0
+        return _PPP.get(_number(data, at), 0), at + 2
+    if link_type == 51:
+        return _PPPOE, 0
+    if link_type == 104:
+        return _number(data, 2), 4
+    if link_type == 239:
+        return _behind_nflog(data)
     if link_type in {0, 108}:  # the first in the order of the machine that captured, the second in the network's
         return _FAMILIES.get(max(data[0], data[3]) if not _number(data, 1) else 0, 0), 4
     return -1, 0
+
+
+def _behind_nflog(data: bytes) -> tuple[int, int]:
+    """Four bytes, then attributes in the order of the machine that captured; number 9 is the packet."""
+    at = 4
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("<HH", data, at)
+        if kind & 0x7FFF == 9:
+            return _by_version(data, at + 4), at + 4
+        at += max(4, size + (-size & 3))
+    return 0, at
 
 
 def _number(data: bytes, at: int) -> int:

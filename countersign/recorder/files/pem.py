@@ -10,7 +10,7 @@ import base64
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from countersign.errors import UserError
+from countersign.errors import AnswerIsNo
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.wire.text import printable
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def export_pem(recording: Recording, *, role: LegRole | None = None) -> str:
     """Every chain of one leg, or of all, in the order in which it was sent.
 
-    Raises :class:`UserError` where no certificate was seen.
+    Raises :class:`AnswerIsNo` where no certificate was seen.
     """
     legs = [leg for leg in recording.legs if role is None or leg.role is role]
     text = "".join(part for leg in legs for part in _chains(leg))
     if not text:
         where = f"the {role.value} leg of recording {recording.id}" if role else f"recording {recording.id}"
-        raise UserError(f"{where} holds no certificate: none was sent before it ended")
+        raise AnswerIsNo(f"{where} holds no certificate: none was sent before it ended")
     return text
 
 

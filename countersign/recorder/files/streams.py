@@ -12,8 +12,10 @@ are dropped and :class:`Noted`, as far as what they contradict is still in memor
 
 *Holes.* A capture can lack what the receiver has. A hole is given up, as a :class:`Gap`, when the receiver has
 acknowledged it several times and it still was not filled (packets change places on their way into a capture, so once
-is no proof), when more than ``max_buffered`` waits behind it, or when the conversation ends. A segment farther ahead
-than anything can be under way is dropped, unless another follows on it: then very much is missing, and that is a gap.
+is no proof), when more than ``max_buffered`` waits behind it, or when the conversation ends. Bytes that were acknowledged
+and behind which nothing came are a hole too, at the end: all of a side that the capture does not have, for one. A
+segment farther ahead than anything can be under way is dropped, unless another follows on it: then very much is
+missing, and that is a gap.
 
 *Beginnings.* A SYN opens a conversation, or a SYN-ACK where that is the first packet. Without either the first
 payload does; then nobody saw who began it, and the side with the better known or lower port is taken for the responder.
@@ -133,12 +135,14 @@ class _Side:
     """One direction. ``base + count`` is the number of its next byte, once ``base`` is known."""
 
     __slots__ = (
+        "acknowledged",
         "base",
         "conversation",
         "cost",
         "count",
         "ended",
         "fin",
+        "first_acknowledged",
         "from_initiator",
         "key",
         "noted",
@@ -155,6 +159,8 @@ class _Side:
         self.key = key
         self.from_initiator = from_initiator
         self.base = -1
+        self.acknowledged = -1  # by the receiver, last
+        self.first_acknowledged = -1  # as long as the base is not known
         self.count = 0
         self.pieces: Pieces | None = None  # behind a hole
         self.cost = 0  # of what waits there
@@ -255,9 +261,11 @@ class Reassembler:
                 self._segment(side, sequence, data[start:stop], stop - start)
         if flags & _FIN and side.base >= 0 and side.fin < 0:
             self._fin(side, sequence + max(0, stop - start))
-        peer = side.peer
-        if flags & _ACK and (peer.base < 0 or peer.pieces is not None or peer.fin >= 0):
-            self._acknowledged(peer, acknowledged)
+        if flags & _ACK:
+            peer = side.peer
+            peer.acknowledged = acknowledged
+            if peer.base < 0 or peer.pieces is not None or peer.fin >= 0:
+                self._acknowledged(peer, acknowledged)
         return self._said()
 
     def finish(self) -> Iterator[Event]:
@@ -434,12 +442,21 @@ class Reassembler:
         while side.waits:
             self._give_up(side)
 
+    def _give_up_end(self, side: _Side) -> None:
+        """What was acknowledged and never came. A single number more is that of a FIN."""
+        base = side.first_acknowledged if side.base < 0 else side.base
+        if base >= 0 and side.acknowledged >= 0 and not side.ended:
+            missing = (side.acknowledged - base - side.count) & _NUMBERS
+            self._miss(side, missing if 1 < missing < _FAR else 0)
+
     def _acknowledged(self, side: _Side, acknowledged: int) -> None:
         """The receiver says what it has of this stream."""
         if side.base < 0:
             # A lost SYN-ACK. In the middle of a stream it may be far behind what is under way, and is no help.
             if not side.conversation.midstream:
                 side.base = acknowledged
+            elif side.first_acknowledged < 0:
+                side.first_acknowledged = acknowledged
             return
         if not side.waits or side.conversation.over:
             return
@@ -500,6 +517,7 @@ class Reassembler:
         self._now = t
         for side in conversation.sides:
             self._give_up_all(side)
+            self._give_up_end(side)
         if not conversation.over:
             conversation.over = True
             self._events.append(Closed(conversation.number, t, None, how, reset_by_initiator))

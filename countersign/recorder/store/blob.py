@@ -42,6 +42,7 @@ from countersign.recorder.recording import (
     End,
     Ending,
     Failure,
+    FailureCode,
     Leg,
     LegRole,
     Outcome,
@@ -354,7 +355,7 @@ def _unpack(reader: _Reader, find: Find) -> Recording:
             for role, t, sender, field, offset, expected, got, message in head.get("problems", ())
         ),
         failures=tuple(
-            Failure(t, _optional(LegRole, leg), Party(by), code, text)
+            Failure(t, _optional(LegRole, leg), Party(by), code=FailureCode(code), text=text)
             for t, leg, by, code, text in head.get("failures", ())
         ),
         prelude=head.get("prelude", {}),

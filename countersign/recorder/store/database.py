@@ -49,12 +49,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.outcome import INTERRUPTED
 from countersign.recorder.private_files import make_private_dir, open_private
-from countersign.recorder.recording import Recording, Status
+from countersign.recorder.recording import LegRole, Recording, Status
 from countersign.recorder.store import blob, migrations
 from countersign.recorder.store.engine import (
     WRITES,
     check_file,
     damaged,
+    is_cut,
     postgresql_engine,
     postgresql_fault,
     sqlite_engine,
@@ -81,6 +82,7 @@ from countersign.recorder.store.search import (
     row_summary,
     storable,
 )
+from countersign.recorder.wire.events import Problem, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -151,7 +153,7 @@ class Store:
         self._place = str(path) if path else engine.url.render_as_string(hide_password=True)
         self._writer = engine.execution_options(**{WRITES: True})
         self._insert: Any = sqlite.insert if path else postgresql.insert
-        self._inode = self._found_inode()
+        self._inode, self._size = self._found()
         upsert = self._insert(recordings)
         new = {column.name: upsert.excluded[column.name] for column in recordings.columns if column.name != "id"}
         self._upsert = upsert.on_conflict_do_update(index_elements=["id"], set_=new)
@@ -243,6 +245,46 @@ class Store:
             ]
             rows.sort(key=lambda row: row["id"])  # one order for all: two writers in PostgreSQL never wait in a circle
             connection.execute(self._upsert, rows)
+
+    def finish(self, last: Recording) -> bool:
+        """Give the open recording under this id the end that ``last`` has, whose legs were not kept; whether there was
+        one that can be read. A problem on it says so.
+        """
+        with self._reading("read") as connection:
+            row = connection.execute(select(recordings.c.status).where(recordings.c.id == last.id)).first()
+        if row is None or row.status != Status.OPEN.value:
+            return False
+        try:
+            before = self.get(last.id)
+        except EnvironmentFault as fault:
+            if isinstance(fault.__cause__, blob.BlobError):
+                return False
+            raise
+        role = before.legs[0].role if before.legs else LegRole.THROUGH
+        when = (last.ended - last.started).total_seconds() if last.ended else 0.0
+        expected = "room for the whole recording among those that wait for the store"
+        problem = Problem(
+            when, Side.CLIENT, "store.queue", 0, expected, "none: what came after the last snapshot was dropped"
+        )
+        ended = replace(
+            before,
+            ended=last.ended,
+            outcome=last.outcome,
+            from_client=last.from_client,
+            from_target=last.from_target,
+            problems=(*before.problems, (role, problem)),
+        )
+        self.put([ended], owner=None)
+        return True
+
+    def check(self) -> None:
+        """Read every page of the file. Raises :class:`.StoreDamaged` where they do not fit together."""
+        if self._path is None:
+            return
+        with self._raw("check") as raw:
+            (found,) = raw.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise damaged("check", self._place, f"SQLite says: {' '.join(str(found).split())}")
 
     def touch(self, owner: Owner) -> None:
         """Say that the owner is still there, for those who cannot look at it (:data:`OWNER_SILENT`)."""
@@ -398,6 +440,21 @@ class Store:
             return [row_summary(row, dead) for row in rows]
         except (ValueError, TypeError, OverflowError) as wrong:  # a column holds what nobody wrote
             raise damaged("read", self._place, f"a row of its list: {wrong}") from wrong
+
+    def beginnings(self, ids: Iterable[str], *, at_least: int = 8) -> dict[str, str]:
+        """For each of these ids a beginning that is no other's, of that many characters or as many more as it takes."""
+        own, next_to = recordings.c.id, recordings.alias().c.id
+        below = select(func.max(next_to)).where(next_to < own).scalar_subquery()
+        above = select(func.min(next_to)).where(next_to > own).scalar_subquery()
+        found: dict[str, str] = {}
+        with self._reading("read") as connection:
+            for part in _parts(list(ids)):
+                for id_, *near in connection.execute(select(own, below, above).where(own.in_(part))):
+                    size = at_least
+                    while size < len(id_) and any(other and other.startswith(id_[:size]) for other in near):
+                        size += 1
+                    found[id_] = id_[:size]
+        return found
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """How many recordings there are that match."""
@@ -571,10 +628,7 @@ class Store:
     @contextmanager
     def _writing(self, attempt: str) -> Iterator[Connection]:
         with self._faults(attempt):
-            if self._inode != self._found_inode():
-                raise EnvironmentFault(
-                    f"cannot {attempt} the store {self._place}: the file was removed or replaced while it was in use"
-                )
+            self._look(attempt)
             with self._writer.begin() as connection:
                 yield connection
 
@@ -602,14 +656,28 @@ class Store:
         except sqlite3.Error as error:  # from setting a connection up
             raise sqlite_fault(attempt, self._place, error) or error from error
 
-    def _found_inode(self) -> tuple[int, int] | None:
+    def _found(self) -> tuple[tuple[int, int] | None, int]:
+        """Which file is there, and how long it is."""
         if self._path is None:
-            return None
+            return None, 0
         try:
             found = self._path.stat()
         except OSError:
-            return None
-        return found.st_dev, found.st_ino
+            return None, 0
+        return (found.st_dev, found.st_ino), found.st_size
+
+    def _look(self, attempt: str) -> None:
+        """Whether the file is still the one that was opened, and whole. SQLite does not look: it would write on."""
+        if self._path is None:
+            return
+        inode, size = self._found()
+        if inode != self._inode:
+            raise EnvironmentFault(
+                f"cannot {attempt} the store {self._place}: the file was removed or replaced while it was in use"
+            )
+        if size < self._size and is_cut(self._path):
+            raise damaged(attempt, self._place, f"it was cut to {size} bytes while it was in use")
+        self._size = size
 
     def _migrate(self) -> None:
         with self._reading("open") as connection:

@@ -27,6 +27,10 @@ _BUSY_TIMEOUT = 5.0
 _HEADER = b"SQLite format 3\0"
 
 
+class StoreDamaged(EnvironmentFault):
+    """The bytes of the store are not right, whatever is tried again."""
+
+
 def sqlite_engine(path: Path) -> Engine:
     """Connections to the file, which must be there; transactions begin when SQLAlchemy says so."""
 
@@ -97,9 +101,22 @@ def check_file(path: Path) -> None:
         raise damaged("open", str(path), "it is no SQLite database")
 
 
-def damaged(attempt: str, place: str, what: str) -> EnvironmentFault:
+def is_cut(path: Path) -> bool:
+    """Whether the file of a database has fewer pages than its header counts, or no header: somebody cut it.
+
+    Right to ask only when the file has just become shorter. A checkpoint writes the header with a new count before the
+    pages behind it (https://sqlite.org/fileformat2.html, 1.3.8), but shortens the file last.
+    """
+    with path.open("rb") as file:
+        head = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    page = int.from_bytes(head[16:18], "big")
+    return len(head) < 100 or size < int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
+
+
+def damaged(attempt: str, place: str, what: str) -> StoreDamaged:
     """The sentence for a store whose bytes are not right."""
-    return EnvironmentFault(
+    return StoreDamaged(
         f"cannot {attempt} the store {place}: it is damaged ({what}); move it away and a new one will be begun "
         f"(mv {place} {place}.damaged, the same for -wal and -shm); nothing was deleted"
     )

@@ -10,20 +10,17 @@ Registry: https://www.iana.org/assignments/tls-extensiontype-values. The section
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
+from countersign.recorder.ocsp import read_ocsp_response
 from countersign.recorder.wire import names
 from countersign.recorder.wire.reader import (
     U8,
     U16,
     U32,
-    U64,
     Bytes,
     Codec,
     Fixed,
@@ -38,7 +35,8 @@ from countersign.recorder.wire.reader import (
     byte_count,
     read_struct,
 )
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.transparency import SignedCertificateTimestamp
+from countersign.recorder.x509_fields import Reading, read_name
 
 
 class Where(Enum):
@@ -254,7 +252,7 @@ class OcspResponseCodec(Bytes):
     __slots__ = ()
 
     def show(self, value: bytes) -> dict[str, Any]:
-        return ocsp_response(value)
+        return {"length": len(value), "der": value.hex(), **read_ocsp_response(value).to_json()}
 
 
 # RFC 8446 4.4.2.1: the CertificateStatus of RFC 6066 8 on a certificate
@@ -381,18 +379,6 @@ class StatusRequestV2(KnownExtension):
 @dataclass(frozen=True, slots=True)
 class StatusRequestV2Acknowledged(_Empty):
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class SignedCertificateTimestamp(Struct):
-    """RFC 6962 3.2. ``timestamp`` counts milliseconds since 1970."""
-
-    version: Annotated[int, U8]
-    log_id: Annotated[bytes, Fixed(32)]
-    timestamp: Annotated[int, U64]
-    extensions: Annotated[bytes, Bytes(2)]
-    algorithm: Annotated[int, Number(2, names.SIGNATURE_SCHEMES)]
-    signature: Annotated[bytes, Bytes(2)]
 
 
 # RFC 6962 3.3.1
@@ -1203,63 +1189,11 @@ def extension_forms() -> dict[int, dict[Where, tuple[type[KnownExtension], ...]]
 # ----------------------------------------------------------------------------- DER inside, read as far as it goes
 
 
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """The parser warns of odd certificates on stderr; what is odd about a peer's certificate is data here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def distinguished_name(der: bytes) -> dict[str, Any]:
     """A DER Name as ``{"der": hex, "text": RFC 4514 text}``; unreadable, ``text`` is None and ``error`` says why."""
-    from cryptography import x509
-
-    text = None
-    error = None
-    try:
-        with without_warnings():
-            text = printable(x509.Name.from_bytes(der).rfc4514_string())
-    except Exception as reason:  # noqa: BLE001  the parser raises far more than ValueError on hostile DER (T16)
-        error = printable(f"{type(reason).__name__}: {reason}")[:200]
-    shown: dict[str, Any] = {"der": der.hex(), "text": text}
-    if error is not None:
-        shown["error"] = error
-    return shown
-
-
-_OCSP_FIELDS: Final = (
-    "response_status",
-    "certificate_status",
-    "serial_number",
-    "produced_at_utc",
-    "this_update_utc",
-    "next_update_utc",
-)
-
-
-def ocsp_response(der: bytes) -> dict[str, Any]:
-    """A DER OCSPResponse (RFC 6960 4.2.1): status, times, serial number; each alone, as far as it can be read."""
-    from cryptography.x509 import ocsp
-
-    shown: dict[str, Any] = {"length": len(der), "der": der.hex()}
-    try:
-        with without_warnings():
-            response = ocsp.load_der_ocsp_response(der)
-    except Exception as reason:  # noqa: BLE001  hostile DER (T16)
-        shown["error"] = printable(f"{type(reason).__name__}: {reason}")[:200]
-        return shown
-    for field in _OCSP_FIELDS:
-        try:
-            with without_warnings():
-                value = getattr(response, field)
-        except Exception:  # noqa: BLE001  a field that cannot be read is data (T16)
-            value = None
-        if isinstance(value, Enum):
-            value = value.name.lower()
-        elif isinstance(value, datetime):
-            value = value.isoformat()
-        elif isinstance(value, int):
-            value = f"{value:x}"
-        shown[field.removesuffix("_utc")] = value
+    reading = Reading()
+    reading.field("text", lambda: read_name(der, "name", reading))
+    shown: dict[str, Any] = {"der": der.hex(), "text": reading.facts.get("text")}
+    if reading.problems:
+        shown["error"] = reading.problems[0].removeprefix("name: ").removeprefix("text: ")
     return shown

@@ -7,7 +7,9 @@ What a record is, its outer type does not say alone. Per direction there are the
 *Protected, TLS 1.0 to 1.2.* From this side's change-cipher-spec on. The outer type stays true (RFC 5246 6.2.3), so
 without keys application data is told as such, an encrypted alert or change-cipher-spec is a message whose content is
 not known, and a handshake record is an :class:`EncryptedRecord`. A renegotiation runs inside; its encrypted
-change-cipher-spec takes the next keys.
+change-cipher-spec takes the next keys. Where bytes are missing, the change-cipher-spec may be among them: behind a hole
+application data, an alert that is none in clear, and a handshake record that cannot be read as messages of that side
+are taken for protected.
 
 *Protected, TLS 1.3.* Every protected record says 23 outside (RFC 8446 5.2), and a record that says anything else is in
 clear: the change-cipher-spec of the compatibility mode (RFC 8446 D.4), the second ClientHello, an alert of a side that
@@ -28,7 +30,8 @@ has no keys yet. What is inside only the keys tell. Without them this is the rul
 With a key log, records are opened. A key may come later than its record: a TLS client writes its log line after it
 has sent the flight. Such records are held in the order of their arrival, at most 1 MiB a direction; then that
 direction is given out as if there were no keys, and stays so. A direction of which 64 records in a row do not open
-is given up alike: the key log is not this conversation's, or records are missing.
+is given up alike: the key log is not this conversation's, or records are missing. A key log that has the application
+secret alone opens what comes behind the handshake, and the handshake stays closed.
 
 Early data is the one place where a record that does not open is no problem. Its key is another one (RFC 8446 4.2.10), a
 server may have declined it, and the client that does not know yet goes on sending. So while early data may be in
@@ -53,7 +56,7 @@ from countersign.recorder.wire.events import (
     Side,
 )
 from countersign.recorder.wire.extensions import EarlyData, EncryptThenMac, SelectedVersion, SupportedVersions
-from countersign.recorder.wire.handshakes import KEEP, Handshake, HandshakeAssembler
+from countersign.recorder.wire.handshakes import HEADER_SIZE, KEEP, Handshake, HandshakeAssembler
 from countersign.recorder.wire.messages import (
     ClientHello,
     DecodeContext,
@@ -70,6 +73,8 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.secrets import KeyLog
 
 HELD_AT_MOST = 1 << 20
+STRAY_DATA = "application data before any key is in use"
+"""What came, of a problem."""
 PROBLEMS_AT_MOST = 100
 _HELD_OVERHEAD = 64
 _OVER_AFTER_RECORDS = 512
@@ -80,6 +85,13 @@ _ALERT_SIZED_AT_MOST = 16
 _JSSE_PADDING = 16
 _LEAST_SEALED = 5 + 17  # a record of nothing but a type and its tag
 _TRIED_BEHIND_A_GAP = 4096
+_UP_TO_RANDOM = 38  # header, version, random
+_LONGEST_IN_CLEAR = 3  # the first byte of a length: no message of a handshake in clear reaches 256 KiB
+_IN_CLEAR = {
+    Side.CLIENT: frozenset({1, 11, 15, 16, 21, 23}),
+    Side.SERVER: frozenset({0, 2, 4, 11, 12, 13, 14, 22, 23}),
+}
+"""Handshake messages that a side may send in clear (RFC 5246 7.4)."""
 
 _CLIENT_HELLO = 1
 _SERVER_HELLO = 2
@@ -134,8 +146,11 @@ class _Agreement:
 
 
 class _Held(NamedTuple):
+    """A record that waits for its key. ``over``: whether its side's handshake was over when it came."""
+
     serial: int
     t: float
+    over: bool
     record: Record
 
 
@@ -197,14 +212,15 @@ class _Direction:
 
 
 class _Sink:
-    """Where the events of one side at one time go."""
+    """Where the events of one side at one time go; ``over`` is what was known at that time, if it has passed."""
 
-    __slots__ = ("_direction", "events", "t")
+    __slots__ = ("_direction", "events", "over", "t")
 
-    def __init__(self, direction: _Direction, t: float, events: list[Event]) -> None:
+    def __init__(self, direction: _Direction, t: float, events: list[Event], *, over: bool | None = None) -> None:
         self._direction = direction
         self.t = t
         self.events = events
+        self.over = over
 
     def message(
         self, content: Content, code: int, raw: bytes, *, encrypted: bool, length: int | None = None, digest: str = ""
@@ -266,6 +282,7 @@ class LegDecoder:
         self._turns = 0  # protected records after ServerHello: how often the sender changed
         self._serial = 0
         self._hellos = 0
+        self._holed = False  # bytes of either side are missing
         self.is_tls: bool | None = None
         """False once the client's first bytes cannot be TLS, True once they are; None while undecided."""
         self._is13 = False
@@ -342,6 +359,7 @@ class LegDecoder:
         if self.is_tls is False:
             return []
         out: list[Event] = []
+        self._holed = True
         direction = self._direction(sender)
         sink = _Sink(direction, t, out)
         framer = direction.framer
@@ -419,6 +437,10 @@ class LegDecoder:
             return record.content_type == records.APPLICATION_DATA
         if self._ccs_counts(direction):
             return True
+        if self._holed and _seems_protected(direction, record):
+            if record.content_type != records.HANDSHAKE:  # which may be the rest of a message that began in the hole
+                direction.ccs, direction.agreement, direction.opener = True, self._agreement, None
+            return True
         early_data = self.version is None and self._offer is not None and self._offer.early_data
         return early_data and record.content_type == records.APPLICATION_DATA and direction.side is Side.CLIENT
 
@@ -452,9 +474,7 @@ class LegDecoder:
             _too_long(record, records.MAX_PLAINTEXT, sink)
         if record.content_type == records.APPLICATION_DATA:
             # THREATS.md T33: whatever this is, it is not application data of this conversation.
-            sink.problem(
-                "record.type", record.offset, "a handshake record", "application data before any key is in use"
-            )
+            sink.problem("record.type", record.offset, "a handshake record", STRAY_DATA)
             direction.stray_records += 1
             if direction.stray_records <= _OVER_AFTER_RECORDS:
                 sink.encrypted_record(record.content_type, record.length)
@@ -647,7 +667,7 @@ class LegDecoder:
         content_type, length = record.content_type, record.length
         if not self._ccs_counts(direction):
             alert_size = self._is13 and length in self._alert_sizes()
-            if self._is_over(direction):
+            if self._is_over(direction) if sink.over is None else sink.over:
                 if not alert_size or direction.alert_sized >= _ALERT_SIZED_AT_MOST:
                     sink.application_data(1, length)
                     return
@@ -705,9 +725,16 @@ class LegDecoder:
                     direction.early_opener.miss(record)
                 self._sealed(direction, record, sink)
                 return True
-        else:
-            if direction.opener is None and not self._key_of_tls13(direction, record, sink):
+        elif direction.opener is None and not self._key_of_tls13(direction, record, sink):
+            if direction.blind or not self._handshake_stays_closed(direction):
                 return direction.blind
+            opened = self._open_first_data(direction, record)
+            if opened is None:
+                direction.misses += self._is_over(direction)
+                direction.blind = direction.misses >= _MISSES_AT_MOST
+                self._sealed(direction, record, sink)
+                return True
+        else:
             opened = direction.opener.open(record) if direction.opener is not None else None
         if opened is None and direction.unseen:
             opened = self._open_behind_gap(direction, record, sink)
@@ -780,6 +807,24 @@ class LegDecoder:
         label = _LABELS[direction.side, _Epoch.HANDSHAKE]
         return self._agreement is None or label not in self._secrets(self.client_random)
 
+    def _handshake_stays_closed(self, direction: _Direction) -> bool:
+        """Whether the key log has this side's application secret without the handshake secret, which comes first."""
+        if self.cipher_suite is None or direction.epoch is not _Epoch.HANDSHAKE:
+            return False
+        return _LABELS[direction.side, _Epoch.APPLICATION] in self._secrets(self.client_random)
+
+    def _open_first_data(self, direction: _Direction, record: Record) -> decryption.Opened | None:
+        """Open the first record behind a handshake that stays closed; None for those of the handshake."""
+        assert self.cipher_suite is not None
+        secret = self._secrets(self.client_random)[_LABELS[direction.side, _Epoch.APPLICATION]]
+        opener = decryption.tls13_opener(self.cipher_suite, secret)
+        opened = opener.open(record) if opener is not None else None
+        if opened is not None:
+            self._next_epoch(direction, _Epoch.APPLICATION)
+            direction.finished = True
+            direction.opener = opener
+        return opened
+
     def _open_early(self, direction: _Direction, record: Record) -> decryption.Opened | None:
         """Try the early key, then the handshake key that follows it (RFC 8446 4.2.10)."""
         found = self._secrets(self.client_random)
@@ -817,7 +862,7 @@ class LegDecoder:
 
     def _hold(self, direction: _Direction, record: Record, sink: _Sink) -> None:
         self._serial += 1
-        direction.held.append(_Held(self._serial, sink.t, record))
+        direction.held.append(_Held(self._serial, sink.t, self._is_over(direction), record))
         direction.held_bytes += len(record.payload) + _HELD_OVERHEAD
         if direction.held_bytes > HELD_AT_MOST:
             direction.blind = True
@@ -825,7 +870,7 @@ class LegDecoder:
 
     def _give_out(self, direction: _Direction, out: list[Event]) -> None:
         for held in direction.held:
-            self._sealed(direction, held.record, _Sink(direction, held.t, out))
+            self._sealed(direction, held.record, _Sink(direction, held.t, out, over=held.over))
         direction.held.clear()
         direction.held_bytes = 0
 
@@ -838,7 +883,7 @@ class LegDecoder:
                 return
             direction = min(waiting, key=lambda d: d.held[0].serial)
             held = direction.held[0]
-            if not self._open(direction, held.record, _Sink(direction, held.t, out)):
+            if not self._open(direction, held.record, _Sink(direction, held.t, out, over=held.over)):
                 blocked.add(direction.side)
                 continue
             direction.held.popleft()
@@ -862,9 +907,18 @@ class LegDecoder:
             message = direction.assembler.flush()
             sink.handshake(message, encrypted=direction.assembling_under > 0)
             sink.problem("handshake.length", message.arrived, f"{message.length} bytes", f"{message.arrived}")
+            if not direction.assembling_under:
+                self._react_to_part(direction, message)
         if direction.half_alert:
             raw, direction.half_alert = direction.half_alert, b""
             sink.message(Content.ALERT, -1, raw, encrypted=direction.half_alert_encrypted, length=2)
+
+    def _react_to_part(self, direction: _Direction, message: Handshake) -> None:
+        """The beginning of a hello says what opens the rest, if it is long enough for that."""
+        if message.code == _CLIENT_HELLO and direction.side is Side.CLIENT and len(message.raw) >= _UP_TO_RANDOM:
+            self._client_hello(message.raw)
+        elif message.code == _SERVER_HELLO and direction.side is Side.SERVER and _tells_version(message.raw):
+            self._server_hello(message.raw)
 
     def _key_change_within(self, direction: _Direction, offset: int, sink: _Sink) -> None:
         """RFC 8446 5.1: handshake messages MUST NOT span key changes."""
@@ -874,6 +928,32 @@ class LegDecoder:
 
 def _too_long(record: Record, most: int, sink: _Sink) -> None:
     sink.problem("record.length", record.offset + 3, f"at most {most}", str(record.length))
+
+
+def _seems_protected(direction: _Direction, record: Record) -> bool:
+    """Whether a record behind a hole, of a side without keys so far, can hardly be in clear."""
+    payload = record.payload
+    if record.content_type == records.ALERT:
+        return len(payload) != 2 or payload[0] not in {1, 2}
+    if record.content_type == records.HANDSHAKE:
+        return not direction.assembler.pending and not _reads_as_messages(direction.side, payload)
+    return record.content_type == records.APPLICATION_DATA
+
+
+def _reads_as_messages(side: Side, payload: bytes) -> bool:
+    at = 0
+    while at + HEADER_SIZE <= len(payload):
+        if payload[at] not in _IN_CLEAR[side] or payload[at + 1] > _LONGEST_IN_CLEAR:
+            return False
+        at += HEADER_SIZE + int.from_bytes(payload[at + 1 : at + HEADER_SIZE], "big")
+    return at > 0
+
+
+def _tells_version(raw: bytes) -> bool:
+    """Whether the beginning of a ServerHello tells the suite and the version: in TLS 1.3 that is an extension."""
+    hello = decode_message(raw, DecodeContext(sender=Side.SERVER)).value
+    extensions = hello.extensions if isinstance(hello, ServerHello | HelloRetryRequest) else None
+    return any(isinstance(one, SelectedVersion) for one in extensions or ())
 
 
 def _offer(raw: bytes) -> _Offer | None:

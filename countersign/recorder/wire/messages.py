@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
+from countersign.recorder.certificates import read_certificate
 from countersign.recorder.wire import names
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.extensions import (
@@ -26,7 +25,6 @@ from countersign.recorder.wire.extensions import (
     ExtensionBlock,
     OcspResponseCodec,
     Where,
-    without_warnings,
 )
 from countersign.recorder.wire.reader import (
     U8,
@@ -295,27 +293,18 @@ class CertificateCodec(Bytes):
     __slots__ = ()
 
     def show(self, value: bytes) -> dict[str, Any]:
-        return dict(_certificate(value))
-
-
-@lru_cache(maxsize=256)
-def _certificate(der: bytes) -> dict[str, Any]:
-    from cryptography import x509
-
-    shown: dict[str, Any] = {"length": len(der), "sha256": sha256(der).hexdigest(), "subject": None, "issuer": None}
-    try:
-        with without_warnings():
-            certificate = x509.load_der_x509_certificate(der)
-    except Exception as reason:  # noqa: BLE001  hostile DER: the parser raises far more than ValueError (T16)
-        shown["error"] = printable(f"{type(reason).__name__}: {reason}")[:200]
+        facts = read_certificate(value)
+        shown: dict[str, Any] = {
+            "length": len(value),
+            "sha256": facts.sha256,
+            "subject": facts.subject,
+            "issuer": facts.issuer,
+        }
+        if facts.bare_key:
+            shown["public_key"] = facts.key
+        elif facts.subject is None or facts.issuer is None:
+            shown["error"] = "; ".join(facts.problems[:2])
         return shown
-    for field in ("subject", "issuer"):
-        try:
-            with without_warnings():
-                shown[field] = printable(getattr(certificate, field).rfc4514_string())
-        except Exception as reason:  # noqa: BLE001  a field that cannot be read is data (T16)
-            shown["error"] = printable(f"{field}: {type(reason).__name__}: {reason}")[:200]
-    return shown
 
 
 # RFC 5246 7.4.2

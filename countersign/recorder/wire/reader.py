@@ -40,12 +40,14 @@ class FieldProblem:
     """A field that is not as its RFC says: where, what was expected, what came. Reading went on after it.
 
     ``offset`` counts bytes from the start of the message (of the decompressed message inside a CompressedCertificate).
+    ``unreached`` are the fields of a struct that its bytes end before; ``field`` is the first of them then.
     """
 
     field: str
     offset: int
     expected: str
     got: str
+    unreached: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.field} at byte {self.offset}: expected {self.expected}, got {self.got}"
@@ -96,12 +98,14 @@ class Reader:
         """The dotted path of this reader: ``client_hello.extensions[3].key_share``."""
         return self.name if self.parent is None else _join(self.parent.path, self.name)
 
-    def problem(self, field: str, expected: str, got: str, *, offset: int | None = None) -> None:
+    def problem(
+        self, field: str, expected: str, got: str, *, offset: int | None = None, unreached: tuple[str, ...] = ()
+    ) -> None:
         """Note a problem; of a message that has more than :data:`MAX_PROBLEMS` of them, the first ones."""
         where = self.pos if offset is None else offset
         noted = len(self.problems)
         if noted < MAX_PROBLEMS - 1:
-            self.problems.append(FieldProblem(_join(self.path, field), where, expected, got))
+            self.problems.append(FieldProblem(_join(self.path, field), where, expected, got, unreached))
         elif noted == MAX_PROBLEMS - 1:
             expected, got = f"fewer than {MAX_PROBLEMS} problems in one message", "more, which are left out"
             self.problems.append(FieldProblem(_join(self.path, field), where, expected, got))
@@ -404,9 +408,9 @@ def layout(struct: type[Struct]) -> tuple[tuple[str, Codec], ...]:
     return _LAYOUTS[struct]
 
 
-def note_short(reader: Reader, short: _ShortError) -> None:
+def note_short(reader: Reader, short: _ShortError, unreached: tuple[str, ...] = ()) -> None:
     """Note a field that was not there; nothing behind it in this reader can be trusted to start anywhere."""
-    reader.problem(short.field, short.expected, short.got, offset=short.offset)
+    reader.problem(short.field, short.expected, short.got, offset=short.offset, unreached=unreached)
     reader.pos = reader.end
 
 
@@ -418,7 +422,7 @@ def read_struct(struct: type[S], reader: Reader) -> S:
         for name, codec in fields:
             values.append(codec.read(reader, name))
     except _ShortError as short:
-        note_short(reader, short)
+        note_short(reader, short, tuple(name for name, _ in fields[len(values) :]))
         values.extend(codec.nothing() for _, codec in fields[len(values) :])
     return struct(*values)
 

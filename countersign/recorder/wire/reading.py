@@ -158,8 +158,9 @@ class _Leg:
     def take(self, message: Message, number: int) -> None:
         kind = message_type(message.content, message.code, message.raw)
         if not message.raw:
-            fields: dict[str, Any] = {"sealed": True} if message.encrypted else {}
-            if not message.encrypted and message.length:
+            sealed = message.encrypted and not message.digest  # what was not kept has its hash
+            fields: dict[str, Any] = {"sealed": True} if sealed else {}
+            if not sealed and message.length:
                 fields["truncated"] = {"kept": 0, "length": message.length}
             self._read.append(ReadMessage(message, number, kind, fields, None))
             self._opaque(message)

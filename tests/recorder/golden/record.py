@@ -3,12 +3,16 @@
 Each transcript is what ``openssl s_client -msg`` printed, in a form for people: one message a line, who sent it, of
 what content, its bytes. The readings beside them (``*.json``) are made by the tests: ``REGOLD=1 pytest
 tests/recorder``.
+
+What openssl cannot do was captured from other peers and opened with their key log (tests.peers.compare holds such a
+capture against tshark): ``python -m tests.recorder.golden.record NAME CAPTURE KEYLOG WHAT``, of its first connection.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -182,5 +186,21 @@ def record_early_data(directory: Path, port: int) -> None:
     write(EARLY, arguments, ["-tls1_3", *resumed], output)
 
 
+def record_capture(name: str, capture: Path, keylog: Path, what: str) -> None:
+    from countersign.recorder.files.importing import import_files
+    from countersign.recorder.recording import Recording
+    from countersign.recorder.wire.secrets import KeyLog
+
+    keys = KeyLog()
+    keys.add_text(keylog.read_bytes())
+    first = next(one for one in import_files([capture], keylog=keys) if isinstance(one, Recording))
+    lines = [f"{one.sender.value} {one.content.value} {one.raw.hex()}" for one in first.legs[0].messages]
+    (HERE / f"{name}.txt").write_text("\n".join([f"# {what}", *lines]) + "\n")
+    print(f"{name}: {len(lines)} messages")  # noqa: T201
+
+
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 5:
+        record_capture(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    else:
+        main()

@@ -1,0 +1,353 @@
+"""Authorities in files: those that are kept in a directory, and those that somebody gives.
+
+The directory of an authority is made whole under another name and renamed, so that two processes that start at once
+agree: a rename onto a directory with something in it fails, and who loses takes what the winner made. It is 0700, the
+keys in it are 0600 from birth, and a key file that others can read is refused as ssh refuses it (THREATS.md T23).
+
+    root.pem  root.key.pem  intermediate-1.pem  intermediate-1.key.pem  ...  crossed-1.pem
+
+A rotation changes none of these files. The new authority is a directory of the same form beside them
+(``generation-2``), and ``generations.json`` says which one is in force and when the others went:
+
+    {"schema": 1, "current": "generation-2",
+     "retired": [{"directory": ".", "what": "intermediate", "at": "2026-11-20T12:00:00Z", "until": "2026-12-04T..."}]}
+
+That file is replaced in one step and only after the new directory is whole; a crash leaves the old authority in force.
+A retired one whose directory has been removed is forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from countersign.ca.authority import Authority, Issuer, Plan, Retired
+from countersign.ca.errors import AuthorityError
+from countersign.ca.keypair import load_key_pair
+from countersign.ca.pem import PemError, certificates_in, to_pem
+from countersign.ca.signer import PrivateKey, Signer
+from countersign.recorder.certificates import cut_certificate, describe_key
+from countersign.recorder.private_files import (
+    FileFault,
+    make_private_dir,
+    read_private,
+    write_private,
+    write_public,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_GENERATIONS = "generations.json"
+_PLACE = re.compile(r"\.|generation-[1-9][0-9]{0,5}")
+
+
+def create(directory: str | os.PathLike[str], plan: Plan, passphrase: bytes | None) -> Authority:
+    """:meth:`Authority.create`."""
+    directory = Path(directory)
+    made = Authority.make(plan)
+    if not _put(made, directory, passphrase):
+        raise AuthorityError(
+            f"cannot make a CA in {directory}: it is not empty; move it away to start anew, or name another place"
+        )
+    return replace(made, directory=directory)
+
+
+def open_or_create(directory: str | os.PathLike[str], plan: Plan, passphrase: bytes | None) -> Authority:
+    """:meth:`Authority.open`."""
+    directory = Path(directory)
+    if not _holds_something(directory):
+        made = Authority.make(plan)
+        if _put(made, directory, passphrase):
+            return replace(made, directory=directory)
+    return load(directory, passphrase)
+
+
+def load(directory: str | os.PathLike[str], passphrase: bytes | None) -> Authority:
+    """:meth:`Authority.load`."""
+    directory = Path(directory)
+    if directory.is_symlink():
+        raise AuthorityError(f"cannot load a CA from {directory}: it is a symbolic link; name the directory itself")
+    current, retired = _generations(directory)
+    loaded = _load_one(directory / current, passphrase)
+    return replace(loaded, directory=directory, retired=tuple(_retired(directory, retired, passphrase)))
+
+
+def _load_one(directory: Path, passphrase: bytes | None) -> Authority:
+    if not (directory / "root.pem").exists():
+        raise AuthorityError(f"cannot load a CA from {directory}: no root.pem in it; run `countersign ca init`")
+    root = _load_issuer(directory, "root", passphrase)
+    _check_signed(root, root, directory / "root.pem")
+    intermediates: list[Issuer] = []
+    while (directory / f"intermediate-{len(intermediates) + 1}.pem").exists():
+        stem = f"intermediate-{len(intermediates) + 1}"
+        intermediate = _load_issuer(directory, stem, passphrase)
+        _check_signed(intermediate, intermediates[-1] if intermediates else root, directory / f"{stem}.pem")
+        intermediates.append(intermediate)
+    crossed: list[bytes] = []
+    while (path := directory / f"crossed-{len(crossed) + 1}.pem").exists():
+        crossed.append(_load_certificate(path))
+    return Authority(root, tuple(intermediates), directory, tuple(crossed))
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+
+
+def _stems(authority: Authority) -> Iterable[tuple[str, Issuer]]:
+    yield "root", authority.root
+    for number, issuer in enumerate(authority.intermediates, 1):
+        yield f"intermediate-{number}", issuer
+
+
+def _holds_something(directory: Path) -> bool:
+    try:
+        return directory.is_symlink() or any(directory.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError as wrong:
+        raise AuthorityError(f"cannot keep a CA in {directory}: it is a file; name a directory") from wrong
+    except OSError as wrong:
+        raise AuthorityError(f"cannot look into {directory}: {(wrong.strerror or str(wrong)).lower()}") from wrong
+
+
+def _put(authority: Authority, directory: Path, passphrase: bytes | None) -> bool:
+    """Write the authority under another name and rename it to ``directory``; ``False`` if something is there."""
+    if _holds_something(directory):
+        return False
+    make_private_dir(directory.parent)
+    temporary = directory.parent / f".{directory.name}.{secrets.token_hex(8)}.new"
+    make_private_dir(temporary)
+    try:
+        for stem, issuer in _stems(authority):
+            write_private(temporary / f"{stem}.key.pem", key_to_pem(issuer.signer.key, passphrase))
+            write_public(temporary / f"{stem}.pem", to_pem(issuer.der))
+        for number, crossed in enumerate(authority.crossed, 1):
+            write_public(temporary / f"crossed-{number}.pem", to_pem(crossed))
+        temporary.rename(directory)
+    except OSError as wrong:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if _holds_something(directory):
+            return False
+        raise AuthorityError(f"cannot keep a CA in {directory}: {(wrong.strerror or str(wrong)).lower()}") from wrong
+    except (FileFault, AuthorityError):
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _flush(directory.parent)
+    return True
+
+
+def _flush(directory: Path) -> None:
+    """Make a rename last; a file system that cannot is one where it need not."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def key_to_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """The key as PKCS #8 PEM, encrypted if there is a passphrase."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+# -- generations -------------------------------------------------------------------------------------------------
+
+
+def add_generation(new: Authority, directory: Path, *, replaces: Authority, passphrase: bytes | None) -> None:
+    """Keep ``new`` in ``directory`` and put it in force there, where ``replaces`` has to be in force until now."""
+    with _locked(directory):
+        current, retired = _generations(directory)
+        if _load_certificate(directory / current / _issuer_file(replaces)) != replaces.issuer.der:
+            raise AuthorityError(
+                f"cannot rotate the CA in {directory}: it has been rotated by somebody else meanwhile; load it again"
+            )
+        taken = {current, *(each["directory"] for each in retired), *(each.name for each in directory.iterdir())}
+        place = next(name for number in range(2, len(taken) + 3) if (name := f"generation-{number}") not in taken)
+        _put(new, directory / place, passphrase)
+        went = new.retired[-1]
+        mark = {"directory": current, "what": went.what, "at": went.at.isoformat(), "until": went.until.isoformat()}
+        generations = {"schema": 1, "current": place, "retired": [*retired, mark]}
+        write_private(directory / _GENERATIONS, json.dumps(generations, indent=1).encode() + b"\n", overwrite=True)
+
+
+def _issuer_file(authority: Authority) -> str:
+    count = len(authority.intermediates)
+    return f"intermediate-{count}.pem" if count else "root.pem"
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as wrong:
+        raise AuthorityError(
+            f"cannot rotate the CA in {directory}: {(wrong.strerror or str(wrong)).lower()}"
+        ) from wrong
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _generations(directory: Path) -> tuple[str, list[dict[str, str]]]:
+    """Where the authority in force is, and the marks of the retired ones."""
+    path = directory / _GENERATIONS
+    if not path.exists() and not path.is_symlink():
+        return ".", []
+    try:
+        said: Any = json.loads(read_private(path))
+        current, retired = said["current"], said["retired"]
+        places = [current, *(each["directory"] for each in retired)]
+        sound = said["schema"] == 1 and all(isinstance(each, str) and _PLACE.fullmatch(each) for each in places)
+        for each in retired:
+            _moment(each["at"]), _moment(each["until"])
+            sound = sound and each["what"] in {"intermediate", "root"}
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise AuthorityError(_broken(path, f"it is not in its form ({type(wrong).__name__})")) from wrong
+    if not sound:
+        raise AuthorityError(_broken(path, "it is not in its form"))
+    return current, retired
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _retired(directory: Path, marks: list[dict[str, str]], passphrase: bytes | None) -> Iterator[Retired]:
+    for each in marks:
+        place = directory / each["directory"]
+        if (place / "root.pem").exists():
+            what = "root" if each["what"] == "root" else "intermediate"
+            yield Retired(_load_one(place, passphrase), what, _moment(each["at"]), _moment(each["until"]))  # type: ignore[arg-type]
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+def _load_issuer(directory: Path, stem: str, passphrase: bytes | None) -> Issuer:
+    certificate_file, key_file = directory / f"{stem}.pem", directory / f"{stem}.key.pem"
+    certificate = _load_certificate(certificate_file)
+    key = _load_key(key_file, passphrase)
+    try:
+        issuer = Issuer.of(certificate)
+        signer = signer_for(key, certificate)
+    except ValueError as wrong:
+        raise AuthorityError(_broken(certificate_file, str(wrong))) from wrong
+    if signer is None:
+        raise AuthorityError(_broken(key_file, f"it is not the key of {certificate_file.name}"))
+    return replace(issuer, held=signer)
+
+
+def signer_for(key: PrivateKey, certificate: bytes) -> Signer | None:
+    """The signer of this certificate with its key; ``None`` if it is another key. Raises :class:`DerError`."""
+    public_key = cut_certificate(certificate).public_key
+    pss = isinstance(key, rsa.RSAPrivateKey) and describe_key(public_key).startswith("RSA-PSS")
+    signer = Signer.of(key, pss=pss)
+    return signer if signer.public_key == public_key else None
+
+
+def _load_certificate(path: Path) -> bytes:
+    try:
+        ders = certificates_in(path.read_bytes())
+    except OSError as wrong:
+        raise AuthorityError(_broken(path, (wrong.strerror or str(wrong)).lower())) from wrong
+    except PemError as wrong:
+        raise AuthorityError(_broken(path, str(wrong))) from wrong
+    if len(ders) != 1:
+        raise AuthorityError(_broken(path, f"expected one certificate, got {len(ders)}"))
+    return ders[0]
+
+
+def _load_key(path: Path, passphrase: bytes | None) -> PrivateKey:
+    data = read_private(path)
+    encrypted = b"ENCRYPTED" in data
+    if encrypted and not passphrase:
+        raise AuthorityError(
+            f"cannot use the CA file {path}: it is encrypted; give its passphrase in a file or in {PASSPHRASE_VARIABLE}"
+        )
+    try:
+        key = serialization.load_pem_private_key(data, passphrase if encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as wrong:
+        reason = "the passphrase is wrong, or the file is broken" if encrypted else "expected a PEM private key"
+        raise AuthorityError(_broken(path, reason)) from wrong
+    if not isinstance(
+        key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+    ):
+        raise AuthorityError(_broken(path, "expected an RSA, EC or Edwards key"))
+    return key
+
+
+def _check_signed(issued: Issuer, issuer: Issuer, path: Path) -> None:
+    if not issuer.signed(issued):
+        raise AuthorityError(_broken(path, f"it was not signed by '{issuer.facts.subject}'"))
+
+
+def _broken(path: Path, what: str) -> str:
+    return (
+        f"cannot use the CA file {path}: {what}; put the right file back, "
+        "or move its directory away and run `countersign ca init`"
+    )
+
+
+# -- given -------------------------------------------------------------------------------------------------------
+
+
+def given(
+    certificates: str | os.PathLike[str], key: str | os.PathLike[str] | None, passphrase: bytes | None
+) -> Authority:
+    """:meth:`Authority.given`."""
+    pair = load_key_pair(certificates, key, passphrase=passphrase)
+    file = Path(certificates)
+    own, *others = pair.chain
+    try:
+        signer = signer_for(pair.key, own)
+        issuers = [replace(Issuer.of(own), held=signer)]
+    except ValueError as wrong:
+        raise AuthorityError(f"cannot use the certificate in {file} as a CA: {wrong}; give that of a CA") from wrong
+    while others and not issuers[0].facts.self_issued:
+        above = next((each for each in others if _signed_by(issuers[0], each)), None)
+        if above is None:
+            break
+        others.remove(above)
+        issuers.insert(0, Issuer.of(above))
+    return Authority(issuers[0], tuple(issuers[1:]))
+
+
+def _signed_by(issued: Issuer, certificate: bytes) -> bool:
+    try:
+        return Issuer.of(certificate).signed(issued)
+    except ValueError:
+        return False
+
+
+# -- passphrases -------------------------------------------------------------------------------------------------
+
+PASSPHRASE_VARIABLE = "COUNTERSIGN_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+
+
+def read_passphrase(path: str | os.PathLike[str] | None = None) -> bytes | None:
+    """The passphrase of the CA's keys: the first line of a file that only its owner may read, else the environment's.
+
+    ``None`` where there is neither. Raises :class:`FileFault`.
+    """
+    if path is not None:
+        return read_private(path, at_most=1 << 16).split(b"\n", 1)[0].rstrip(b"\r") or None
+    return os.environ.get(PASSPHRASE_VARIABLE, "").encode() or None

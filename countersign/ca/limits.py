@@ -1,0 +1,77 @@
+"""Name constraints as they stand in a certificate (RFC 5280 4.2.1.10), and what they say about a host or address."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+
+from countersign.ca import assemble
+from countersign.recorder import der
+from countersign.recorder.certificates import cut_certificate, cut_extensions
+from countersign.recorder.der import DerError
+
+_DNS, _IP = 0x82, 0x87
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """The subtrees that are about hosts and addresses, as tags and values of GeneralNames; others are not looked at."""
+
+    permitted: tuple[tuple[int, bytes], ...]
+    excluded: tuple[tuple[int, bytes], ...]
+
+    def allow(self, name: str) -> bool:
+        """Whether a certificate for this host or address is within them."""
+        tag, value = _encoded(name)
+        mine = [base for kind, base in self.permitted if kind == tag]
+        if mine and not any(_within(tag, value, base) for base in mine):
+            return False
+        return not any(_within(tag, value, base) for kind, base in self.excluded if kind == tag)
+
+    def __str__(self) -> str:
+        return "permitted: " + (", ".join(map(_shown, self.permitted)) or "no host and no address")
+
+
+def _encoded(name: str) -> tuple[int, bytes]:
+    try:
+        return _IP, ipaddress.ip_address(name).packed
+    except ValueError:
+        return _DNS, name.lower().removeprefix("*.").encode("utf-8", "replace")
+
+
+def _within(tag: int, value: bytes, base: bytes) -> bool:
+    if tag == _DNS:
+        base = base.lower().removeprefix(b".")
+        return not base or value == base or value.endswith(b"." + base)
+    half = len(base) // 2
+    if len(value) != half:
+        return False
+    address, mask = base[:half], base[half:]
+    return all(one & bit == other & bit for one, other, bit in zip(value, address, mask, strict=True))
+
+
+def _shown(base: tuple[int, bytes]) -> str:
+    tag, value = base
+    half = len(value) // 2
+    if tag == _IP and half in {4, 16}:
+        prefix = int.from_bytes(value[half:]).bit_count()
+        return f"{ipaddress.ip_address(value[:half])}/{prefix}"
+    return value.decode("ascii", "backslashreplace")
+
+
+@lru_cache(maxsize=64)
+def constraints_of(certificate: bytes) -> Constraints | None:
+    """The name constraints of a certificate (DER); ``None`` where it has none that can be read."""
+    try:
+        field = cut_certificate(certificate).extensions
+        found = [each for each in cut_extensions(field or b"\xa3\x02\x30\x00") if each.oid == assemble.NAME_CONSTRAINTS]
+        if not found:
+            return None
+        lists: dict[int, tuple[tuple[int, bytes], ...]] = {0xA0: (), 0xA1: ()}
+        for each in der.at_most(2, der.whole(found[0].value, der.SEQUENCE, "NameConstraints").body, "NameConstraints"):
+            bases = (der.first_piece(subtree.body) for subtree in der.pieces(each.body))
+            lists[each.tag] = tuple((base.tag, base.body) for base in bases if base.tag in {_DNS, _IP})
+    except DerError:
+        return None
+    return Constraints(lists[0xA0], lists[0xA1])

@@ -1,0 +1,55 @@
+"""Revocation over real HTTP: who is revoked, OCSP, CRLs and issuers' certificates, right or wrong on order.
+
+The smallest calls::
+
+    async with Responder(authority) as responder:                 # of this authority, on a loopback port
+        leaf = issue(..., extensions=responder.points().extensions)
+        responder.revoke(leaf, reason=Reason.KEY_COMPROMISE)
+        await responder.change([parse_fault("ocsp:tryLater")])
+        answer = await ask(responder.urls().ocsp, leaf, issuer)   # answer.verdict, answer.text
+"""
+
+from countersign.ca.revocation.answers import Answers, Manner, ResponderId, certificates_only
+from countersign.ca.revocation.asking import ask, ask_all
+from countersign.ca.revocation.faults import Fault, Kind, What, fault_of, parse_fault, parse_serial
+from countersign.ca.revocation.issuers import SignedBy, entry_for, named
+from countersign.ca.revocation.judging import Answer, Doubt, Patience, Verdict, judge_staple
+from countersign.ca.revocation.points import CrlPoint, CrlStyle, Points, Urls, with_points
+from countersign.ca.revocation.register import Entry, Reason, Register, RegisterError, State
+from countersign.ca.revocation.responder import Asked, Limits, Responder
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "Asked",
+    "CrlPoint",
+    "CrlStyle",
+    "Doubt",
+    "Entry",
+    "Fault",
+    "Kind",
+    "Limits",
+    "Manner",
+    "Patience",
+    "Points",
+    "Reason",
+    "Register",
+    "RegisterError",
+    "Responder",
+    "ResponderId",
+    "SignedBy",
+    "State",
+    "Urls",
+    "Verdict",
+    "What",
+    "ask",
+    "ask_all",
+    "certificates_only",
+    "entry_for",
+    "fault_of",
+    "judge_staple",
+    "named",
+    "parse_fault",
+    "parse_serial",
+    "with_points",
+]

@@ -1,0 +1,109 @@
+"""What the steps of one session share: its recording, its clock, its streams and legs, and the way to end it early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.proxy.leg import TlsLeg
+from countersign.proxy.settings import SecretsKept
+from countersign.recorder.live import LiveRecording
+from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.names import alert_number
+from countersign.recorder.wire.secrets import HANDSHAKE_LABELS, parse_line
+
+if TYPE_CHECKING:
+    from countersign.proxy._openssl import TlsConnection
+    from countersign.proxy.engine import Engine
+    from countersign.proxy.relay import Relay
+    from countersign.proxy.stream import Stream
+    from countersign.recorder.wire.tap import LegTap
+
+
+class Over(Exception):  # noqa: N818 - the session ends here; why is on the recording
+    """Ends a session from within any of its steps."""
+
+
+class Context:
+    """One client connection on its way. ``target`` is the stream to the target, once it is dialled."""
+
+    def __init__(self, engine: Engine, client: Stream) -> None:
+        settings = engine.settings
+        self.engine = engine
+        self.settings = settings
+        self.client = client
+        self.target: Stream | None = None
+        self.legs: list[TlsLeg] = []
+        self._began = engine.monotonic()
+        self.recording = LiveRecording(
+            started=engine.now(),
+            mode=settings.mode.value,
+            action=settings.action.value,
+            client=client.peer(),
+            target=str(settings.target) if settings.target else None,
+            label=settings.label,
+        )
+
+    def clock(self) -> float:
+        """Seconds since the session's start."""
+        return self.engine.monotonic() - self._began
+
+    def over(self, leg: LegRole | None, by: Party, *, code: FailureCode, text: str, t: float | None = None) -> Over:
+        """Put a failure on the recording and give what is to be raised; ``t`` is when it happened, if not now."""
+        self.recording.fail(Failure(self.clock() if t is None else t, leg, by, code=code, text=text))
+        return Over()
+
+    def refuse(self, tap: LegTap, alert: str, leg: LegRole, by: Party, *, code: FailureCode, text: str) -> Over:
+        """The same, and the client is told by this alert."""
+        over = self.over(leg, by, code=code, text=text)
+        self.alert_client(tap, alert)
+        return over
+
+    def client_left(self) -> Over:
+        """The client's bytes ended while the target was being spoken to: there is nobody left to do it for."""
+        ending = self.client.ending or Ending.RESET
+        now = self.clock()
+        self.recording.end(LegRole.CLIENT, Side.CLIENT, ending, now)
+        how = "reset the connection" if ending is Ending.RESET else "closed the connection"
+        text = f"{how} before the proxy had answered its ClientHello (the target had not finished its handshake)"
+        return self.over(LegRole.CLIENT, Party.CLIENT, code=FailureCode.CLIENT_LEFT, text=text, t=now)
+
+    async def until_finished(self, relay: Relay) -> None:
+        """Wait for the end of a relay; one in which nothing moves any more is ended by us."""
+        await relay.finished
+        if not relay.timed_out:
+            return
+        now, recording = self.clock(), self.recording
+        recording.stopped = f"ended the session, in which nothing had moved for {self.settings.limits.idle:g} s"
+        through = recording.legs.get(LegRole.THROUGH)
+        if through is not None and through.messages and Side.SERVER not in through.data:
+            # Nothing of it is encrypted yet: whoever did not speak last has fallen silent.
+            recording.end(LegRole.THROUGH, through.messages[-1].sender.peer, Ending.SILENT, now)
+        self.end_all(now)
+
+    def end_all(self, t: float) -> None:
+        """Both sides of every leg that have not ended end by our hand."""
+        for role in self.recording.legs:
+            for side in Side:
+                self.recording.end(role, side, Ending.STOPPED, t)
+
+    def alert_client(self, tap: LegTap, name: str) -> None:
+        """A fatal alert in clear, before our ServerHello (RFC 8446 6.2)."""
+        number = alert_number(name)
+        assert number is not None
+        record = bytes((21, 3, 3, 0, 2, 2, number))
+        self.recording.add(LegRole.CLIENT, tap.wire(Side.SERVER, record, self.clock()))
+        self.client.write(record)
+
+    def leg(self, role: LegRole, stream: Stream, connection: TlsConnection, tap: LegTap | None = None) -> TlsLeg:
+        """A leg of this session, recorded with the secrets that are asked for."""
+        leg = TlsLeg(role, stream, connection, self.recording, buffers=self.engine.buffers, clock=self.clock, tap=tap)
+        self.legs.append(leg)
+        if self.settings.secrets is not SecretsKept.NONE:
+            connection.on_secret = lambda line: self._keep_secret(role, line)
+        return leg
+
+    def _keep_secret(self, role: LegRole, line: bytes) -> None:
+        secret = parse_line(line.decode("ascii", "replace"))
+        if secret is not None and (self.settings.secrets is SecretsKept.ALL or secret.label in HANDSHAKE_LABELS):
+            self.recording.keep(role, secret, self.clock())

@@ -1,0 +1,138 @@
+"""The first thing that a client says, which ought to be a ClientHello: taken off the stream and read once.
+
+A hello may come in any slicing: over many segments, and over many records of a byte each (RFC 8446 5.1), so what may
+cost much is bounded: :data:`HELLO_AT_MOST` bytes are more than OpenSSL takes, and :data:`RECORDS_AT_MOST` records more
+than any client makes of it. They are read in slices, with a turn for all others between two of them.
+
+What came stays here until the hello is whole and its leg begins. Meanwhile a snapshot of the session shows its
+beginning, by a copy of the decoder that is told that nothing more comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
+from countersign.recorder.wire.codes import CLIENT_HELLO
+from countersign.recorder.wire.events import Content, EncryptedRecord, Event, Message, Side
+from countersign.recorder.wire.leg import LegDecoder
+from countersign.recorder.wire.reading import HelloSummary, summarize_client_hello
+from countersign.recorder.wire.records import Flaw, RecordFramer
+
+if TYPE_CHECKING:
+    from countersign.proxy.context import Context
+
+HELLO_AT_MOST = 192 * 1024
+RECORDS_AT_MOST = 4096
+_SLICE = 8 * 1024
+
+Chunk = tuple[float, bytes]
+"""When it came, and the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What the client began with. ``first`` is None where it does not speak TLS; ``summary`` is of a ClientHello."""
+
+    first: Message | EncryptedRecord | None
+    summary: HelloSummary | None = None
+    chunks: tuple[Chunk, ...] = ()
+
+
+class Sniffer:
+    """Takes the client's first bytes off its stream. ``role`` is the leg that they are on while nothing is decided."""
+
+    def __init__(self, context: Context, role: LegRole) -> None:
+        self._context = context
+        self._role = role
+        self._chunks: list[Chunk] = []
+        self._events: list[Event] = []
+        self._decoder = LegDecoder()
+        self._framer = RecordFramer(sslv2_may_come=True)
+        self._size = 0
+        self._records = 0
+        self._taken = False
+
+    async def hello(self) -> Hello:
+        """The ClientHello, or what came in its place. Ends the session when nothing does."""
+        context, limit = self._context, self._context.settings.limits.hello
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    data = await context.client.read()
+                    if not data:
+                        break
+                    t = context.clock()
+                    for at in range(0, len(data), _SLICE):
+                        if at:
+                            await asyncio.sleep(0)
+                        found = self._receive(t, data[at : at + _SLICE])
+                        if found is not None:
+                            return self._take(found, t, data[at + _SLICE :])
+        except TimeoutError:
+            now = self.give_up(Ending.SILENT)
+            said = f"sent only {self._size} bytes, not a whole ClientHello," if self._size else "sent no ClientHello"
+            text = f"connected and {said} within {limit:g} s"
+            raise context.over(None, Party.CLIENT, code=FailureCode.SILENT, text=text, t=now) from None
+        ending = context.client.ending or Ending.STOPPED
+        now = self.give_up(ending)
+        how = "reset the connection" if ending is Ending.RESET else "closed the connection"
+        if self._size:
+            text = f"sent {self._size} bytes and {how} in the middle of its ClientHello"
+            raise context.over(None, Party.CLIENT, code=FailureCode.CUT_HELLO, text=text, t=now)
+        text = f"connected and {how} without sending a ClientHello"
+        raise context.over(None, Party.CLIENT, code=FailureCode.NO_HELLO, text=text, t=now)
+
+    def _receive(self, t: float, data: bytes) -> Hello | None:
+        """The next slice; gives what the client began with as soon as that is known."""
+        self._chunks.append((t, data))
+        self._size += len(data)
+        self._context.recording.changed = True
+        self._framer.feed(data)
+        while (frame := self._framer.next()) is not None:
+            self._records += not isinstance(frame, Flaw)
+        if self._size > HELLO_AT_MOST or self._records > RECORDS_AT_MOST:
+            now = self.give_up(Ending.STOPPED)
+            text = f"sent {self._size} bytes in {self._records} records and still no whole ClientHello;"
+            text += f" {HELLO_AT_MOST} bytes in {RECORDS_AT_MOST} records are the most that is taken"
+            raise self._context.over(None, Party.CLIENT, code=FailureCode.HELLO_TOO_LONG, text=text, t=now)
+        events = self._decoder.receive(Side.CLIENT, data, t)
+        if self._decoder.is_tls is False:
+            return Hello(None)
+        self._events += events
+        first = next((event for event in events if isinstance(event, Message | EncryptedRecord)), None)
+        return None if first is None else Hello(first, _summary(first))
+
+    def _take(self, found: Hello, t: float, rest: bytes) -> Hello:
+        chunks = (*self._chunks, (t, rest)) if rest else tuple(self._chunks)
+        self._taken = True
+        self._chunks.clear()
+        self._events.clear()
+        return replace(found, chunks=chunks)
+
+    def unfinished(self) -> list[Message]:
+        """What there is of a hello that is not whole."""
+        if self._taken or not self._chunks:
+            return []
+        copy = deepcopy(self._decoder)
+        events = [*self._events, *copy.end(Side.CLIENT, self._context.clock())]
+        return [event for event in events if isinstance(event, Message)]
+
+    def give_up(self, ending: Ending) -> float:
+        """Put on the recording what there is of a hello that never became whole, and how it ended: that was now."""
+        now = self._context.clock()
+        if self._chunks and not self._taken:
+            self._taken = True
+            recording = self._context.recording
+            recording.add(self._role, [*self._events, *self._decoder.end(Side.CLIENT, now)])
+            recording.end(self._role, Side.CLIENT, ending, now)
+        return now
+
+
+def _summary(first: Message | EncryptedRecord) -> HelloSummary | None:
+    if isinstance(first, Message) and first.content is Content.HANDSHAKE and first.code == CLIENT_HELLO:
+        return summarize_client_hello(first.raw)
+    return None

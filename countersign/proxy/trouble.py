@@ -1,0 +1,95 @@
+"""Why a handshake of ours failed, as the recording tells it: who is at fault, in a word and in a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.proxy.context import Over
+from countersign.proxy.leg import HandshakeEnded
+from countersign.proxy.redaction import first_bytes
+from countersign.recorder.recording import FailureCode, LegRole, Party
+from countersign.recorder.wire.reading import read_leg
+from countersign.recorder.wire.records import looks_like_tls
+
+if TYPE_CHECKING:
+    from countersign.proxy._openssl import TlsTrouble
+    from countersign.proxy.context import Context
+    from countersign.proxy.leg import TlsLeg
+
+_KINDS = {
+    **dict.fromkeys((2, 18, 19, 20, 21, 27, 28), FailureCode.UNTRUSTED),
+    **dict.fromkeys((9, 10), FailureCode.NOT_VALID_NOW),
+    **dict.fromkeys((62, 63, 64), FailureCode.WRONG_NAME),
+}
+"""By the X509_V_ERR numbers of X509_STORE_CTX_get_error(3); the rest are chains that are no good for other reasons."""
+
+
+def peer_of(leg: TlsLeg) -> Party:
+    """Who of a leg is not the proxy."""
+    return Party.CLIENT if leg.role is LegRole.CLIENT else Party.TARGET
+
+
+def failed_handshake(context: Context, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded) -> Over:
+    """Put on the recording why the handshake failed, unless the wire tells, and give what ends the session."""
+    if isinstance(trouble, HandshakeEnded):
+        leg.ended(trouble.how)
+        return Over()
+    if trouble.by_peer or leg.peer_alert is not None:
+        return Over()  # its alert is on the recording, and says more than OpenSSL's words
+    if leg.role is LegRole.SERVER:
+        return _of_target(context, leg, trouble)
+    if _nothing_shared(trouble.reason):
+        return _unshared(context, leg, trouble)
+    return _broken(context, leg, trouble)
+
+
+def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
+    settings = context.settings
+    verdict = leg.connection.verify_error
+    if verdict is not None and settings.verify:
+        error, depth = verdict
+        code = _KINDS.get(leg.connection.verify_number, FailureCode.BAD_CHAIN)
+        about = "the leaf" if depth == 0 else f"certificate {depth} of the chain, counted from the leaf"
+        if code is FailureCode.UNTRUSTED:
+            roots = (
+                "the system's roots, --upstream-ca names others" if settings.roots is None else "those of --upstream-ca"
+            )
+            about += f"; the roots that it trusts are {roots}"
+        text = f"does not trust the target's certificate: {error} ({about})"
+        return context.over(leg.role, Party.PROXY, code=code, text=text)
+    if leg.first and looks_like_tls(leg.first) is False:
+        line = leg.first.splitlines()[0].strip()
+        readable = line.isascii() and line.decode("ascii").isprintable() and line
+        said = repr(first_bytes(line)) if readable else leg.first[:16].hex(" ")
+        text = f"does not speak TLS: it answered {said}"
+        return context.over(leg.role, Party.TARGET, code=FailureCode.NOT_TLS, text=text)
+    if trouble.reason == "unsupported protocol":
+        text = f"answered with {read_leg(leg.live.messages).version}, which was not offered"
+        return context.over(leg.role, Party.TARGET, code=FailureCode.VERSION_NOT_OFFERED, text=text)
+    # Only what OpenSSL says before our hello is the proxy's own.
+    if _nothing_shared(trouble.reason) and not leg.live.messages:
+        return _unshared(context, leg, trouble)
+    return _broken(context, leg, trouble)
+
+
+def _unshared(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
+    text = f"found nothing that both sides speak: OpenSSL says {trouble.reason!r}"
+    return context.over(leg.role, Party.PROXY, code=FailureCode.NOTHING_SHARED, text=text)
+
+
+def _broken(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
+    text = f"sent something that cannot be taken: OpenSSL says {trouble.reason!r}"
+    return context.over(leg.role, peer_of(leg), code=FailureCode.BROKEN_MESSAGE, text=text)
+
+
+def _nothing_shared(reason: str) -> bool:
+    return any(
+        word in reason
+        for word in (
+            "no shared",
+            "unsupported protocol",
+            "no suitable",
+            "no protocols available",
+            "no ciphers available",
+        )
+    )

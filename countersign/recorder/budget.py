@@ -1,0 +1,117 @@
+"""How much of a leg is kept, so that no peer can make a recording grow without bound.
+
+A target may send a session ticket of 64 KiB as often as it likes (RFC 8446 4.6.1), and a client a key update. Both
+are part of the conversation, and nothing of a conversation goes without a word. What goes first is what there is most
+of:
+
+- While the budget of bytes lasts, a message is kept as it came.
+- Beyond it a message of more than :data:`SMALL` bytes is *cut*: it loses its bytes and keeps its length and SHA-256, so
+  how often it came, how long it was and whether two were the same stays known.
+- Beyond the budget of messages they are only *counted*, with the bytes that they had on the wire.
+
+Alerts and Finished are what a judgement hangs on (:mod:`countersign.recorder.outcome`). They are small, so they are
+never cut, and a hundred of them are kept beyond any number.
+
+What was cut and counted is said in one :class:`Problem` of the leg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from countersign.recorder.wire.codes import FINISHED
+from countersign.recorder.wire.events import Content, Message, Problem, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SMALL = 64
+_MESSAGE = 300  # bytes that a message takes in memory beside its own
+_DECIDING = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one leg may hold: bytes of messages, and messages."""
+
+    bytes: int
+    messages: int
+
+
+LIVE = Allowance(bytes=2 << 20, messages=2_000)
+"""Of a leg that is being recorded. A chain of a thousand names and a request for certificates of every CA fit in."""
+
+
+class Budget:
+    """Give each message of a leg to :meth:`take`, in their order."""
+
+    __slots__ = (
+        "_allowance",
+        "_bytes",
+        "_counted",
+        "_counted_bytes",
+        "_cut",
+        "_cut_bytes",
+        "_deciding",
+        "_first",
+        "_kept",
+    )
+
+    def __init__(self, allowance: Allowance = LIVE) -> None:
+        self._allowance = allowance
+        self._bytes = 0
+        self._kept = 0
+        self._deciding = 0
+        self._cut = self._cut_bytes = 0
+        self._counted = self._counted_bytes = 0
+        self._first: tuple[float, Side] = (0.0, Side.CLIENT)
+
+    def take(self, message: Message) -> Message | None:
+        """The message as it is to be kept; none when it is only counted."""
+        if self._kept >= self._allowance.messages:
+            if not _decides(message) or self._deciding >= _DECIDING:
+                self._note(message)
+                self._counted += 1
+                self._counted_bytes += message.length
+                return None
+            self._deciding += 1
+        self._kept += 1
+        size = len(message.raw)
+        if size > SMALL and self._bytes + size > self._allowance.bytes:
+            self._note(message)
+            self._cut += 1
+            self._cut_bytes += message.length
+            return replace(message, raw=b"", digest=message.sha256)
+        self._bytes += size
+        return message
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory the kept messages take."""
+        return self._bytes + _MESSAGE * self._kept
+
+    def problem(self, field: str, expected: str) -> Problem | None:
+        """What was not kept, if anything was not; dated by the first message that it happened to."""
+        said = []
+        if self._cut:
+            said.append(f"{self._cut} more of {self._cut_bytes} bytes, kept as length and SHA-256")
+        if self._counted:
+            said.append(f"{self._counted} more of {self._counted_bytes} bytes, only counted")
+        if not said:
+            return None
+        t, sender = self._first
+        return Problem(t, sender, field, 0, expected, "; ".join(said))
+
+    def _note(self, message: Message) -> None:
+        if not (self._cut or self._counted):
+            self._first = (message.t, message.sender)
+
+
+def weigh(messages: Iterable[Message]) -> int:
+    """About how many bytes of memory these messages take."""
+    return sum(len(message.raw) + _MESSAGE for message in messages)
+
+
+def _decides(message: Message) -> bool:
+    return message.content is Content.ALERT or (message.content is Content.HANDSHAKE and message.code == FINISHED)

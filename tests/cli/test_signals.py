@@ -1,0 +1,94 @@
+"""What ends a proxy, and how: in order, with every recording finished."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.commands import countersign
+from tests.peers.process import peer_env
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def started(
+    home: Path, *before: str, terminal: int = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A proxy, perhaps behind another command, with its port."""
+    home.mkdir(mode=0o700)
+    ready = home / "ready.json"
+    process = subprocess.Popen(
+        [*before, sys.executable, "-m", "countersign", "proxy", "--listen", "127.0.0.1:0", "--target", "127.0.0.1:9",
+         "--ready-file", str(ready)],
+        stdin=terminal, stdout=terminal, stderr=terminal, env=peer_env({"COUNTERSIGN_HOME": str(home)}),
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 20
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield process, json.loads(ready.read_text())["port"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def assert_stopped_in_order(home: Path, process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(10) == 0
+    assert not (home / "ready.json").exists()
+    (entry,) = countersign("ls", "--json").json()["recordings"]
+    assert entry["ended"]
+    assert entry["outcome"]["status"] == "interrupted"
+    assert "stopped" in entry["outcome"]["text"]
+
+
+def begin(port: int) -> socket.socket:
+    """A session that is open when the signal comes."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+    time.sleep(0.2)
+    return connection
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_stops_it_in_order(home: Path, name: str) -> None:
+    with started(home) as (process, port), begin(port):
+        process.send_signal(getattr(signal, name))
+        assert_stopped_in_order(home, process)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="setsid is Linux's")
+def test_a_terminal_that_is_closed_stops_it_in_order(home: Path) -> None:
+    """The kernel sends SIGHUP, and from then on the log cannot be written."""
+    near, far = pty.openpty()
+    with started(home, "setsid", "--ctty", terminal=far) as (process, port), begin(port):
+        os.close(far)
+        os.close(near)
+        assert_stopped_in_order(home, process)
+
+
+def test_under_nohup_it_goes_on(home: Path) -> None:
+    with started(home, "nohup") as (process, port):
+        with begin(port):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+            assert process.poll() is None
+            with socket.create_connection(("127.0.0.1", port), timeout=10):
+                pass
+        process.terminate()
+        assert process.wait(10) == 0
+    assert len(countersign("ls", "--json").json()["recordings"]) == 2

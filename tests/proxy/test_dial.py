@@ -1,0 +1,140 @@
+"""Which addresses a client may not have dialled, whatever they are dressed in. Nothing here is dialled."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+
+import pytest
+
+from countersign.proxy.dial import SockAddr, barred, dial, embedded
+from countersign.proxy.settings import Address
+
+OWN = 3128
+
+
+def sockaddr(host: str, port: int = 443) -> SockAddr:
+    if ":" in host:
+        return socket.AF_INET6, (host, port, 0, 0)
+    return socket.AF_INET, (host, port)
+
+
+DRESSED = [
+    ("::ffff:{}", "IPv4-mapped"),
+    ("::{}", "IPv4-compatible"),
+    ("::ffff:0:{}", "IPv4-translated"),
+    ("64:ff9b::{}", "NAT64"),
+    ("64:ff9b:1::{}", "NAT64 for local use, prefix of 96 bits"),
+    ("64:ff9b:1:ab:cd:ef:{}", "NAT64 for local use, deep"),
+    ("2001:db8::5efe:{}", "ISATAP"),
+    ("2001:db8::200:5efe:{}", "ISATAP, global"),
+]
+
+
+def hex_of(address: str) -> tuple[str, str]:
+    packed = ip_address(address).packed
+    return packed[:2].hex(), packed[2:].hex()
+
+
+def elsewhere(address: str) -> list[str]:
+    """The schemes that do not have it at the end."""
+    high, low = hex_of(address)
+    a, b, c, d = (f"{octet:02x}" for octet in ip_address(address).packed)
+    turned_high, turned_low = (f"{0xFFFF ^ int(half, 16):x}" for half in (high, low))
+    return [
+        f"2002:{high}:{low}::1",  # 6to4
+        f"2001:0:{high}:{low}::1",  # the server of a Teredo address
+        f"2001:0:102:304:0:0:{turned_high}:{turned_low}",  # its client
+        f"64:ff9b:1:{a}{b}:{c}:{d}00::",  # RFC 6052 2.2, prefix of 48 bits
+        f"64:ff9b:1:0{a}:{b}:{c}{d}::",  # prefix of 56 bits
+        f"64:ff9b:1:0:{a}:{b}{c}:{d}00:0",  # prefix of 64 bits
+    ]
+
+
+METADATA = ["169.254.169.254", "169.254.170.2", "168.63.129.16", "192.0.0.192", "100.100.100.200"]
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_metadata_services_are_barred_in_every_dress(address: str) -> None:
+    """T29."""
+    for shown in (address, *(form.format(address) for form, _ in DRESSED), *elsewhere(address)):
+        reason = barred([sockaddr(shown)], [OWN])
+        assert reason is not None, shown
+        assert "metadata" in reason, shown
+        assert address in reason, shown
+
+
+@pytest.mark.parametrize(
+    "address", ["fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "fe80::1", "fe80::a9fe:a9fe%lo", "169.254.1.1"]
+)
+def test_metadata_services_with_addresses_of_their_own_are_barred(address: str) -> None:
+    assert "metadata" in (barred([sockaddr(address)], [OWN]) or "")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "0.0.0.0"])
+def test_our_own_port_is_barred_in_every_dress(address: str) -> None:
+    """T28."""
+    for shown in (address, *(form.format(address) for form, _ in DRESSED), *elsewhere(address)):
+        assert "this proxy itself" in (barred([sockaddr(shown, OWN)], [OWN]) or ""), shown
+        assert barred([sockaddr(shown, OWN + 1)], [OWN]) is None, shown
+
+
+@pytest.mark.parametrize("address", ["::1", "::", "127.0.0.1"])
+def test_our_own_addresses_at_other_ports_may_be_dialled(address: str) -> None:
+    assert "this proxy itself" in (barred([sockaddr(address, OWN)], [1, OWN]) or "")
+    assert barred([sockaddr(address, OWN)], [1]) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.0.2.1",
+        "10.0.0.1",
+        "2001:db8::1",
+        "2606:4700::1111",
+        "::ffff:192.0.2.1",
+        "64:ff9b::192.0.2.1",
+        "2002:c000:201::1",
+        "2001:0:c000:201:0:0:3f57:fdfe",
+        "fd00:ec2::253",
+        "192.0.0.191",
+    ],
+)
+def test_other_addresses_may_be_dialled(address: str) -> None:
+    assert barred([sockaddr(address, OWN)], [OWN]) is None
+
+
+def test_one_barred_address_among_many_is_enough() -> None:
+    several = [sockaddr("192.0.2.1"), sockaddr("2001:db8::1"), sockaddr("169.254.169.254")]
+    assert barred(several, [OWN]) == "169.254.169.254 is link-local, where cloud metadata services live"
+
+
+def test_the_reason_says_what_the_address_is_dressed_in() -> None:
+    reason = barred([sockaddr("64:ff9b::a83f:8110")], [OWN])
+    assert reason == "64:ff9b::a83f:8110, in which 168.63.129.16 is, is a cloud's metadata service"
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "::", "::1", "fe80::1", "2003::1"])
+def test_most_addresses_have_no_other_in_them(address: str) -> None:
+    assert list(embedded(ip_address(address))) == []
+
+
+async def test_of_several_addresses_that_answer_at_once_one_connection_stays() -> None:
+    """The others are closed: the server sees them end."""
+    ended: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.append(len(await reader.read()))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        addresses = [sockaddr("127.0.0.1", port)] * 3
+        stream = await dial(Address("127.0.0.1", port), addresses, buffer=bytearray(1024), limit=5)
+        stream.abort()
+        await stream.closed
+    finally:
+        server.close()
+        await server.wait_closed()
