@@ -16,8 +16,8 @@ class UserError(CountersignError):
     exit_code = 2
 
 
-class AnswerIsNo(UserError):
-    """The usage was right: what was asked for is not in what was named. A script tells it from a mistake by its code."""
+class AnswerIsNo(UserError):  # noqa: N818 - an answer
+    """The usage was right, and what was asked for is not in what was named. Scripts tell it from a mistake."""
 
     exit_code = 1
 

@@ -294,28 +294,23 @@ class Authority:
     def cross_sign(
         self, other: Authority, *, days: float = YEAR, now: datetime | None = None, rng: Rng = os.urandom
     ) -> Authority:
-        """``other`` with a certificate by this authority for it, so that clients of this root accept its leaves too.
+        """``other`` with a certificate by this root for its root, so that clients of this one accept its leaves too.
 
-        Its root is cross-signed where this authority's path length leaves room for that, else the outermost of its
-        intermediates for which there is room. Raises :class:`AuthorityError` where there is none at all.
+        It is valid from a day before ``now`` for ``days`` days from then, within this root's dates. Raises
+        :class:`AuthorityError` where this root's path length leaves no room for the other and what is below it, where
+        its key is not here, or where it has expired. (To cross-sign an intermediate would need no more room, but
+        OpenSSL does not go back when the first of two issuers leads nowhere: one side's clients would be refused.)
         """
         now = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
-        self.check(now)
-        for crossed in other.issuers:
-            below = len(other.issuers) - other.issuers.index(crossed)
-            for at, by in enumerate(self.issuers):
-                above = self.issuers[: at + 1]
-                if by.held and all(
-                    each.path_length is None or each.path_length >= at - place + below
-                    for place, each in enumerate(above)
-                ):
-                    made = _cross_signed(by, crossed, (now - _BACKDATED, now + timedelta(days=days)), rng)
-                    between = tuple(each.der for each in reversed(above[1:]))
-                    return replace(other, crossed=(*other.crossed, made, *between))
-        raise AuthorityError(
-            f"cannot cross-sign '{other.name}' with '{self.name}': its path length leaves no room; "
-            "use a root that was made with more levels"
-        )
+        replace(self, intermediates=()).check(now)
+        needed = len(other.issuers)
+        if self.root.path_length is not None and self.root.path_length < needed:
+            raise AuthorityError(
+                f"cannot cross-sign '{other.name}' with '{self.name}': its path length allows {self.root.path_length} "
+                f"below it, and {needed} are needed; use a root that was made with more levels"
+            )
+        made = _cross_signed(self.root, other.root, (now - _BACKDATED, now + timedelta(days=days)), rng)
+        return replace(other, crossed=(*other.crossed, made))
 
     # -- rotated -------------------------------------------------------------------------------------------------
 
@@ -371,8 +366,7 @@ class Authority:
         alive = self.root.not_before <= plan.moment <= self.root.not_after
         if overlap <= timedelta() or not alive or not self.root.held:
             return made
-        crossing = replace(self, intermediates=())
-        return crossing.cross_sign(made, days=overlap / timedelta(days=1), now=plan.now, rng=plan.rng)
+        return self.cross_sign(made, days=overlap / timedelta(days=1), now=plan.now, rng=plan.rng)
 
     def _new_intermediate(self, plan: Plan, *, same_name: bool, same_key: bool) -> Authority:
         if not self.intermediates:
@@ -458,7 +452,8 @@ def _made(plan: Plan, constraints: Sequence[bytes]) -> Authority:
     """The authority of a plan, its root with these name constraints."""
     signer = keys.new_signer(keys.key_kind(plan.key), plan.rng)
     name = assemble.name_der(O="countersign", CN=f"{plan.name} root {_mark(signer)}")
-    draft = _ca_draft(plan, signer, name, plan.levels, constraints)
+    # One more than it needs, so that it can vouch for its successor, which has as many levels.
+    draft = _ca_draft(plan, signer, name, plan.levels + 1, constraints)
     made = Authority(_signed(draft, signer, name, signer), ())
     for left in range(plan.levels - 1, -1, -1):
         made = _with_intermediate(made, plan, left)

@@ -32,13 +32,14 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from countersign.ca.authority import Authority, Issuer, Plan, Retired
 from countersign.ca.errors import AuthorityError
 from countersign.ca.keypair import load_key_pair
 from countersign.ca.pem import PemError, certificates_in, to_pem
 from countersign.ca.signer import PrivateKey, Signer
+from countersign.ca.stores import CertificateEntry, KeyEntry, load_store
 from countersign.recorder.certificates import cut_certificate, describe_key
 from countersign.recorder.private_files import (
     FileFault,
@@ -178,6 +179,10 @@ def add_generation(new: Authority, directory: Path, *, replaces: Authority, pass
             raise AuthorityError(
                 f"cannot rotate the CA in {directory}: it has been rotated by somebody else meanwhile; load it again"
             )
+        if passphrase is None and _is_encrypted(directory / current):
+            raise AuthorityError(
+                f"cannot rotate the CA in {directory}: its keys are encrypted; give the passphrase for the new ones too"
+            )
         taken = {current, *(each["directory"] for each in retired), *(each.name for each in directory.iterdir())}
         place = next(name for number in range(2, len(taken) + 3) if (name := f"generation-{number}") not in taken)
         _put(new, directory / place, passphrase)
@@ -185,6 +190,10 @@ def add_generation(new: Authority, directory: Path, *, replaces: Authority, pass
         mark = {"directory": current, "what": went.what, "at": went.at.isoformat(), "until": went.until.isoformat()}
         generations = {"schema": 1, "current": place, "retired": [*retired, mark]}
         write_private(directory / _GENERATIONS, json.dumps(generations, indent=1).encode() + b"\n", overwrite=True)
+
+
+def _is_encrypted(directory: Path) -> bool:
+    return any(b"ENCRYPTED" in read_private(each) for each in directory.glob("*.key.pem"))
 
 
 def _issuer_file(authority: Authority) -> str:
@@ -288,9 +297,7 @@ def _load_key(path: Path, passphrase: bytes | None) -> PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as wrong:
         reason = "the passphrase is wrong, or the file is broken" if encrypted else "expected a PEM private key"
         raise AuthorityError(_broken(path, reason)) from wrong
-    if not isinstance(
-        key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-    ):
+    if not isinstance(key, PrivateKey):
         raise AuthorityError(_broken(path, "expected an RSA, EC or Edwards key"))
     return key
 
@@ -314,12 +321,10 @@ def given(
     certificates: str | os.PathLike[str], key: str | os.PathLike[str] | None, passphrase: bytes | None
 ) -> Authority:
     """:meth:`Authority.given`."""
-    pair = load_key_pair(certificates, key, passphrase=passphrase)
     file = Path(certificates)
-    own, *others = pair.chain
+    private_key, (own, *others) = _given_parts(file, key, passphrase)
     try:
-        signer = signer_for(pair.key, own)
-        issuers = [replace(Issuer.of(own), held=signer)]
+        issuers = [replace(Issuer.of(own), held=signer_for(private_key, own))]
     except ValueError as wrong:
         raise AuthorityError(f"cannot use the certificate in {file} as a CA: {wrong}; give that of a CA") from wrong
     while others and not issuers[0].facts.self_issued:
@@ -329,6 +334,25 @@ def given(
         others.remove(above)
         issuers.insert(0, Issuer.of(above))
     return Authority(issuers[0], tuple(issuers[1:]))
+
+
+def _given_parts(
+    file: Path, key: str | os.PathLike[str] | None, passphrase: bytes | None
+) -> tuple[PrivateKey, tuple[bytes, ...]]:
+    """The key and the certificates, its own first: from two files, or from a key store of any type with one key."""
+    if key is not None:
+        pair = load_key_pair(file, key, passphrase=passphrase)
+        return pair.key, pair.chain
+    store = load_store(file, passphrase.decode() if passphrase else None)
+    entries = [each for each in store.entries if isinstance(each, KeyEntry)]
+    if len(entries) != 1 or not entries[0].chain or entries[0].key is None:
+        held = f"{len(entries)} keys" if len(entries) != 1 else "a key without its certificate"
+        raise AuthorityError(f"cannot use {file} as a CA: expected one key with its certificate in it, got {held}")
+    loaded = serialization.load_der_private_key(entries[0].key, None)
+    if not isinstance(loaded, PrivateKey):
+        raise AuthorityError(f"cannot use {file} as a CA: expected an RSA, EC or Edwards key")
+    loose = (each.certificate for each in store.entries if isinstance(each, CertificateEntry))
+    return loaded, (*entries[0].chain, *loose)
 
 
 def _signed_by(issued: Issuer, certificate: bytes) -> bool:

@@ -30,11 +30,6 @@ class KeyPair:
     key: PrivateKey = field(repr=False)
     chain: tuple[bytes, ...]
 
-    @property
-    def der(self) -> bytes:
-        """The certificate of the key."""
-        return self.chain[0]
-
 
 def load_key_pair(
     cert_path: str | os.PathLike[str],

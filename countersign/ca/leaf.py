@@ -44,6 +44,7 @@ from countersign.recorder.certificates import (
     describe_algorithm,
     describe_key,
     key_usages,
+    read_certificate,
     read_validity,
 )
 from countersign.recorder.der import DerError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from countersign.ca.authority import Authority
     from countersign.ca.randomness import Rng
+    from countersign.ca.recipes import Recipe
     from countersign.ca.signer import ServedKey, Signer
 
 _WEAK_SIGNATURES = ("md2", "md5", "sha1")
@@ -252,63 +254,89 @@ class _Entry:
 class LeafMint:
     """Minted leaves, kept and handed out again: what the proxy asks. For one event loop.
 
-    A leaf is kept under the hash of the target's leaf and of the authority's issuer, the least recently used of
+    A leaf is kept under the hash of the target's leaf and of the authority's chain, the least recently used of
     ``size`` goes first. It is minted again when the target's certificate has expired or become valid since, so that a
     long-lived proxy goes on telling the truth, and refused like any other when the authority has expired.
-    ``authority`` may be replaced at any time (a rotation): the next leaf comes from the new one.
+
+    ``authority`` may be replaced at any time (a rotation), and so may ``recipe``, by which leaf and chain are made
+    instead of mimicked as they are: the next leaf comes from the new one.
     """
 
     def __init__(
         self,
         authority: Authority,
         *,
+        recipe: Recipe | None = None,
         size: int = 1000,
         pool: KeyPool | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         rng: Rng = os.urandom,
     ) -> None:
         self.authority = authority
+        self.recipe = recipe
         self.pool = pool or KeyPool()
         self._size = size
         self._clock = clock
         self._rng = rng
-        self._kept: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], _Entry] = OrderedDict()
 
-    async def leaf_for(self, target_der: bytes) -> Minted:
+    async def leaf_for(self, target_der: bytes, *, name: str = "localhost") -> Minted:
         """The leaf that mimics ``target_der``; waits only where a slow key has to be made first, in a thread.
 
-        Raises :class:`AuthorityError` and :class:`CannotMimic` as :func:`mint` does.
+        ``name`` is the host that a recipe is told. Raises :class:`AuthorityError` and :class:`CannotMimic` as
+        :func:`mint` does.
         """
-        kept = self._find(target_der)
+        kept = self._find(target_der, name)
         if kept:
             return kept
-        kind = key_kind_of(target_der)
-        key = self.pool.get(kind) if self.pool.ready(kind) else await self.pool.get_soon(kind)
-        return self._find(target_der) or self._mint(target_der, key)
+        if self.recipe is None:
+            needed = [(key_kind_of(target_der), "")]
+        else:
+            needed = self.recipe.kinds_of_keys(self.authority, target_der)
+        for kind, owner in needed:
+            if not self.pool.ready(kind, owner):
+                await self.pool.get_soon(kind, owner)
+        return self._find(target_der, name) or self._mint(target_der, name)
 
     def rotate(self) -> None:
         """Forget what was minted, the keys too: every target gets a new leaf from now on."""
         self._kept.clear()
         self.pool.forget()
 
-    def _find(self, target_der: bytes) -> Minted | None:
+    def _place(self, target_der: bytes, name: str) -> tuple[object, ...]:
+        recipe = () if self.recipe is None else (self.recipe, name)
+        return (self.authority.fingerprint, hashlib.sha256(target_der).digest(), *recipe)
+
+    def _find(self, target_der: bytes, name: str) -> Minted | None:
         now = self._clock()
         self.authority.check(now)
-        name = (self.authority.fingerprint, hashlib.sha256(target_der).digest())
-        entry = self._kept.get(name)
+        place = self._place(target_der, name)
+        entry = self._kept.get(place)
         if entry is None:
             return None
         if now >= entry.until:
-            del self._kept[name]
+            del self._kept[place]
             return None
-        self._kept.move_to_end(name)
+        self._kept.move_to_end(place)
         return entry.minted
 
-    def _mint(self, target_der: bytes, key: Signer) -> Minted:
+    def _mint(self, target_der: bytes, name: str) -> Minted:
         now = self._clock()
-        minted = mint(self.authority, target_der, key=key, now=now, rng=self._rng)
-        name = (self.authority.fingerprint, hashlib.sha256(target_der).digest())
-        self._kept[name] = _Entry(minted, _next_change(cut_certificate(target_der).validity, now))
+        until = _next_change(cut_certificate(target_der).validity, now)
+        minted: Minted
+        if self.recipe is None:
+            key = self.pool.get(key_kind_of(target_der))
+            minted = mint(self.authority, target_der, key=key, now=now, rng=self._rng)
+        else:
+            made = self.recipe.make(
+                self.authority, target=target_der, name=name, now=now, rng=self._rng, pool=self.pool
+            )
+            # Its dates may count from the moment at which it was made.
+            dates = (read_certificate(each) for each in made.certificates.values())
+            changes = (each for facts in dates for each in (facts.not_before, facts.not_after) if each)
+            until = min((until, *(each for each in map(datetime.fromisoformat, changes) if each > now)))
+            minted = made
+        self._kept[self._place(target_der, name)] = _Entry(minted, until)
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return minted

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CERTIFICATE_LABELS = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 #]{0,40})-----")
+_CUT_BEGIN = re.compile(rb"-----B(?:E(?:G(?:I(?:N(?: [A-Z0-9 #]{0,40}-{0,4})?)?)?)?)?\Z")
 _HEADER = re.compile(rb"[ \t]*([A-Za-z][A-Za-z0-9-]{0,30}):[ \t]*([^\r\n]{0,200})(?:\r\n|\n|\r)")
 _FRIENDLY_NAME = re.compile(rb"friendlyName:[ \t]*([^\r\n]{1,2000})")
 _NOT_BASE64 = re.compile(rb"\\[nr]|\xef\xbb\xbf|\xc2\xa0|\s+")
@@ -80,6 +81,8 @@ def blocks_in(data: bytes) -> Iterator[Block]:
         except binascii.Error as wrong:
             decoded, problem = None, f"is broken ({wrong}); fetch it again"
         yield Block(label, begin.start(), before, decoded, problem, headers, name)
+    if cut := _CUT_BEGIN.search(data, max(before, len(data) - 64)):
+        yield Block("block", cut.start(), len(data), problem="has only a part of its BEGIN line: the file is cut")
 
 
 def _split_headers(body: bytes) -> tuple[dict[str, str], bytes]:

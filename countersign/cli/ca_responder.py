@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from countersign.cli.ca_passwords import PassphraseFile, open_authority
 from countersign.cli.common import Home, Json, home_of, print_json
 from countersign.cli.values import parse_moment
 from countersign.errors import UserError
@@ -57,24 +58,25 @@ def responder(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write where it listens to this file (JSON) once it does.", show_default=False)
     ] = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Answer for the CA's certificates until Ctrl-C or SIGTERM: OCSP, CRLs, and the issuers' own certificates."""
     import asyncio
     from datetime import UTC, datetime, timedelta
 
-    from countersign.ca import Authority
     from countersign.ca.revocation import CrlStyle, Manner, Register, Responder, ResponderId, SignedBy, parse_fault
     from countersign.cli.log import logs
     from countersign.proxy import parse_address
 
-    directory = home_of(home) / "ca"
-    authority = Authority.load(directory)
+    if not 1 / 3600 <= lifetime <= 87600:
+        raise UserError(f"--lifetime takes hours, a second to ten years; got {lifetime:g}")
+    authority = open_authority(home, passphrase_file)
     authority.check(datetime.now(UTC))
     where = parse_address(listen, what="--listen", any_port=True)
     made = Responder(
         authority,
         *(retired.authority for retired in authority.retired),
-        register=Register.of_home(directory),
+        register=Register.of_home(home_of(home) / "ca"),
         faults=[*map(parse_fault, fault or ()), *(_revoked(authority, what) for what in revoke or ())],
         manner=Manner(
             _word(SignedBy, signed_by, "--signed-by"),
@@ -111,10 +113,8 @@ async def _run(responder: Responder, chain: Path | None, ready: Path | None) -> 
         await stack.enter_async_context(responder)
         for label in responder.labels:
             points = responder.points(label)
-            log.info(
-                "answering", issuer=label, ocsp=points.ocsp, crl=[point.url for point in points.crl],
-                ca_issuers=points.ca_issuers,
-            )  # fmt: skip
+            crls = [point.url for point in points.crl]
+            log.info("answering", issuer=label, ocsp=points.ocsp[0], crl=crls, ca_issuers=points.ca_issuers[0])
         if responder.faults:
             log.warning("answers are wrong on purpose", faults=[str(fault) for fault in responder.faults])
         if chain is not None:
@@ -159,18 +159,17 @@ def revoke(
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="End a certificateHold instead.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="Have OCSP say `unknown` of it instead.")] = False,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Revoke certificates of the CA; without any, list those that are. A running responder sees it at once."""
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    from countersign.ca import Authority
     from countersign.ca.revocation import Reason, Register, State, named
 
-    directory = home_of(home) / "ca"
-    authority = Authority.load(directory)
-    register = Register.of_home(directory)
+    authority = open_authority(home, passphrase_file)
+    register = Register.of_home(home_of(home) / "ca")
     if not certificates:
         _show(list(register), as_json=as_json)
         return

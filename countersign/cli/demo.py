@@ -57,6 +57,7 @@ async def _run(home: Path) -> tuple[Recording, Recording]:
 
     authority = Authority.open(home / "ca")
     pki = Pki.make()
+    assert not isinstance(pki.client.key, bytes)  # that would be a forged one
     path = str(home / "recordings.sqlite")
     Store.open(path).close()
     troubles: list[StoreTrouble] = []

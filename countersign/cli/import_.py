@@ -14,6 +14,7 @@ import typer
 from countersign.cli.common import Home, Json, StoreUrl, open_store
 from countersign.cli.values import parse_label
 from countersign.errors import UserError
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -181,16 +182,12 @@ class _Result:
         self._outcomes[recording.outcome.status.value] += 1
 
     def trouble(self, trouble: ImportTrouble) -> None:
-        from countersign.recorder.wire.text import printable
-
         self.broken = self.broken or trouble.broken
         self._troubles += 1
         if self._troubles <= _TROUBLES_SHOWN or trouble.broken:
             typer.echo(f"countersign: {printable(str(trouble))}", err=True)
 
     def unstorable(self, id_: str, error: Exception) -> None:
-        from countersign.recorder.wire.text import printable
-
         self.broken = True
         typer.echo(f"countersign: the recording {printable(id_)} cannot be stored: {printable(str(error))}", err=True)
 
@@ -204,25 +201,33 @@ class _Result:
 
     def _summary(self, tally: Tally, keys: KeyLog, *, asked: bool) -> Iterable[str]:
         which = ", ".join(f"{count} {status}" for status, count in self._outcomes.most_common())
-        yield f"{self.imported} recordings imported" + (f": {which}" if which else "")
+        yield f"{_counted(self.imported, 'recording')} imported" + (f": {which}" if which else "")
         if self.there_already:
-            yield f"{self.there_already} were there already"
+            yield f"{self.there_already} {'was' if self.there_already == 1 else 'were'} there already"
         if tally.not_tls:
-            yield f"{tally.not_tls} conversations without TLS, not recorded"
+            yield f"{_counted(tally.not_tls, 'conversation')} without TLS, not recorded"
         if tally.silent:
-            yield f"{tally.silent} connections in which nobody sent a byte, not recorded"
+            yield f"{_counted(tally.silent, 'connection')} in which nobody sent a byte, not recorded"
         if tally.passed_over:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in tally.passed_over.most_common(_KINDS_SHOWN))
-            yield f"{tally.passed_over.total()} packets without TCP: {kinds}"
+            kinds = [f"{kind} ({count})" for kind, count in tally.passed_over.most_common(_KINDS_SHOWN)]
+            more = ["others"] if len(tally.passed_over) > _KINDS_SHOWN else []
+            yield f"{_counted(tally.passed_over.total(), 'packet')} without TCP: {', '.join(kinds + more)}"
+        if tally.cut_packets:
+            packets = _counted(tally.cut_packets, "packet")
+            yield f"{packets} captured in part, so bytes are missing: capture with a larger snap length (tcpdump -s 0)"
         if not asked and not tally.opened:
             return
-        yield f"{tally.opened} conversations had keys, {tally.closed} had none"
+        yield f"{_counted(tally.opened, 'conversation')} had keys, {tally.closed} had none"
         unused = {secret.client_random for secret in keys} - tally.matched if tally.closed else set()
         if unused:
             of_others = "; ".join(random.hex() for random in tally.unmatched) or "unknown"
             first = "; ".join(random.hex() for random in sorted(unused)[:3])
             none = "no key matched" if len(unused) == _connections(keys) else "some keys matched nothing"
             yield f"{none}: the key log has client randoms {first}{_more(unused)}; without keys are {of_others}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _connections(keys: KeyLog) -> int:
@@ -239,8 +244,6 @@ def _progress(stack: ExitStack) -> Callable[[str, int, int | None], None] | None
         return None
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    from countersign.recorder.wire.text import printable
 
     bars = stack.enter_context(
         Progress(

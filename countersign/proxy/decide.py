@@ -1,15 +1,18 @@
 """What is done with a connection: intercept it, pass it through, or refuse it; and what refusing is.
 
-Decided once, when the client has said its first thing and before the target is dialled (or, where the client waits for
-an answer of its own, before it has said anything more). A policy is a value (:mod:`countersign.proxy.ways.policy`):
-given the :class:`~countersign.proxy.ways.policy.Facts` of a connection it gives a
-:class:`~countersign.proxy.ways.policy.Decision`. Without rules it is what ``--intercept`` or ``--passthrough`` say.
+A policy is a value (:mod:`countersign.proxy.ways.policy`): given the :class:`~.ways.policy.Facts` of a connection it
+gives a :class:`~.ways.policy.Decision`. Without rules it is what ``--intercept`` or ``--passthrough`` say.
+
+It is asked when the client has said its first thing and before that is answered. Where no rule looks at a ClientHello
+it is asked before the dial as well, so that a client which waits for an answer of its own (CONNECT, SOCKS) is refused
+in its own words, and a target that nobody may reach is not dialled.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.proxy.dial import DialFailed
 from countersign.proxy.ways.policy import RESET, Decision, Facts, Policy, Verdict
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
@@ -17,8 +20,13 @@ from countersign.recorder.wire.tap import LegTap
 
 if TYPE_CHECKING:
     from countersign.proxy.context import Context, Over
-    from countersign.proxy.settings import Address
+    from countersign.proxy.settings import Address, Settings
     from countersign.proxy.sniff import Hello
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What decides under these settings."""
+    return settings.policy or Policy(default=Verdict(settings.action.value))
 
 
 def decide(context: Context, policy: Policy, target: Address, hello: Hello) -> Decision:
@@ -36,19 +44,33 @@ def decide(context: Context, policy: Policy, target: Address, hello: Hello) -> D
     return decision
 
 
-def policy_of(context: Context) -> Policy:
-    """What decides where no rules were given."""
-    return Policy(default=Verdict(context.settings.action.value))
+def check_before_dial(context: Context, policy: Policy, target: Address) -> None:
+    """Raise :class:`~countersign.proxy.dial.DialFailed` for what is refused whatever the client says in its hello."""
+    if policy.needs_hello:
+        return
+    decision = policy.decide(Facts(target=target, client=context.client.peer_host()))
+    if decision.verdict is Verdict.REFUSE:
+        context.recording.action = decision.verdict.value
+        raise DialFailed(FailureCode.REFUSED_BY_RULE, Party.PROXY, _text(decision))
 
 
 def refuse(context: Context, decision: Decision, hello: Hello) -> Over:
-    """Turn the client away as the decision says, with an alert or with a reset; give what ends the session."""
+    """Turn the client away as the decision says, with an alert or with a reset; give what ends the session.
+
+    Who does not speak TLS would not understand an alert.
+    """
+    code, text = FailureCode.REFUSED_BY_RULE, _text(decision)
     tap = LegTap()
-    for t, data in hello.chunks:
-        context.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
-    text = f"does not serve this connection: {decision.reason}"
-    if decision.refuse_with == RESET:
+    if hello.first is not None:
+        for t, data in hello.chunks:
+            context.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
+    if decision.refuse_with == RESET or hello.first is None:
+        over = context.over(None, Party.PROXY, code=code, text=text)
         context.client.abort()
-        return context.over(LegRole.CLIENT, Party.PROXY, code=FailureCode.REFUSED_BY_RULE, text=text)
+        return over
     alert = decision.refuse_with or "access_denied"
-    return context.refuse(tap, alert, LegRole.CLIENT, Party.PROXY, code=FailureCode.REFUSED_BY_RULE, text=text)
+    return context.refuse(tap, alert, LegRole.CLIENT, Party.PROXY, code=code, text=text)
+
+
+def _text(decision: Decision) -> str:
+    return f"does not serve this connection: {decision.reason}"

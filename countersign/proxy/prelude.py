@@ -206,7 +206,7 @@ class _HttpReply:
 
     def refused(self, code: FailureCode, text: str) -> Mapping[str, Any]:
         status = 502
-        if code is FailureCode.TARGET_NOT_ALLOWED:
+        if code in {FailureCode.TARGET_NOT_ALLOWED, FailureCode.REFUSED_BY_RULE}:
             status = 403
         elif code in {FailureCode.DIAL_TIMEOUT, FailureCode.RESOLVER_TIMEOUT}:
             status = 504

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from countersign.proxy.context import Context, Over
-from countersign.proxy.decide import decide, policy_of, refuse
+from countersign.proxy.decide import check_before_dial, decide, policy_of, refuse
 from countersign.proxy.dial import DialFailed, barred, dial, resolve
 from countersign.proxy.intercept import intercept
 from countersign.proxy.passthrough import pass_through, relay_not_tls
@@ -52,6 +52,7 @@ class Session:
         self._context = context = Context(engine, stream)
         role = LegRole.CLIENT if engine.settings.action is Action.INTERCEPT else LegRole.THROUGH
         self._role = role
+        self._policy = policy_of(engine.settings)
         self._sniffer = Sniffer(context, role)
         self._client_left = False
         self._task: asyncio.Task[object] | None = None
@@ -95,18 +96,16 @@ class Session:
         hello = await self._sniffer.hello()
         reach = partial(self._reach, asked)
         try:
+            context.recording.sni = hello.summary.sni if hello.summary else None
+            decision = decide(context, self._policy, asked.target, hello)
+            if decision.verdict is Verdict.REFUSE:
+                raise refuse(context, decision, hello)
             if hello.first is None:
                 await relay_not_tls(context, hello, dial=reach)
-                return
-            context.recording.sni = hello.summary.sni if hello.summary else None
-            decision = decide(context, policy_of(context), asked.target, hello)
-            match decision.verdict:
-                case Verdict.INTERCEPT:
-                    await intercept(context, asked.target, hello, dial=reach, left=self._leave)
-                case Verdict.PASSTHROUGH:
-                    await pass_through(context, hello, dial=reach)
-                case Verdict.REFUSE:
-                    raise refuse(context, decision, hello)
+            elif decision.verdict is Verdict.PASSTHROUGH:
+                await pass_through(context, hello, dial=reach)
+            else:
+                await intercept(context, asked.target, hello, dial=reach, left=self._leave)
         except DialFailed as failed:
             raise context.over(None, failed.by, code=failed.code, text=failed.text) from None
 
@@ -149,6 +148,8 @@ class Session:
         """The TCP connection to the target, made once. Raises :class:`DialFailed`."""
         context, target, limit = self._context, asked.target, self.limits.connect
         if context.target is None:
+            if asked.reply is not None:
+                check_before_dial(context, self._policy, target)
             found = asked.addresses or await resolve(target, limit=limit)
             reason = barred(found, self._engine.ports) if asked.by_client else None
             if reason is not None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+    from countersign.proxy.ways.policy import Policy
+
 
 class Mode(StrEnum):
     """How clients reach the proxy."""
@@ -100,13 +102,15 @@ class Settings:
     """All that a running proxy needs to know.
 
     ``roots`` are the DER certificates that the target's chain is verified against; none means the system's store.
-    ``verify`` off lets untrusted targets through, and every recording says what was wrong.
+    ``verify`` off lets untrusted targets through, and every recording says what was wrong. ``policy`` decides what is
+    done with a connection; without one, or where none of its rules fits, it is ``action``.
     """
 
     listen: Address
     mode: Mode = Mode.REVERSE
     target: Address | None = None
     action: Action = Action.INTERCEPT
+    policy: Policy | None = None
     roots: tuple[bytes, ...] | None = None
     verify: bool = True
     identity: Identity | None = None

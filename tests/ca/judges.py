@@ -59,6 +59,7 @@ def openssl(case: Case, directory: Path, *options: str) -> str:
 
 def jvm(cases: Mapping[str, Case], directory: Path) -> dict[str, str]:
     """What JSSE's trust manager says: ``accepts``, or its exceptions, outermost first."""
+    directory.mkdir(exist_ok=True)
     lines = []
     for name, case in cases.items():
         place = directory / name

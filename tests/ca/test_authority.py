@@ -82,7 +82,7 @@ def test_keys_are_0600_and_directories_0700_under_umask_000(tmp_path: Path) -> N
 def test_the_root_says_what_a_careful_root_says() -> None:
     """T20: the path length set, a year at most, the constraints that Python from 3.13 on demands."""
     authority = Authority.make()
-    for issuer, path_length in ((authority.root, 1), (authority.intermediates[0], 0)):
+    for issuer, path_length in ((authority.root, 2), (authority.intermediates[0], 0)):
         facts = read_certificate(issuer.der)
         assert facts.problems == ()
         assert (facts.is_ca, facts.path_length) == (True, path_length)

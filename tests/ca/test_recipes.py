@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from countersign.ca import Authority, AuthorityError, KeyPool, Plan, issue, mint
+from countersign.ca import Authority, AuthorityError, KeyPool, LeafMint, Plan, issue, mint
 from countersign.ca.draft import Draft
 from countersign.ca.pieces import EXTENSIONS
 from countersign.ca.randomness import Seeded
@@ -45,8 +45,8 @@ def authority() -> Authority:
     return Authority.make(Plan(now=NOW))
 
 
-def make(authority: Authority, recipe: Recipe | None = None, **leaf: object) -> MadeChain:
-    return (recipe or Recipe(leaf=CertSpec(**leaf))).make(authority, name=HOST, now=NOW)  # type: ignore[arg-type]
+def make(authority: Authority, recipe: Recipe | None = None, **leaf: Any) -> MadeChain:
+    return (recipe or Recipe(leaf=CertSpec(**leaf))).make(authority, name=HOST, now=NOW)
 
 
 def accepted(made: MadeChain, *options: str, host: str = HOST, tmp_path: Path) -> str:
@@ -158,9 +158,7 @@ _SAID = [
 
 
 @pytest.mark.parametrize(("said", "expected"), _SAID, ids=[str(number) for number in range(len(_SAID))])
-def test_a_field_says_what_it_was_told(
-    authority: Authority, said: dict[str, object], expected: dict[str, object]
-) -> None:
+def test_a_field_says_what_it_was_told(authority: Authority, said: dict[str, Any], expected: dict[str, Any]) -> None:
     facts = read_certificate(make(authority, **said).leaf)
     places = {"ocsp", "ca_issuers", "crl"}
     plain = {name: tuple(f"URI:{url}" for url in getattr(facts, name)) for name in places & expected.keys()}
@@ -170,10 +168,10 @@ def test_a_field_says_what_it_was_told(
 @pytest.mark.parametrize("word", [each for each in EXTENSIONS if each != "aia"])
 def test_every_extension_can_be_left_out_and_can_hold_any_bytes(authority: Authority, word: str) -> None:
     oid = EXTENSIONS[word]
-    garbage = Draft.of(make(authority, **{word: b"\xff\x00"}).leaf).find(oid)
+    garbage = Draft.of(make(authority, **dict[str, Any]({word: b"\xff\x00"})).leaf).find(oid)
     assert garbage is not None
     assert garbage.value == b"\xff\x00"
-    assert Draft.of(make(authority, **{word: False}).leaf).find(oid) is None
+    assert Draft.of(make(authority, **dict[str, Any]({word: False})).leaf).find(oid) is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +182,7 @@ def test_every_extension_can_be_left_out_and_can_hold_any_bytes(authority: Autho
 )  # fmt: skip
 def test_every_field_can_hold_any_der(authority: Authority, word: str, place: str) -> None:
     odd = der.encode(0xA0 if word == "version" else der.SEQUENCE, b"\x05\x00")
-    assert getattr(cut_certificate(make(authority, **{word: odd}).leaf), place) == odd
+    assert getattr(cut_certificate(make(authority, **dict[str, Any]({word: odd})).leaf), place) == odd
 
 
 def test_an_extension_by_number_can_be_added_and_stand_there_twice(authority: Authority) -> None:
@@ -433,7 +431,7 @@ def test_the_keys_of_a_pool_are_one_for_each_certificate_of_a_chain(authority: A
     ],
 )
 def test_a_value_that_means_nothing_is_the_users_error(
-    authority: Authority, said: dict[str, object], expected: str
+    authority: Authority, said: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(UserError) as caught:
         make(authority, **said)
@@ -454,9 +452,9 @@ def test_a_value_that_means_nothing_is_the_users_error(
         ({"role": "both"}, "its role is server or client"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused_when_it_is_written(recipe: dict[str, object], expected: str) -> None:
+def test_a_recipe_that_makes_no_sense_is_refused_when_it_is_written(recipe: dict[str, Any], expected: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        Recipe(**recipe)  # type: ignore[arg-type]
+        Recipe(**recipe)
     assert expected in str(caught.value)
 
 
@@ -574,22 +572,22 @@ _specs = st.fixed_dictionaries({}, optional=_SOME)
 
 @given(leaf=_specs, other=_specs, title=st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_any_recipe_that_can_be_written_in_python_can_be_written_in_toml(
-    leaf: dict[str, object], other: dict[str, object], title: str
+    leaf: dict[str, Any], other: dict[str, Any], title: str
 ) -> None:
     recipe = Recipe(
         id="any one",
         title=title,
-        leaf=CertSpec(**leaf),  # type: ignore[arg-type]
-        other=(CertSpec(name="an other", **other),),  # type: ignore[arg-type]
+        leaf=CertSpec(**leaf),
+        other=(CertSpec(name="an other", **other),),
     )
     assert read_recipes(to_toml(recipe)) == {"any one": recipe}
 
 
 @given(leaf=_specs, intermediate=_specs)
 def test_whatever_a_recipe_says_is_made_and_can_be_cut_again(
-    leaf: dict[str, object], intermediate: dict[str, object]
+    leaf: dict[str, Any], intermediate: dict[str, Any]
 ) -> None:
-    made = Recipe(leaf=CertSpec(**leaf), intermediate=CertSpec(**intermediate)).make(_one(), name=HOST, now=NOW)  # type: ignore[arg-type]
+    made = Recipe(leaf=CertSpec(**leaf), intermediate=CertSpec(**intermediate)).make(_one(), name=HOST, now=NOW)
     assert len(made.chain) == 2
     for each in made.chain:
         read_certificate(each)
@@ -616,3 +614,37 @@ def test_every_field_that_toml_knows_is_one_of_python() -> None:
 def test_dates_are_utc(authority: Authority) -> None:
     facts = read_certificate(make(authority, not_before="2026-11-01T12:00:00+09:00").leaf)
     assert datetime.fromisoformat(facts.not_before or "") == datetime(2026, 11, 1, 3, tzinfo=UTC)
+
+
+# -- in the proxy's mint -----------------------------------------------------------------------------------------
+
+
+async def test_a_mint_makes_leaves_by_its_recipe_and_keeps_them_for_each_host(authority: Authority) -> None:
+    mint_by = LeafMint(authority, recipe=catalogue()["leaf-other-name"], clock=lambda: NOW)
+    one = await mint_by.leaf_for(certificate(), name="a.test")
+    assert one is await mint_by.leaf_for(certificate(), name="a.test")
+    assert one is not await mint_by.leaf_for(certificate(), name="b.test")
+    assert read_certificate(one.chain[0]).san == ("DNS:other.example.test",)
+    mint_by.recipe = None
+    plain = await mint_by.leaf_for(certificate())
+    assert "DNS:odd.test" in read_certificate(plain.chain[0]).san
+
+
+async def test_a_mint_makes_a_leaf_again_when_its_recipes_dates_have_passed(authority: Authority) -> None:
+    clock = [NOW]
+    mint_by = LeafMint(authority, recipe=Recipe(leaf=CertSpec(not_after="+5m")), clock=lambda: clock[0])
+    one = await mint_by.leaf_for(certificate())
+    clock[0] += timedelta(minutes=4)
+    assert one is await mint_by.leaf_for(certificate())
+    clock[0] += timedelta(minutes=2)
+    assert one is not await mint_by.leaf_for(certificate())
+
+
+async def test_slow_keys_of_a_recipe_are_made_beside_the_loop(authority: Authority) -> None:
+    recipe = Recipe(leaf=CertSpec(key="rsa:2048"), intermediate=CertSpec(key="rsa:2048"))
+    mint_by = LeafMint(authority, recipe=recipe, clock=lambda: NOW)
+    assert recipe.kinds_of_keys(authority, certificate()) == [("RSA 2048", "intermediate"), ("RSA 2048", "leaf")]
+    made = await mint_by.leaf_for(certificate())
+    assert mint_by.pool.ready("RSA 2048", "leaf")
+    assert mint_by.pool.ready("RSA 2048", "intermediate")
+    assert read_certificate(made.chain[0]).key == "RSA 2048"

@@ -43,6 +43,7 @@ def _server(folder: Path, minted: Minted) -> Background:
     chain = folder / "chain.pem"
     chain.write_bytes(b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in minted.chain))
     key = folder / "key.pem"
+    assert not isinstance(minted.key, bytes)
     key.write_bytes(minted.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return Background(
         "openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", chain, "-cert_chain", chain, "-key", key, "-www"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 
 from countersign.recorder.schema import load_schema
 from tests.cli.commands import Ran, countersign
+from tests.recorder import packet_makers
 from tests.recorder.made_captures import Lost, Wire
 from tests.recorder.tls_pairs import C, Pair, S, connected
 
@@ -56,7 +58,7 @@ def test_a_capture_is_imported_and_summed_up(home: Path, capture: Path, keylog: 
     told = countersign("import", capture, "--keylog", keylog, "--label", "ticket 4711")
     assert (told.code, told.err) == (0, "")
     assert "3 recordings imported: 3 established" in told.out
-    assert "1 conversations without TLS" in told.out
+    assert "1 conversation without TLS" in told.out
     assert "3 conversations had keys, 0 had none" in told.out
     assert "finished" in shown("ticket 4711")
     assert "established" in countersign("ls").out
@@ -106,7 +108,7 @@ def test_an_export_does_not_take_the_place_of_what_is_there(
     countersign("import", capture, "--keylog", keylog, "--secrets", "all")
     exported = tmp_path / "one.json"
     countersign("export", "last", "--format", "json", "--out", exported)
-    assert "1 were there already" in countersign("import", exported).out
+    assert "1 was there already" in countersign("import", exported).out
     assert countersign("export", "last", "--format", "keylog").code == 0
 
 
@@ -158,6 +160,27 @@ def test_nothing_found_is_a_no(home: Path, tmp_path: Path) -> None:
     assert_error(countersign("import", path), 1, "no TLS was found")
 
 
+def test_what_was_passed_over_and_what_was_cut_is_said(home: Path, tmp_path: Path, talks: list[Pair]) -> None:
+    path = tmp_path / "mixed.pcap"
+    datagram = packet_makers.ipv4(packet_makers.C2S, bytes(40), proto=17)
+    whole = Wire().conversation(talks[0].log)
+    whole.packets += [(whole.packets[-1][0], datagram)] * 3
+    data = bytearray(whole.pcap())
+    data[24 + 12 : 24 + 16] = struct.pack("<I", 4000)  # the first packet had more on the wire
+    path.write_bytes(data)
+    told = countersign("import", path)
+    assert "3 packets without TCP: IP packets that are not TCP (3)" in told.out
+    assert "1 packet captured in part" in told.out
+
+
+def test_a_link_type_that_is_not_read_is_named(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wifi.pcap"
+    path.write_bytes(packet_makers.pcap([bytes(60)] * 2, link=105))
+    told = countersign("import", path)
+    assert "2 packets without TCP: link type 105 (2)" in told.out
+    assert_error(told, 1, "no TLS was found")
+
+
 def test_what_is_no_capture_is_said_with_its_place(home: Path, tmp_path: Path, capture: Path) -> None:
     (tmp_path / "text").write_text("hello\n")
     assert_error(countersign("import", tmp_path / "text"), 2, "text", "byte 0", "capture")
@@ -174,7 +197,7 @@ def test_what_came_before_a_cut_is_kept(home: Path, tmp_path: Path, capture: Pat
     cut.write_bytes(whole[: len(Wire().conversation(talks[0].log).pcap()) + 1000])
     told = countersign("import", cut)
     assert_error(told, 2, "cut.pcap", "at byte", "ends in the middle")
-    assert "recordings imported" in told.out
+    assert "recording imported" in told.out
     assert listed()
 
 

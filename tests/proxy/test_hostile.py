@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import pytest
 
 from countersign.ca.pem import to_pem
 from countersign.proxy import Action, Limits
+from countersign.recorder.budget import weigh
 from countersign.recorder.recording import LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.keyschedule import next_traffic_secret, traffic_key
@@ -376,6 +379,53 @@ def test_floods_under_encryption(lab: Lab, tmp_path: Path, kind: str) -> None:
     leg = recording.leg(LegRole.CLIENT)
     assert leg is not None
     assert len(leg.messages) <= 2_000
+
+
+def test_a_target_that_floods_with_tickets_is_kept_in_part_and_said_to_be(lab: Lab, tmp_path: Path) -> None:
+    """A session's recording stays a few megabytes, says what is not in it, and still tells how the session ended."""
+    keylog = tmp_path / "target.keys"
+    context = server_context(lab.server, version="TLSv1_3")
+    context.num_tickets = 0  # so that our record is the first under the traffic keys
+    context.keylog_filename = str(keylog)
+    count, body = 120, struct.pack("!II", 7200, 1) + b"\x01a" + struct.pack("!H", 60_000) + bytes(60_000) + b"\0\0"
+    ticket = b"\x04" + len(body).to_bytes(3, "big") + body
+
+    def flood(connection: socket.socket) -> None:
+        into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = context.wrap_bio(into, out, server_side=True)
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                server.do_handshake()
+                break
+            connection.sendall(out.read())
+            into.write(connection.recv(65536))
+        connection.sendall(out.read())
+        secret = next(line for line in keylog.read_text().split("\n") if line.startswith("SERVER_TRAFFIC_SECRET_0"))
+        sealer = _Sealer256(bytes.fromhex(secret.split()[2]))
+        for _ in range(count):
+            connection.sendall(
+                b"".join(sealer.seal(22, ticket[at : at + 16_000]) for at in range(0, len(ticket), 16_000))
+            )
+        connection.sendall(sealer.seal(21, b"\2\x30"))
+        rest(connection)
+
+    with Target(flood) as target, RunningProxy(target=target.address, verify=False) as proxy:
+        with tls(proxy, client_context(version="TLSv1_3")) as client, contextlib.suppress(OSError):
+            client.recv(1)
+        recording = proxy.recording()
+        assert_nothing_broke(proxy)
+    leg = recording.leg(LegRole.SERVER)
+    assert leg is not None
+    tickets = [message for message in leg.messages if message.code == 4 and message.content is Content.HANDSHAKE]
+    assert len(tickets) == count
+    assert {message.sha256 for message in tickets} == {sha256(ticket).hexdigest()}
+    cut = [message for message in tickets if not message.complete]
+    assert sum(len(message.raw) for message in leg.messages) <= 2 << 20
+    ((role, problem),) = recording.problems
+    assert (role, problem.field) == (LegRole.SERVER, "leg.messages")
+    assert problem.got == f"{len(cut)} more of {len(cut) * len(ticket)} bytes, kept as length and SHA-256"
+    assert (recording.outcome.broken_by, recording.outcome.alert) == (Party.TARGET, "unknown_ca")
+    assert max(weigh(leg.messages) for one in (recording, *proxy.kept.snapshots) for leg in one.legs) < 3 << 20
 
 
 def test_a_key_update_is_recorded_and_followed(lab: Lab, tmp_path: Path) -> None:

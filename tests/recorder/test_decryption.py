@@ -12,14 +12,9 @@ from cryptography.hazmat.decrepit.ciphers import algorithms as decrepit
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from countersign.recorder.wire import keyschedule, names
-from countersign.recorder.wire.decryption import (
-    TLS13_SUITES,
-    Opener,
-    tls12_opener,
-    tls12_protection,
-    tls13_opener,
-)
+from countersign.recorder.wire.decryption import Opener, tls12_opener, tls13_opener
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.protection import TLS13_SUITES, tls12_protection
 from countersign.recorder.wire.records import Record
 from tests.recorder.tls_pairs import Sealer
 

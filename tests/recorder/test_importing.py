@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import struct
 import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -354,6 +355,54 @@ def test_random_losses_never_raise_and_accuse_nobody(
         for keys in (talk.keylog, None):
             for one in imported(Wire().conversation(said).pcap(), keylog=keys).recordings:
                 assert one.outcome.broken_by is None, one.outcome
+
+
+def one_way(talk: Pair, side: Side) -> bytes:
+    """A capture of what this side sent alone, as a mirror of one direction gives it."""
+    wire = Wire().conversation(talk.log)
+    wire.packets = [(t, data) for t, data in wire.packets if (data[20:22] == b"\x01\xbb") is (side is S)]
+    return wire.pcap()
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_capture_of_one_direction_tells_what_there_is_and_accuses_nobody(
+    imported: Callable[..., Imported], talk: Pair, side: Side
+) -> None:
+    got = imported(one_way(talk, side)).only
+    assert types(got)[0] == ("client_hello" if side is C else "server_hello")
+    assert "stream.gap" in problems(got)
+    assert not set(problems(got)) - {"stream.gap", "stream.begin"}
+    assert got.outcome.broken_by is None
+    assert got.client == "198.51.100.1:50001"
+
+
+def cut_when_captured(talk: Pair, size: int) -> bytes:
+    """As `tcpdump -s` does it."""
+    packets = Wire().conversation(talk.log).packets
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, size, 101)
+    return head + b"".join(
+        struct.pack("<IIII", t // 10**6, t % 10**6, min(size, len(data)), len(data)) + data[:size]
+        for t, data in packets
+    )
+
+
+@pytest.mark.parametrize("size", [54, 60, 96, 128, 200, 400, 600, 1000])
+def test_packets_cut_when_captured_accuse_nobody_and_keys_still_open_what_is_whole(
+    imported: Callable[..., Imported], talk: Pair, size: int
+) -> None:
+    whole = [*live(talk, C), *live(talk, S)]
+    for keys in (talk.keylog, None):
+        got = imported(cut_when_captured(talk, size), keylog=keys)
+        one = got.only
+        assert one.outcome.broken_by is None, one.outcome
+        assert got.tally.cut_packets
+        for message in one.legs[0].messages:
+            if message.complete and message.raw:
+                sent = (message.sender.value, message.content.value, message.code, message.encrypted, message.raw)
+                assert sent in whole
+    assert got.tally.closed == 1
+    if size >= 128:  # the random is there
+        assert imported(cut_when_captured(talk, size), keylog=talk.keylog).tally.opened == 1
 
 
 def test_a_capture_that_began_in_the_middle_says_so(imported: Callable[..., Imported], talk: Pair) -> None:

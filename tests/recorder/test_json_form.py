@@ -248,6 +248,8 @@ def test_no_object_of_ours_takes_an_unknown_key_or_lacks_one() -> None:
         for key in list(place):
             if path == "$.findings[0]" and key in {"evidence", "fix", "source"}:
                 continue
+            if ".certificates[" in path and key in {"tls_features", "precertificate", "scts"}:  # older ones lack it
+                continue
             value = place.pop(key)
             assert invalid(document), f"{path} does without {key}"
             place[key] = value

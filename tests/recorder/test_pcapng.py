@@ -16,7 +16,6 @@ from countersign.errors import UserError
 from countersign.recorder.files.keylog import export_keylog
 from countersign.recorder.files.pcapng import MAGIC, export_pcapng, write_pcapng
 from countersign.recorder.files.pem import export_pem
-from countersign.recorder.files.seal import tls12_sealers, tls13_sealer
 from countersign.recorder.recording import (
     DataCount,
     End,
@@ -37,6 +36,7 @@ from countersign.recorder.wire.events import Content, Message, Problem, Side
 from countersign.recorder.wire.messages import message_type
 from countersign.recorder.wire.names import CIPHER_SUITES
 from countersign.recorder.wire.records import Record, RecordFramer
+from countersign.recorder.wire.sealing import tls12_sealers, tls13_sealer
 from countersign.recorder.wire.secrets import Secret
 from tests.peers.tshark import tshark_handshakes
 from tests.recorder.made_recordings import (

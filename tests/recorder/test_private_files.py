@@ -12,6 +12,7 @@ from countersign.recorder.private_files import (
     make_private_dir,
     open_private,
     read_private,
+    read_regular,
     write_private,
     write_public,
 )
@@ -200,3 +201,29 @@ def test_a_public_file_has_the_mode_that_the_umask_leaves(place: Path) -> None:
     write_public(place / "root.pem", b"two")
     assert (place / "root.pem").read_bytes() == b"two"
     assert mode(place / "root.pem") == 0o640
+
+
+def test_a_regular_file_is_read_whoever_else_may_read_it(place: Path) -> None:
+    assert read_regular(place / "settings") is None
+    assert read_regular(place / "missing" / "settings") is None
+    (place / "settings").write_bytes(b"four")
+    (place / "link").symlink_to("settings")
+    assert read_regular(place / "settings", at_most=4) == read_regular(place / "link") == b"four"
+    with pytest.raises(FileFault, match="larger than 3 bytes"):
+        read_regular(place / "settings", at_most=3)
+    with pytest.raises(FileFault, match="symbolic link"):
+        read_regular(place / "link", follow=False)
+
+
+@pytest.mark.parametrize("through", ["itself", "a link"])
+def test_what_is_no_regular_file_is_not_read_and_not_waited_for(place: Path, through: str) -> None:
+    os.mkfifo(place / "pipe")
+    (place / "directory").mkdir()
+    (place / "loop").symlink_to("loop")
+    for name in ("pipe", "directory", "loop"):
+        path = place / name
+        if through == "a link":
+            path = place / f"to {name}"
+            path.symlink_to(name)
+        with pytest.raises(FileFault, match="cannot read"):
+            read_regular(path)

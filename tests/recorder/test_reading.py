@@ -149,6 +149,21 @@ def test_a_resumption_is_seen_by_a_change_cipher_spec_that_stayed_opaque() -> No
     assert read_leg([client, server, sealed]).resumed is True
 
 
+@pytest.mark.parametrize("kept", [4, 9, 38, 39, 40])
+def test_a_server_hello_that_ends_before_its_suite_says_nothing_was_agreed_on(kept: int) -> None:
+    raw = next(one.raw for one in transcript("tls12-ecdhe") if one.code == 2)
+    read = read_leg([message(raw[:kept], Side.SERVER, length=len(raw))])
+    assert (read.version, read.cipher, read.ja3s, read.resumed) == (None, None, None, None)
+    fields = read.messages[0].fields
+    assert fields["cipher_suite"] is None
+    assert fields["truncated"] == {"kept": kept, "length": len(raw)}
+
+
+def test_an_alert_of_one_byte_has_no_description() -> None:
+    read = read_leg([message(b"\x02", Side.SERVER, Content.ALERT, length=2)])
+    assert read.messages[0].fields == {"level": "fatal", "description": None, "truncated": {"kept": 1, "length": 2}}
+
+
 def test_a_message_that_was_cut_is_read_as_far_as_it_goes_and_marked() -> None:
     raw = next(one.raw for one in transcript("tls12-ecdhe") if one.raw[0] == 11)
     read = read_leg([message(raw[:100], S, length=len(raw))])

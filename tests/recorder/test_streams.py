@@ -414,6 +414,21 @@ def test_a_missing_end_that_was_acknowledged_is_a_gap_before_the_fin() -> None:
     assert said(*packets)[-2:] == ["1 > gap 2", "1 > fin"]
 
 
+def test_bytes_that_were_acknowledged_and_never_came_are_a_gap_at_the_end() -> None:
+    tail = [*TALK.open(), TALK.s(0, b"ab"), TALK.c(0, flags=ACK, acked=2), TALK.c(0, flags=ACK, acked=9)]
+    assert said(*tail)[-2:] == ["1 < ab", "1 < gap 7"]
+    fin_alone = [*TALK.open(), TALK.s(0, b"ab"), TALK.c(0, flags=ACK, acked=3)]
+    assert said(*fin_alone)[-1] == "1 < ab"
+
+
+def test_a_side_of_which_the_capture_has_nothing_is_one_gap() -> None:
+    """As with a mirror of one direction, from the beginning and from the middle."""
+    sent = [TALK.c(0, b"hello", acked=0), TALK.c(5, b"!", acked=4000), TALK.c(6, flags=FIN | ACK, acked=5000)]
+    assert said(TALK.syn(), TALK.c(0, flags=ACK), *sent)[-2:] == ["1 > fin", "1 < gap 5000"]
+    assert said(*sent)[-1] == "1 < gap 5000"
+    assert said(TALK.syn(), TALK.c(0, flags=ACK), TALK.c(0, b"hello"))[-1] == "1 > hello"
+
+
 def test_no_more_than_its_bound_waits_behind_a_hole() -> None:
     reassembler = Reassembler(max_buffered=10_000)
     followed_on: list[Event] = []

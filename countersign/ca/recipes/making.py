@@ -93,6 +93,13 @@ def make(
     )
 
 
+def kinds_of_keys(recipe: Recipe, authority: Authority, target: bytes | None) -> list[tuple[str, str]]:
+    """:meth:`Recipe.kinds_of_keys`."""
+    target = target if recipe.mimic else None
+    making = _Making(recipe, authority, target, "localhost", datetime.now(UTC), os.urandom, None)
+    return [(kind, name) for name in making.specs if (kind := making.new_kind(name))]
+
+
 @dataclass(slots=True)
 class _Making:
     """One recipe in the making."""
@@ -160,15 +167,21 @@ class _Making:
         spec = self.specs[name]
         if other := spec.key_of or spec.like:
             return self._signer(other)
-        if spec.key is None and name in self._originals:
+        kind = self.new_kind(name)
+        if kind is None:
             return self._originals[name].signer
-        if spec.key is not None:
-            kind = keys.key_kind(spec.key)
-        elif name == "leaf":
-            kind = "EC P-256" if self.target is None else key_kind_of(self.target)
-        else:
-            kind = keys.like(describe_key(self.authority.issuer.signer.public_key))[0]
         return self.pool.get(kind, name) if self.pool else keys.new_signer(kind, self.chance(f"{name} key"))
+
+    def new_kind(self, name: str) -> str | None:
+        """The kind of the key that has to be made for it; ``None`` where it has one already, or another's."""
+        spec = self.specs[name]
+        if spec.key_of or spec.like or (spec.key is None and name in self._originals):
+            return None
+        if spec.key is not None:
+            return keys.key_kind(spec.key)
+        if name == "leaf":
+            return "EC P-256" if self.target is None else key_kind_of(self.target)
+        return keys.like(describe_key(self.authority.issuer.signer.public_key))[0]
 
     def _is_as_it_was(self, name: str) -> bool:
         """Whether the name and the key are those of the authority's certificate of that place."""

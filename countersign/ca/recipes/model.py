@@ -247,6 +247,12 @@ class Recipe:
 
         return make(self, authority, target=target, name=name, now=now, rng=rng, pool=pool)
 
+    def kinds_of_keys(self, authority: Authority, target: bytes | None = None) -> list[tuple[str, str]]:
+        """The keys that :meth:`make` will ask a pool for, as kind and owner; slow ones can be made ahead of it."""
+        from countersign.ca.recipes.making import kinds_of_keys
+
+        return kinds_of_keys(self, authority, target)
+
     def mended(self) -> Recipe:
         """The same recipe without what it breaks. Raises :class:`RecipeError` where it breaks nothing."""
         if not self.breaks:

@@ -2,8 +2,8 @@
 
 The smallest calls::
 
-    async with Responder(authority) as responder:                 # of this authority, on a loopback port
-        leaf = issue(..., extensions=responder.points().extensions)
+    async with Responder(Authority.make()) as responder:          # on a loopback port
+        leaf, issuer, *_ = issue(responder.authority, "host").chain
         responder.revoke(leaf, reason=Reason.KEY_COMPROMISE)
         await responder.change([parse_fault("ocsp:tryLater")])
         answer = await ask(responder.urls().ocsp, leaf, issuer)   # answer.verdict, answer.text
@@ -14,7 +14,7 @@ from countersign.ca.revocation.asking import ask, ask_all
 from countersign.ca.revocation.faults import Fault, Kind, What, fault_of, parse_fault, parse_serial
 from countersign.ca.revocation.issuers import SignedBy, entry_for, named
 from countersign.ca.revocation.judging import Answer, Doubt, Patience, Verdict, judge_staple
-from countersign.ca.revocation.points import CrlPoint, CrlStyle, Points, Urls, with_points
+from countersign.ca.revocation.points import CrlPoint, CrlStyle, Points, Urls, pointed_at, with_points
 from countersign.ca.revocation.register import Entry, Reason, Register, RegisterError, State
 from countersign.ca.revocation.responder import Asked, Limits, Responder
 
@@ -51,5 +51,6 @@ __all__ = [
     "named",
     "parse_fault",
     "parse_serial",
+    "pointed_at",
     "with_points",
 ]

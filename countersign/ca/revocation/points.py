@@ -9,12 +9,14 @@ an authority again with them. Keys, names and everything else stay as they are, 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from countersign.ca import assemble, pieces
 from countersign.ca.draft import Draft, parts_of
+from countersign.errors import UserError
 from countersign.recorder import der
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ REASON_FLAGS = {  # RFC 5280 4.2.1.13: the bits of ReasonFlags by the names of t
     "certificateHold": 6, "privilegeWithdrawn": 7, "aACompromise": 8,
 }  # fmt: skip
 
+
+_BASE = re.compile(r"http://[A-Za-z0-9._~:\[\]-]{1,255}(?:/[A-Za-z0-9._~/-]{0,255})?")
 
 KEY_REASONS = ("keyCompromise", "cACompromise", "aACompromise")
 OTHER_REASONS = tuple(reason for reason in REASON_FLAGS if reason not in KEY_REASONS)
@@ -172,6 +176,18 @@ def with_points(authority: Authority, points: Sequence[Points]) -> Authority:
         for issuer, above, where in zip(authority.intermediates, authority.issuers, points, strict=False)
     )
     return replace(authority, intermediates=remade, points=points[-1].extensions)
+
+
+def pointed_at(authority: Authority, responder: str, style: CrlStyle = CrlStyle.FULL) -> Authority:
+    """The authority with the points of a responder for it alone at that base, as ``http://127.0.0.1:8089``.
+
+    Raises :class:`UserError` for what is no such URL.
+    """
+    base = responder.rstrip("/")
+    if not _BASE.fullmatch(base):
+        raise UserError(f"a responder is named by its address, as http://127.0.0.1:8089; got {responder!r}")
+    labels = ("root", *(f"intermediate-{number + 1}" for number in range(len(authority.intermediates))))
+    return with_points(authority, [Urls(label, base, base, base).points(style) for label in labels])
 
 
 def _remade(issuer: Issuer, above: Issuer, points: Points) -> Issuer:

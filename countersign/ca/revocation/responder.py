@@ -1,8 +1,7 @@
 """The answers over HTTP: OCSP, CRLs and issuers' certificates on a port of their own (RFC 6960 A, RFC 5280 4.2.2).
 
-    async with Responder(authority) as responder:
-        leaf = ... responder.points() ...         # what a leaf has to carry
-        responder.authority                       # the same authority, its intermediates carrying their points as well
+    async with Responder(Authority.make()) as responder:
+        leaf, issuer, *_ = issue(responder.authority, "host").chain     # its certificates say where it answers
         responder.revoke(leaf)
         await responder.change([parse_fault("ocsp:tryLater")])
 
@@ -33,6 +32,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import re
 import socket
 import struct
 import tempfile
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("countersign.revocation")
 
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _PIECE = 1 << 16
 _LONGEST_LINE = 1 << 17
 _SHOWN = 200
@@ -143,6 +144,8 @@ class Responder:
                 f"cannot listen on {listen[0]}: everybody who reaches it could ask; say that this is meant"
                 " (--beyond-loopback), or listen on 127.0.0.1"
             )
+        if host is not None and not _HOST.fullmatch(host):
+            raise UserError(f"cannot write URLs with the host {host!r}: expected a name or an address")
         self.register = Register() if register is None else register
         self.asked: deque[Asked] = deque(maxlen=_HELD)
         self._given = authorities

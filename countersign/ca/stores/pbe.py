@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from countersign.ca.stores.fields import Node
 
-MOST_ROUNDS = 10_000_000
-"""Iterations of one derivation; what programs write is between 1 and 600,000."""
+MOST_ROUNDS = 5_000_000
+"""Iterations of one derivation, as many as a JVM makes; what programs write is between 1 and 600,000."""
 
-MOST_ROUNDS_A_FILE = 50_000_000
+MOST_ROUNDS_A_FILE = 25_000_000
 MOST_SCRYPT_MEMORY = 512 << 20
 _MOST_SCRYPT_WORK = 1 << 23
 _MOST_RC2 = 1 << 20  # bytes; half a second for each 200 KB

@@ -204,9 +204,7 @@ class HttpIn:
 
     def _pump(self) -> Iterator[Event]:
         """Take what waits from the client as far as the state of things allows."""
-        while self._state is _State.REQUEST or (
-            self._state is _State.FORWARDING and self._client.their_state is h11.SEND_BODY
-        ):
+        while self.wants_client:
             try:
                 event = self._client.next_event()
             except h11.RemoteProtocolError as error:
@@ -221,10 +219,8 @@ class HttpIn:
                 yield from self._to_target(h11.Data(data=bytes(event.data)))
             elif isinstance(event, h11.EndOfMessage):
                 yield from self._request_ends(event)
-            elif isinstance(event, h11.ConnectionClosed) and self._state is _State.REQUEST:
+            else:  # it has closed between two requests
                 yield from self._finish()
-            else:  # it has said all that it may say before our answer
-                return
 
     def _feed(self) -> bool:
         """Give h11 the next slice; False when there is none."""

@@ -207,18 +207,20 @@ def _rule(table: dict[str, Any], number: int, name: str, default: Verdict) -> Ru
 def _known(table: dict[str, Any], keys: Iterable[str], where: str) -> None:
     for key in table:
         if key not in keys:
-            raise UserError(f"{where}: there is no key {printable(key, limit=80)!r}{_near(key, keys)}")
+            hint = _near(key, keys, f"; there are {', '.join(keys)}")
+            raise UserError(f"{where}: there is no key {printable(key, limit=80)!r}{hint}")
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else f"; there are {', '.join(known)}"
+def _near(word: object, known: Iterable[str], otherwise: str) -> str:
+    """The one that may have been meant."""
+    found = difflib.get_close_matches(str(word).lower(), [str(one) for one in known], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else otherwise
 
 
 def _choice(value: object, where: str) -> Verdict:
     if isinstance(value, str) and value in list(Verdict):
         return Verdict(value)
-    raise UserError(f"{where} is one of {', '.join(Verdict)}; got {value!r}{_near(str(value), list(Verdict))}")
+    raise UserError(f"{where} is one of {', '.join(Verdict)}; got {value!r}{_near(value, Verdict, '')}")
 
 
 def _texts(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
@@ -266,8 +268,7 @@ def _refusal(table: dict[str, Any], verdict: Verdict, where: str) -> str | None:
         return _REFUSED_WITH
     if isinstance(value, str) and (value == RESET or alert_number(value) is not None):
         return value
-    hint = _near(str(value), (RESET, *ALERTS.values()))
-    hint = hint if "did you mean" in hint else f", such as {_REFUSED_WITH!r}"
+    hint = _near(value, (RESET, *ALERTS.values()), f", such as {_REFUSED_WITH!r}")
     raise UserError(f'{where}: "with" takes {RESET!r} or the name of an alert; got {value!r}{hint}')
 
 

@@ -27,7 +27,7 @@ from countersign.recorder.files._dialogue import Chunk, read_prelude
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.outcome import judge
 from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party, Recording
-from countersign.recorder.wire import records, tds
+from countersign.recorder.wire import codes, records, tds
 from countersign.recorder.wire.events import ApplicationData, Content, EncryptedRecord, Event, Message, Problem, Side
 from countersign.recorder.wire.leg import STRAY_DATA, LegDecoder
 from countersign.recorder.wire.proxy_protocol import V2_AT_MOST, ProxyHeader, read_proxy_header
@@ -43,7 +43,6 @@ SEEK_AT_MOST: Final = 64 << 10
 """Bytes of a conversation, both sides together, among which its ClientHello must be."""
 
 _THROUGH = LegRole.THROUGH
-_CLIENT_HELLO, _SERVER_HELLO = 1, 2
 _REPLAYED_AT_MOST = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -223,7 +222,7 @@ class Conversation:
             if ended is not None:
                 live.end(_THROUGH, side, ended[1], ended[0])
         if any(not self._sizes[side] for side in self._gaps):
-            # Of one side the capture has nothing. So nothing is known of keys, and what the other sent is as it must be.
+            # Of one side the capture has nothing. So nothing is known of keys, and what the other sent may be right.
             live.problems[:] = [(leg, problem) for leg, problem in live.problems if problem.got != STRAY_DATA]
         self._name(live)
         self._keep_secrets(live)
@@ -282,7 +281,7 @@ class Conversation:
         if found is None and (begun := _BEGUN_HELLO.match(data)):  # cut into records of a few bytes
             at, kind = before, begun[1][0]
         if at >= 0:
-            self._begin(from_initiator, at, client_is_initiator=from_initiator is (kind == _CLIENT_HELLO))
+            self._begin(from_initiator, at, client_is_initiator=from_initiator is (kind == codes.CLIENT_HELLO))
             return True
         if self._opened.midstream or stream.gaps:
             at = _chain(stream.data)
@@ -292,8 +291,8 @@ class Conversation:
         return False
 
     def _begin_at_first_byte(self, from_initiator: bool, start: int, head: bytes) -> None:  # noqa: FBT001
-        if head[0] == records.HANDSHAKE and head[5] in {_CLIENT_HELLO, _SERVER_HELLO}:
-            client = from_initiator is (head[5] == _CLIENT_HELLO)
+        if head[0] == records.HANDSHAKE and head[5] in {codes.CLIENT_HELLO, codes.SERVER_HELLO}:
+            client = from_initiator is (head[5] == codes.CLIENT_HELLO)
             self._begin(from_initiator, start, client_is_initiator=client)
         elif head[0] == records.HANDSHAKE and head[5] in _IN_CLEAR:
             self._begin(from_initiator, start, client_is_initiator=True)
@@ -348,7 +347,7 @@ class Conversation:
         data = self._streams[from_initiator].data
         together = len(data) >= at + 43 and not self._within_tds
         plain = together and data[at] == records.HANDSHAKE and data[at + 3] << 8 | data[at + 4] >= 38
-        if plain and data[at + 5] == _CLIENT_HELLO:
+        if plain and data[at + 5] == codes.CLIENT_HELLO:
             return keylog if bytes(data[at + 11 : at + 43]) in keylog else None
         self._replay = []
         return None
@@ -461,7 +460,11 @@ class Conversation:
         assert self._live is not None
         if not self._hello:
             for event in events:
-                if isinstance(event, Message) and event.content is Content.HANDSHAKE and event.code == _CLIENT_HELLO:
+                if (
+                    isinstance(event, Message)
+                    and event.content is Content.HANDSHAKE
+                    and event.code == codes.CLIENT_HELLO
+                ):
                     self._hello = event.raw
                     self._live.sni = summarize_client_hello(event.raw).sni
                     break
@@ -533,14 +536,13 @@ class _MiddleOfStream:
 
     @staticmethod
     def _told(framer: records.RecordFramer, sender: Side, t: float) -> Iterator[Event]:
-        contents = {20: Content.CHANGE_CIPHER_SPEC, 21: Content.ALERT, 24: Content.HEARTBEAT}
         while (frame := framer.next()) is not None:
             if isinstance(frame, records.Skipped):
                 yield ApplicationData(t, sender, frame.records, frame.length)
             elif isinstance(frame, records.Flaw):
                 yield Problem(t, sender, frame.field, frame.offset, frame.expected, frame.got)
-            elif frame.content_type in contents:
-                yield Message(t, sender, contents[frame.content_type], -1, True, frame.length, b"")
+            elif frame.content_type != records.HANDSHAKE and frame.content_type in codes.CONTENTS:
+                yield Message(t, sender, codes.CONTENTS[frame.content_type], -1, True, frame.length, b"")
             else:
                 yield EncryptedRecord(t, sender, frame.content_type, frame.length)
 

@@ -27,14 +27,7 @@ from dataclasses import dataclass
 from hashlib import sha256, sha384
 from typing import TYPE_CHECKING
 
-from countersign.recorder.files.seal import (
-    MAX_PLAINTEXT,
-    Sealer,
-    Tls13Sealer,
-    tls12_sealers,
-    tls13_sealer,
-    tls13_secret_size,
-)
+from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.extensions import EncryptThenMac, SelectedVersion
 from countersign.recorder.wire.keyschedule import hkdf_expand_label
@@ -45,7 +38,15 @@ from countersign.recorder.wire.messages import (
     decode_message,
     looks_like_sslv2_hello,
 )
-from countersign.recorder.wire.names import cipher_suite_name, is_tls13
+from countersign.recorder.wire.names import TLS10, TLS12, cipher_suite_name, is_tls13
+from countersign.recorder.wire.records import APPLICATION_DATA, MAX_PLAINTEXT
+from countersign.recorder.wire.sealing import (
+    Sealer,
+    Tls13Sealer,
+    tls12_sealers,
+    tls13_sealer,
+    tls13_secret_size,
+)
 from countersign.recorder.wire.secrets import Secret
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ if TYPE_CHECKING:
 
     from countersign.recorder.recording import DataCount, Leg
 
-_CONTENT = {Content.CHANGE_CIPHER_SPEC: 20, Content.ALERT: 21, Content.HANDSHAKE: 22, Content.HEARTBEAT: 24}
-_APPLICATION_DATA = 23
-_CLIENT_HELLO, _SERVER_HELLO, _END_OF_EARLY_DATA, _FINISHED, _KEY_UPDATE = 1, 2, 5, 20, 24
-_TLS10, _TLS12 = 0x0301, 0x0303
+_CONTENT = {content: number for number, content in codes.CONTENTS.items()}
 
 _RANDOM = 32  # bytes
 _MADE_UP = b"countersign made-up secret: it opens what countersign exported and nothing else"
@@ -84,7 +82,7 @@ class ResealedLeg:
         self.secrets: list[Secret] = []
         self.notes: list[str] = []
         self._opened = any(message.encrypted and message.raw for message in leg.messages)
-        self._early = any(_is(message, _END_OF_EARLY_DATA) for message in leg.messages)
+        self._early = any(_is(message, codes.END_OF_EARLY_DATA) for message in leg.messages)
         self._client_random = b""
         self._version = 0
         self._suite = 0
@@ -118,7 +116,7 @@ class ResealedLeg:
             note = "was not opened: zeros stand for it"
         elif sealer is None:
             # With an AEAD below TLS 1.3 an explicit nonce and a tag (RFC 5288 3), in TLS 1.3 the inner type and a tag.
-            outer, more = (_APPLICATION_DATA, 17) if is_tls13(self._version) else (content, 24)
+            outer, more = (APPLICATION_DATA, 17) if is_tls13(self._version) else (content, 24)
             data = _zeros(outer, self._record_version, len(plaintext) + more)
             note = "was encrypted with what cannot be sealed here: zeros stand for it"
         else:
@@ -140,7 +138,7 @@ class ResealedLeg:
         if looks_like_sslv2_hello(message.raw):
             return plaintext  # it has its record header with it (RFC 5246 E.2)
         # RFC 8446 5.1: the first ClientHello goes out as TLS 1.0
-        version = self._record_version if self._client_random else _TLS10
+        version = self._record_version if self._client_random else TLS10
         return b"".join(struct.pack("!BHH", content, version, len(piece)) + piece for piece in _fragments(plaintext))
 
     # -- application data ----------------------------------------------------------------------------------------
@@ -152,15 +150,15 @@ class ResealedLeg:
         if sealer is None or not self._opened:
             size = min(count.length, _STAND_IN)
             note = f"encrypted records that were not opened: {held}; one record of {size} zeros stands for them"
-            return Sent(t, sender, _zeros(_APPLICATION_DATA, self._record_version, size), note=note)
+            return Sent(t, sender, _zeros(APPLICATION_DATA, self._record_version, size), note=note)
         note = f"application data: {held}; one empty record stands for it"
-        return Sent(t, sender, sealer.seal(_APPLICATION_DATA, b""), note=note)
+        return Sent(t, sender, sealer.seal(APPLICATION_DATA, b""), note=note)
 
     # -- the keys ------------------------------------------------------------------------------------------------
 
     @property
     def _record_version(self) -> int:
-        return min(self._version or _TLS12, _TLS12)
+        return min(self._version or TLS12, TLS12)
 
     def _follow(self, message: Message) -> None:
         """Change keys where the message says so."""
@@ -168,16 +166,16 @@ class ResealedLeg:
         if message.content is Content.CHANGE_CIPHER_SPEC:
             if not is_tls13(self._version):
                 self._turn(side)
-        elif _is(message, _CLIENT_HELLO):
+        elif _is(message, codes.CLIENT_HELLO):
             self._client_hello(message)
-        elif _is(message, _SERVER_HELLO):
+        elif _is(message, codes.SERVER_HELLO):
             self._server_hello(message)
         elif is_tls13(self._version):
-            if _is(message, _FINISHED):
+            if _is(message, codes.FINISHED):
                 self._now |= self._traffic(**{side.value: f"{side.name}_TRAFFIC_SECRET_0"})
-            elif _is(message, _END_OF_EARLY_DATA) and side is Side.CLIENT:
+            elif _is(message, codes.END_OF_EARLY_DATA) and side is Side.CLIENT:
                 self._now |= self._traffic("CLIENT_HANDSHAKE_TRAFFIC_SECRET")
-            elif _is(message, _KEY_UPDATE) and isinstance(sealer := self._now.get(side), Tls13Sealer):
+            elif _is(message, codes.KEY_UPDATE) and isinstance(sealer := self._now.get(side), Tls13Sealer):
                 self._now[side] = sealer.updated()
 
     def _turn(self, side: Side) -> None:
@@ -192,7 +190,7 @@ class ResealedLeg:
             self._client_random = hello.random
         if self._early and not self._now:
             # Early data goes out before the ServerHello that tells the suite; theirs are the same (RFC 8446 4.2.10).
-            answers = (_read_server_hello(answer) for answer in self._leg.messages if _is(answer, _SERVER_HELLO))
+            answers = (_read_server_hello(answer) for answer in self._leg.messages if _is(answer, codes.SERVER_HELLO))
             self._suite = next((answer.cipher_suite for answer in answers if answer), 0)
             self._now = self._traffic("CLIENT_EARLY_TRAFFIC_SECRET")
 
@@ -257,7 +255,7 @@ def _version(hello: ServerHello) -> int:
 
 
 def _is(message: Message, code: int) -> bool:
-    return message.content is Content.HANDSHAKE and message.code == code and bool(message.raw)
+    return message.is_handshake(code) and bool(message.raw)
 
 
 def _before(count: DataCount, message: Message) -> bool:

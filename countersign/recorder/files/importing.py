@@ -34,7 +34,8 @@ from countersign.recorder.files._conversation import Conversation, Settings
 from countersign.recorder.files.capture import CaptureError, CustomBlock, Packet, SecretsFound, Trouble, read_capture
 from countersign.recorder.files.documents import CustomBlocks, read_documents
 from countersign.recorder.files.streams import Closed, Data, Gap, Noted, Opened, Reassembler
-from countersign.recorder.wire.events import Content, Side
+from countersign.recorder.wire import codes
+from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.secrets import KeyLog, parse_line
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Tally:
 
     ``matched`` are the client randoms for which the key log had a line, ``unmatched`` the first few for which it had
     none; ``silent`` counts connections in which nobody sent a byte, ``passed_over`` packets without a TCP segment, by
-    what they were.
+    what they were, ``cut_packets`` those that were captured in part.
     """
 
     recordings: int = 0
@@ -88,6 +89,7 @@ class Tally:
     matched: set[bytes] = field(default_factory=set)
     unmatched: list[bytes] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    cut_packets: int = 0
 
     def keys(self, conversation: Conversation) -> None:
         if conversation.with_keys:
@@ -224,7 +226,7 @@ class _Reading:
     def _remember(self, recording: Recording) -> None:
         for leg in recording.legs:
             for message in leg.messages:
-                if message.code == 1 and message.sender is Side.CLIENT and message.content is Content.HANDSHAKE:
+                if message.is_handshake(codes.CLIENT_HELLO) and message.sender is Side.CLIENT:
                     self._own.add(sha256(message.raw).digest())
                     break
             else:
@@ -260,6 +262,7 @@ class _Reading:
         try:
             for item in read_capture(self._raw, name=self.name):
                 if isinstance(item, Packet):
+                    self._job.tally.cut_packets += len(item.data) < item.original_length
                     yield from follow(reassembler.packet(item))
                     packets += 1
                     if packets % _PACKETS_BETWEEN_PROGRESS == 0:

@@ -279,6 +279,8 @@ def _fault_time(fault: Mapping[str, object], leg: Leg) -> float:
 
 
 def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
+    if not read.message.complete:
+        return _cut_short(read)
     match value := read.value:
         case ClientHello():
             return _client_hello(read.message.raw)
@@ -318,6 +320,14 @@ def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
             return [Detail(words, tone=Tone.ALERT)]
         case _:
             return []
+
+
+def _cut_short(read: ReadMessage) -> Iterator[Detail]:
+    """Of a message that is not all there nothing that it seems to lack is said."""
+    if read.message.raw:
+        yield Detail(f"cut short: {len(read.message.raw)} of {read.message.length} bytes")
+    if isinstance(read.value, ClientHello) and (sni := summarize_client_hello(read.message.raw).sni) is not None:
+        yield Detail(f"SNI {_name(sni)}")
 
 
 def _client_hello(raw: bytes) -> Iterator[Detail]:

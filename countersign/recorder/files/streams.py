@@ -12,9 +12,9 @@ are dropped and :class:`Noted`, as far as what they contradict is still in memor
 
 *Holes.* A capture can lack what the receiver has. A hole is given up, as a :class:`Gap`, when the receiver has
 acknowledged it several times and it still was not filled (packets change places on their way into a capture, so once
-is no proof), when more than ``max_buffered`` waits behind it, or when the conversation ends. Bytes that were acknowledged
-and behind which nothing came are a hole too, at the end: all of a side that the capture does not have, for one. A
-segment farther ahead than anything can be under way is dropped, unless another follows on it: then very much is
+is no proof), when more than ``max_buffered`` waits behind it, or when the conversation ends. Bytes that were
+acknowledged and behind which nothing came are a hole too, at the end: all of a side that the capture does not have, for
+one. A segment farther ahead than anything can be under way is dropped, unless another follows on it: then very much is
 missing, and that is a gap.
 
 *Beginnings.* A SYN opens a conversation, or a SYN-ACK where that is the first packet. Without either the first

@@ -67,6 +67,10 @@ class Message:
     def complete(self) -> bool:
         return len(self.raw) == self.length
 
+    def is_handshake(self, code: int) -> bool:
+        """Whether it is the handshake message of this type."""
+        return self.code == code and self.content is Content.HANDSHAKE
+
 
 @dataclass(frozen=True, slots=True)
 class ApplicationData:

@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from countersign.recorder.wire import decryption, names, records, secrets
+from countersign.recorder.wire import codes, decryption, names, records, secrets
 from countersign.recorder.wire.events import (
     ApplicationData,
     Content,
@@ -92,19 +92,6 @@ _IN_CLEAR = {
     Side.SERVER: frozenset({0, 2, 4, 11, 12, 13, 14, 22, 23}),
 }
 """Handshake messages that a side may send in clear (RFC 5246 7.4)."""
-
-_CLIENT_HELLO = 1
-_SERVER_HELLO = 2
-_END_OF_EARLY_DATA = 5
-_FINISHED = 20
-_KEY_UPDATE = 24
-
-_CONTENTS = {
-    records.CHANGE_CIPHER_SPEC: Content.CHANGE_CIPHER_SPEC,
-    records.ALERT: Content.ALERT,
-    records.HANDSHAKE: Content.HANDSHAKE,
-    records.HEARTBEAT: Content.HEARTBEAT,
-}
 
 
 class _Epoch(Enum):
@@ -587,7 +574,7 @@ class LegDecoder:
 
     def _sslv2_hello(self, record: Record, sink: _Sink) -> None:
         raw = record.payload
-        sink.message(Content.HANDSHAKE, _CLIENT_HELLO, raw, encrypted=False)
+        sink.message(Content.HANDSHAKE, codes.CLIENT_HELLO, raw, encrypted=False)
         self._client_hello(raw)
 
     # what messages change
@@ -596,20 +583,20 @@ class LegDecoder:
         """Follow the handshake; True where the keys of this direction change behind the message."""
         code = message.code
         if encrypted and self._is13:
-            if code == _FINISHED and direction.epoch is not _Epoch.APPLICATION:
+            if code == codes.FINISHED and direction.epoch is not _Epoch.APPLICATION:
                 direction.finished = True
                 return self._next_epoch(direction, _Epoch.APPLICATION)
-            if code == _KEY_UPDATE and direction.epoch is _Epoch.APPLICATION:
+            if code == codes.KEY_UPDATE and direction.epoch is _Epoch.APPLICATION:
                 if isinstance(direction.opener, decryption.Tls13Opener):
                     direction.opener = direction.opener.updated()
                 direction.key_number += 1
                 return True
-            if code == _END_OF_EARLY_DATA and direction.epoch is _Epoch.EARLY:
+            if code == codes.END_OF_EARLY_DATA and direction.epoch is _Epoch.EARLY:
                 return self._next_epoch(direction, _Epoch.HANDSHAKE)
             return False
-        if code == _CLIENT_HELLO and direction.side is Side.CLIENT:
+        if code == codes.CLIENT_HELLO and direction.side is Side.CLIENT:
             self._client_hello(message.raw)
-        elif code == _SERVER_HELLO and direction.side is Side.SERVER:
+        elif code == codes.SERVER_HELLO and direction.side is Side.SERVER:
             return self._server_hello(message.raw)
         else:
             direction.clear_beyond_hello = True
@@ -676,7 +663,7 @@ class LegDecoder:
         elif content_type == records.APPLICATION_DATA:
             sink.application_data(1, length)
         elif content_type in {records.ALERT, records.CHANGE_CIPHER_SPEC}:
-            sink.message(_CONTENTS[content_type], -1, b"", encrypted=True, length=length)
+            sink.message(codes.CONTENTS[content_type], -1, b"", encrypted=True, length=length)
         else:
             sink.encrypted_record(content_type, length)
 
@@ -895,7 +882,7 @@ class LegDecoder:
         """The beginning of a record in clear still says the beginning of its message."""
         if record.content_type == records.SSLV2_HELLO:
             length = record.length + 2
-            sink.message(Content.HANDSHAKE, _CLIENT_HELLO, record.payload, encrypted=False, length=length)
+            sink.message(Content.HANDSHAKE, codes.CLIENT_HELLO, record.payload, encrypted=False, length=length)
         elif record.payload and record.content_type == records.HANDSHAKE and not self._is_protected(direction, record):
             self._handshake(direction, record.payload, record.offset, sink, encrypted=False)
         elif record.payload and record.content_type == records.ALERT and not self._is_protected(direction, record):
@@ -915,9 +902,9 @@ class LegDecoder:
 
     def _react_to_part(self, direction: _Direction, message: Handshake) -> None:
         """The beginning of a hello says what opens the rest, if it is long enough for that."""
-        if message.code == _CLIENT_HELLO and direction.side is Side.CLIENT and len(message.raw) >= _UP_TO_RANDOM:
+        if message.code == codes.CLIENT_HELLO and direction.side is Side.CLIENT and len(message.raw) >= _UP_TO_RANDOM:
             self._client_hello(message.raw)
-        elif message.code == _SERVER_HELLO and direction.side is Side.SERVER and _tells_version(message.raw):
+        elif message.code == codes.SERVER_HELLO and direction.side is Side.SERVER and _tells_version(message.raw):
             self._server_hello(message.raw)
 
     def _key_change_within(self, direction: _Direction, offset: int, sink: _Sink) -> None:

@@ -816,6 +816,14 @@ class Decoded:
     value: TypedMessage | Opaque
     problems: tuple[FieldProblem, ...]
 
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The message's own fields that its bytes end before. In ``value`` they are empty, which is no reading."""
+        for problem in self.problems:
+            if problem.unreached and problem.field == f"{self.value.type}.{problem.unreached[0]}":
+                return problem.unreached
+        return ()
+
 
 # -------------------------------------------------------------------------------------------------------- decoding
 

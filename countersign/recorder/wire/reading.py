@@ -80,8 +80,8 @@ class ReadMessage:
     """A message, its number in its leg, and what it says.
 
     ``value`` is the typed message or :class:`Opaque <.messages.Opaque>`; None for a message that stayed encrypted.
-    ``fields`` is the JSON form; ``truncated`` in it says how much was kept of a message that is not whole, ``sealed``
-    that nothing of it could be read.
+    ``fields`` is the JSON form, None for what the bytes end before; ``truncated`` in it says how much was kept of a
+    message that is not whole, ``sealed`` that nothing of it could be read.
     """
 
     message: Message
@@ -169,10 +169,12 @@ class _Leg:
         decoded = decode(message.content, message.raw, context)
         self._problems.extend(_problem(one, message, number) for one in decoded.problems)
         fields = decoded.value.fields()
+        fields |= {name: None for name in decoded.unreached if name in fields}
         if not message.complete:
             fields["truncated"] = {"kept": len(message.raw), "length": message.length}
         self._read.append(ReadMessage(message, number, kind, fields, decoded.value))
-        self._learn(decoded.value, message, number)
+        if "cipher_suite" not in decoded.unreached:  # a hello that ends before it says nothing of what was agreed on
+            self._learn(decoded.value, message, number)
 
     def _opaque(self, message: Message) -> None:
         if message.content is Content.CHANGE_CIPHER_SPEC:

@@ -23,21 +23,13 @@ from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from countersign.recorder.wire import names, records
+from countersign.recorder.wire import codes, names, records
 from countersign.recorder.wire.events import Content, Event, Message, Problem, Side
 from countersign.recorder.wire.handshakes import KEEP
 from countersign.recorder.wire.leg import LegDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_FINISHED = 20
-_CONTENTS = {
-    records.CHANGE_CIPHER_SPEC: Content.CHANGE_CIPHER_SPEC,
-    records.ALERT: Content.ALERT,
-    records.HANDSHAKE: Content.HANDSHAKE,
-    records.HEARTBEAT: Content.HEARTBEAT,
-}
 
 
 class _Inside:
@@ -47,7 +39,7 @@ class _Inside:
 
     def __init__(self) -> None:
         self.queue: deque[tuple[int, int, bytes]] = deque()  # serial, content type, message
-        self.seen = dict.fromkeys(_CONTENTS, 0)  # how many of each kind the library has reported so far
+        self.seen = dict.fromkeys(codes.CONTENTS, 0)  # how many of each kind the library has reported so far
         self.finished = 0
         self.change_cipher_specs = 0  # encrypted ones that were given out
 
@@ -107,7 +99,7 @@ class LegTap:
 
     def inside(self, sender: Side, content_type: int, version: int, data: bytes) -> None:  # noqa: ARG002
         """Take one whole message from the library's callback. Pseudo types (256 and up) are left out."""
-        if content_type in _CONTENTS and data:
+        if content_type in codes.CONTENTS and data:
             self._serial += 1
             self._inside[sender].queue.append((self._serial, content_type, bytes(data)))
 
@@ -163,7 +155,7 @@ class LegTap:
         inside = self._inside[side]
         if content_type == records.CHANGE_CIPHER_SPEC:
             inside.change_cipher_specs += 1
-        elif content_type == records.HANDSHAKE and data[0] == _FINISHED:
+        elif content_type == records.HANDSHAKE and data[0] == codes.FINISHED:
             known = self._decoder.change_cipher_spec_counts[side] + inside.change_cipher_specs
             if known <= inside.finished and not names.is_tls13(self._decoder.version):
                 inside.change_cipher_specs += 1
@@ -175,4 +167,4 @@ class LegTap:
             code = data[0]
         digest = sha256(data).hexdigest() if len(data) > self._keep else ""
         raw = data[: self._keep] if digest else data
-        out.append(Message(t, side, _CONTENTS[content_type], code, True, len(data), raw, digest))
+        out.append(Message(t, side, codes.CONTENTS[content_type], code, True, len(data), raw, digest))

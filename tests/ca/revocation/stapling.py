@@ -7,12 +7,12 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from countersign.ca.signer import PrivateKey
 
 
 class StaplingServer:
@@ -21,7 +21,7 @@ class StaplingServer:
     def __init__(
         self,
         chain: Sequence[bytes],
-        key: ec.EllipticCurvePrivateKey,
+        key: PrivateKey,
         staple: Callable[[], bytes],
         *,
         version: int = SSL.TLS1_3_VERSION,
@@ -32,7 +32,7 @@ class StaplingServer:
         context.use_certificate(x509.load_der_x509_certificate(chain[0]))
         for certificate in chain[1:]:
             context.add_extra_chain_cert(x509.load_der_x509_certificate(certificate))
-        context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+        context.use_privatekey(key)
         context.set_ocsp_server_callback(lambda _connection, _data: staple())
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0))

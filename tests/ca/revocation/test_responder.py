@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509 import ocsp as library
-from multidict import CIMultiDict
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from yarl import URL
 
 from countersign.ca import Authority, Plan, issue
@@ -34,6 +35,7 @@ from countersign.ca.revocation import (
     ask,
     ask_all,
     parse_fault,
+    pointed_at,
 )
 from countersign.ca.revocation.ocsp import CertId, Request, Status, read_response, serial_of
 from countersign.ca.revocation.points import CaForm, CrlForm
@@ -47,12 +49,12 @@ if TYPE_CHECKING:
     from tests.ca.revocation.lab import Chain
 
 
-async def get(url: str, *, method: str = "GET", data: bytes | None = None) -> tuple[int, CIMultiDict[str], bytes]:
+async def get(url: str, *, method: str = "GET", data: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
     async with (
         aiohttp.ClientSession() as session,
         session.request(method, URL(url, encoded=True), data=data, allow_redirects=False) as response,
     ):
-        return response.status, CIMultiDict(response.headers), await response.read()
+        return response.status, {name.title(): value for name, value in response.headers.items()}, await response.read()
 
 
 def question(chain: Chain, nonce: bytes | None = None) -> bytes:
@@ -93,7 +95,7 @@ async def test_what_may_be_cached_says_so_and_nothing_else_does(tmp_path: Path) 
         read = library.load_der_ocsp_response(body)
         assert parsedate_to_datetime(headers["Expires"]) == read.next_update_utc
         assert parsedate_to_datetime(headers["Last-Modified"]) == read.this_update_utc
-        assert headers["ETag"]
+        assert headers["Etag"]
         assert headers["Cache-Control"].startswith("max-age=86")
         assert headers["Cache-Control"].endswith(",public,no-transform,must-revalidate")
         with_nonce = quote(base64.b64encode(question(chain, b"n" * 16)).decode(), safe="")
@@ -139,7 +141,7 @@ async def test_who_signs_is_authorised_for_just_that(tmp_path: Path) -> None:
         _, _, body = await get(chain.ocsp, method="POST", data=question(chain))
         (delegate,) = library.load_der_ocsp_response(body).certificates
         eku = delegate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        assert list(eku) == [x509.ExtendedKeyUsageOID.OCSP_SIGNING]
+        assert list(eku) == [ExtendedKeyUsageOID.OCSP_SIGNING]
         assert delegate.extensions.get_extension_for_class(x509.OCSPNoCheck)
         issuer = x509.load_der_x509_certificate(chain.issuer)
         delegate.verify_directly_issued_by(issuer)
@@ -267,7 +269,7 @@ async def test_certificates_and_crls_come_with_their_types(tmp_path: Path) -> No
             )
         held = pkcs7.load_der_pkcs7_certificates((await get(urls.ca(CaForm.BUNDLE)))[2])
         authority = chain.responder.authority
-        assert held == [x509.load_der_x509_certificate(issuer.der) for issuer in reversed(authority.issuers)]
+        assert set(held) == {x509.load_der_x509_certificate(issuer.der) for issuer in authority.issuers}
 
 
 # Points in certificates
@@ -307,6 +309,29 @@ async def test_the_urls_have_the_name_that_clients_know() -> None:
     async with Responder(Authority.make(), host="ocsp.lab.test") as responder:
         port = responder.addresses[0].rpartition(":")[2]
         assert responder.urls().ocsp == f"http://ocsp.lab.test:{port}/ocsp/intermediate-1"
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "a@b", "é.test", "a" * 300])
+def test_a_host_that_no_url_can_have_is_refused(host: str) -> None:
+    with pytest.raises(UserError, match="cannot write URLs with the host"):
+        Responder(Authority.make(), host=host)
+
+
+async def test_a_certificate_can_be_made_for_a_responder_that_runs_elsewhere(free_port: int) -> None:
+    """By its address alone; the serials are the same, so what one says of them is true of the other's."""
+    given = Authority.make(Plan(levels=2))
+    elsewhere = pointed_at(given, f"http://127.0.0.1:{free_port}/", CrlStyle.DELTA)
+    leaf = issue(elsewhere, NAME).chain[0]
+    async with Responder(given, listen=("127.0.0.1", free_port), crl=CrlStyle.DELTA) as responder:
+        for ours, theirs in zip(elsewhere.issuers, responder.authority.issuers, strict=True):
+            assert ours.facts.serial == theirs.facts.serial
+        assert elsewhere.points == responder.authority.points
+        for certificate, issuer in pairwise((leaf, *elsewhere.chain)):
+            answers = await ask_all(certificate, issuer)
+            assert [answer.verdict for answer in answers] == [Verdict.GOOD, Verdict.GOOD, Verdict.FOUND]
+    for wrong in ("", "https://a/", "http://", "http://a b/", "a:80", "http://a/?q"):
+        with pytest.raises(UserError, match="a responder is named by its address"):
+            pointed_at(given, wrong)
 
 
 async def test_a_responder_on_ipv6_has_urls_with_brackets(tmp_path: Path) -> None:

@@ -106,10 +106,15 @@ def test_pkcs7_and_der(meant: tuple[Entry, ...]) -> None:
         assert read_store(data).certificates == (entry.certificate,)
 
 
+@pytest.fixture(scope="module")
+def real(lab: Lab) -> tuple[Entry, ...]:
+    return entries(lab)
+
+
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_with_real_keys(name: str, lab: Lab) -> None:
+def test_every_form_with_real_keys(name: str, real: tuple[Entry, ...]) -> None:
     kind, form = FORMS[name]
-    meant = entries(lab)
+    meant = real
     if kind is StoreType.PKCS12:
         meant = (*meant[:-1], replace(meant[-1], created=None))
     with_password(kind, meant, PASSWORD, form)
@@ -117,8 +122,8 @@ def test_every_form_with_real_keys(name: str, lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("password", [None, PASSWORD])
-def test_pem_with_real_keys(password: str | None, lab: Lab) -> None:
-    meant = tuple(replace(entry, created=None) for entry in entries(lab) if not isinstance(entry, CertificateEntry))
+def test_pem_with_real_keys(password: str | None, real: tuple[Entry, ...]) -> None:
+    meant = tuple(replace(entry, created=None) for entry in real if not isinstance(entry, CertificateEntry))
     data = write_store(StoreType.PEM, meant, password)
     assert (b"ENCRYPTED" in data) is (password is not None)
     assert read_store(data, password).entries == meant
@@ -126,10 +131,10 @@ def test_pem_with_real_keys(password: str | None, lab: Lab) -> None:
 
 @pytest.mark.parametrize("target", FORMS)
 @pytest.mark.parametrize("source", FORMS)
-def test_every_type_becomes_every_other(source: str, target: str, lab: Lab) -> None:
+def test_every_type_becomes_every_other(source: str, target: str, real: tuple[Entry, ...]) -> None:
     kind, form = FORMS[source]
     other, other_form = FORMS[target]
-    store = read_store(write_store(kind, entries(lab), PASSWORD, form=form), PASSWORD)
+    store = read_store(write_store(kind, real, PASSWORD, form=form), PASSWORD)
     made = write_store(other, entries_for(store, other), "another", form=other_form, now=MADE)
     again = read_store(made, "another")
 
@@ -137,7 +142,7 @@ def test_every_type_becomes_every_other(source: str, target: str, lab: Lab) -> N
         held = (entry.key, entry.chain) if isinstance(entry, KeyEntry) else getattr(entry, "certificate", None)
         return entry.alias, held
 
-    assert sorted(map(repr, map(essence, again.entries))) == sorted(map(repr, map(essence, entries(lab))))
+    assert sorted(map(repr, map(essence, again.entries))) == sorted(map(repr, map(essence, real)))
 
 
 @given(passwords)

@@ -248,13 +248,15 @@ def test_keytool_lists_a_chain_of_three(name: str, written: dict[str, Path]) -> 
 
 def test_keytool_turns_our_bcfks_into_pkcs12_and_back(written: dict[str, Path], tmp_path: Path) -> None:
     """K3's command, both ways; what comes back is what we wrote."""
-    for source, target in ((written["bcfks"], tmp_path / "x.p12"), (tmp_path / "x.p12", tmp_path / "x.bcfks")):
-        types = ("BCFKS", "PKCS12") if target.suffix == ".p12" else ("PKCS12", "BCFKS")
-        keytool(
-            "-importkeystore", "-noprompt", "-srckeystore", source, "-srcstoretype", types[0],
-            "-srcstorepass", PASSWORD, "-destkeystore", target, "-deststoretype", types[1], "-deststorepass", PASSWORD, bouncy_castle=True,
-        ).check()  # fmt: skip
-    before, after = (read_store(path.read_bytes(), PASSWORD) for path in (written["bcfks"], tmp_path / "x.bcfks"))
+    way = (
+        (written["bcfks"], "BCFKS", tmp_path / "x.p12", "PKCS12"),
+        (tmp_path / "x.p12", "PKCS12", tmp_path / "x", "BCFKS"),
+    )
+    for source, source_type, target, target_type in way:
+        words = ("-srckeystore", source, "-srcstoretype", source_type, "-srcstorepass", PASSWORD, "-noprompt")
+        words += ("-destkeystore", target, "-deststoretype", target_type, "-deststorepass", PASSWORD)
+        keytool("-importkeystore", *words, bouncy_castle=True).check()
+    before, after = (read_store(path.read_bytes(), PASSWORD) for path in (written["bcfks"], tmp_path / "x"))
     assert {entry.alias.lower(): entry.chain for entry in before.keys} == {
         entry.alias.lower(): entry.chain for entry in after.keys
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from countersign.proxy.ways.starttls.dialect import HELLO_START, TEXT_AT_MOST, Dialect
+from countersign.proxy.ways.starttls.dialect import HELLO_START, NO_TEXT, TEXT_AT_MOST, Dialect
 from countersign.proxy.ways.starttls.events import Event, Said
 from countersign.recorder.wire.events import Side
 
@@ -83,6 +83,8 @@ class LineDialect(Dialect):
         partial = self._partial[side]
         end = data.find(b"\n", at) + 1
         piece = data[at : end or len(data)]
+        if self.fits and not self.sure and NO_TEXT.search(piece):
+            self._odd(side, "line", "text", repr(piece[:40]), events)
         partial += piece[: TEXT_AT_MOST - len(partial)]
         self._length[side] += len(piece)
         if not end:

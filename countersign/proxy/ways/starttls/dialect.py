@@ -48,10 +48,11 @@ HELLO_START: Final = 0x16
 TEXT_AT_MOST: Final = 4000
 """Bytes of a unit that are kept for reading and telling."""
 
+NO_TEXT: Final = re.compile(rb"[^\t\r\n\x20-\x7e\x80-\xff]")
+
 _HELLO = re.compile(rb"\x16\x03[\x00-\x04]..\x01", re.DOTALL)
 """A record of type handshake that begins with a ClientHello (RFC 8446 4, 5.1)."""
 _BEGINNING = re.compile(rb"\x16(?:\x03(?:[\x00-\x04].{0,2})?)?\Z", re.DOTALL)
-_NO_TEXT = re.compile(rb"[^\t\r\n\x20-\x7e\x80-\xff]")
 
 
 class Dialect:
@@ -238,7 +239,7 @@ class Dialect:
             self._forward(Side.CLIENT, held, events)
 
     def _tell_unread(self, side: Side, data: bytes, events: list[Event]) -> None:
-        if _NO_TEXT.search(data):
+        if NO_TEXT.search(data):
             events.append(Said(side, f"({len(data)} bytes)"))
             return
         text = data[:TEXT_AT_MOST].decode("utf-8", "backslashreplace")
