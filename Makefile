@@ -37,23 +37,29 @@ format: $(READY)  ## let ruff lay the code out and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(READY)  ## the decoders against mutated input for FUZZ_SECONDS (60), with atheris where it is installed
+fuzz: $(READY)  ## the decoders against mutated input for FUZZ_SECONDS (60), with atheris where there is a wheel of it
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	  || $(BIN)/$(PIP) install --quiet --only-binary :all: --require-hashes -r fuzz/requirements.lock \
+	  || echo 'atheris cannot be had here: a plain loop does without it'
 	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_SECONDS),60)
 
-bench: $(READY)  ## CPU for each intercepted handshake, beside sslsplit where it is installed
-	$(BIN)/python bench/handshakes.py
+bench: $(READY)  ## a measurement: handshakes, or BENCH=imports, store or another of bench/, with BENCH_ARGS
+	$(BIN)/python -m bench.$(or $(BENCH),handshakes) $(BENCH_ARGS)
 
 wheel: $(READY)  ## the wheel, in dist/
 	$(BIN)/python -m hatchling build -t wheel
 
 # --no-emit-options: where this machine fetches its packages from stays out of the file.
-lock:  ## remake requirements.lock from pyproject.toml (UPGRADE=1 for the newest versions)
+lock:  ## remake requirements.lock and fuzz/requirements.lock from pyproject.toml (UPGRADE=1 for the newest versions)
 	@$(call with_python,rm -rf $(LOCK_VENV) && "$$python" -m venv $(LOCK_VENV))
 	$(LOCK_VENV)/bin/$(PIP) install --quiet 'pip-tools>=7.5'
 	CUSTOM_COMPILE_COMMAND='make lock' $(LOCK_VENV)/bin/pip-compile --quiet $(if $(UPGRADE),--upgrade) \
 	  --generate-hashes --allow-unsafe --strip-extras --extra dev --all-build-deps \
 	  --no-emit-options \
 	  --output-file requirements.lock pyproject.toml
+	$(LOCK_VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' \
+	  | CUSTOM_COMPILE_COMMAND='make lock' $(LOCK_VENV)/bin/pip-compile --quiet $(if $(UPGRADE),--upgrade) \
+	  --generate-hashes --strip-extras --no-emit-options --no-annotate --output-file fuzz/requirements.lock -
 
 clean:  ## remove what the targets made, .venv too
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

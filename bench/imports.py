@@ -4,7 +4,7 @@ The capture is made here: full handshakes in memory, half of them TLS 1.3 and ha
 an answer, and a goodbye, in packets made by hand, and the key log beside it. Both programs run alone on one core, one
 after the other, round by round; what counts is their user and system time, and the most memory they had.
 
-    python bench/imports.py --handshakes 2000 --rounds 3 --json
+    python -m bench.imports --handshakes 2000 --rounds 3 --json
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from OpenSSL import SSL
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from countersign.recorder.files._tcp import Conversation, Endpoint
 from countersign.recorder.wire.events import Side

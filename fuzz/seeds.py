@@ -6,23 +6,39 @@ itself are new ones in every corpus. Beside them are the inputs in ``regressions
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
+from countersign.recorder.files.pcapng import export_pcapng
 from countersign.recorder.recording import to_json
 from countersign.recorder.store.blob import pack
 from countersign.recorder.wire import names
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.extensions import UnknownExtension
 from countersign.recorder.wire.messages import ClientHello
+from countersign.recorder.wire.transparency import IN_CERTIFICATE, IN_OCSP_RESPONSE, POISON
 from fuzz import targets
 from tests.ca import odd_certificates
-from tests.recorder import store_samples, test_rfc8448 as rfc8448, tls_pairs, transcripts
+from tests.recorder import (
+    made_captures,
+    made_recordings,
+    packet_makers,
+    store_samples,
+    test_importing,
+    test_packets,
+    test_rfc8448 as rfc8448,
+    test_tds,
+    test_transparency,
+    tls_pairs,
+    transcripts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +162,57 @@ def reading() -> Iterator[bytes]:
         yield targets.message_list(transcripts.transcript(name))
 
 
+# -- captures
+
+
+def _said() -> Iterator[list[Any]]:
+    """What goes over the wire: conversations of both versions, whole and holed, behind dialogues, within TDS."""
+    for settings in (PAIRS[0], PAIRS[3], PAIRS[5], PAIRS[9], PAIRS[10]):
+        made = tls_pairs.pair(**settings)
+        made.run()
+        if made.client.done and made.server.done:
+            made.say(made.client, b"GET / HTTP/1.1\r\n\r\n")
+            made.say(made.server, b"x" * 3000)
+        made.close()
+        yield made.log
+        at = len(made.log) // 2
+        side, data = made.log[at]
+        yield [*made.log[:at], (side, made_captures.Lost(data[: len(data) // 2])), (side, data[len(data) // 2 :])]
+    for dialogue in test_importing.DIALOGUES.values():
+        yield [*dialogue, *tls_pairs.connected().log]
+    yield test_tds.spoken(SSL.TLS1_2_VERSION)[0]
+
+
+def capture() -> Iterator[bytes]:
+    for number, said in enumerate(_said()):
+        wire = made_captures.Wire().conversation(said, opened=number % 5 != 4)
+        yield wire.pcapng() if number % 3 == 2 else wire.pcap()
+    for link, data in test_packets.WRAPPED.values():
+        yield packet_makers.pcap([data] * 3, link=link)
+    made = tls_pairs.connected(suites="TLS_AES_128_GCM_SHA256")
+    keys = "".join(f"{line}\n" for line in made.keylog.lines())
+    yield made_captures.Wire().conversation(made.log).pcapng(secrets_after=keys)
+    yield gzip.compress(made_captures.Wire().conversation(made.log).pcap())
+    exported = made_recordings.recording(made_recordings.leg(made))
+    yield export_pcapng(exported)
+    yield (json.dumps(to_json(exported)) + "\n").encode()
+
+
+def prelude() -> Iterator[bytes]:
+    connect = test_importing.CONNECT.replace(b"%b", b"bWU6Y29ycmVjdC1ob3JzZQ==")
+    socks = [(Side.CLIENT, b"\x05\x02\0\2"), (Side.SERVER, b"\x05\2"), (Side.CLIENT, b"\1\2me\x0dcorrect-horse")]
+    dialogues: list[list[made_captures.Said]] = [
+        *test_importing.DIALOGUES.values(),
+        [(Side.CLIENT, connect), (Side.SERVER, test_importing.ESTABLISHED)],
+        [(Side.CLIENT, b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n")],
+        [*socks],
+        test_tds.spoken(SSL.TLS1_2_VERSION)[0][:3],
+    ]
+    for said in dialogues:
+        parts = [(bytes([side is Side.CLIENT]), data) for side, data in said if isinstance(data, bytes)]
+        yield b"".join(flag + len(data).to_bytes(2, "big") + data for flag, data in parts)
+
+
 # -- the others
 
 
@@ -156,6 +223,10 @@ def certificate() -> Iterator[bytes]:
     for name in transcripts.NAMES:
         for sent in transcripts.reading(name).certificates:
             yield sent.der
+    key = ec.generate_private_key(ec.SECP256R1())
+    listed = test_transparency.octets(test_transparency.sct_list(test_transparency.timestamp(key)))
+    yield test_transparency.certificate(key, (IN_CERTIFICATE, listed), (POISON, b"\x05\x00"))
+    yield test_transparency.with_single_extension(test_transparency.response(key), IN_OCSP_RESPONSE, listed)
 
 
 def keylog() -> Iterator[bytes]:
@@ -188,6 +259,8 @@ SEEDS = {
     "message": message,
     "reading": reading,
     "certificate": certificate,
+    "capture": capture,
+    "prelude": prelude,
     "keylog": keylog,
     "blob": blob,
     "document": document,

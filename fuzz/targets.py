@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import tempfile
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -21,8 +22,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from countersign.errors import UserError
 from countersign.recorder import certificates, der
+from countersign.recorder.files._dialogue import Chunk, read_prelude
+from countersign.recorder.files.capture import MOST_TROUBLES
 from countersign.recorder.files.documents import read_document
+from countersign.recorder.files.importing import ImportTrouble, Tally, import_files
+from countersign.recorder.files.ladder import render_ladder
+from countersign.recorder.ocsp import read_ocsp_response
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, from_json, to_json
+from countersign.recorder.schema.checking import what_is_wrong
 from countersign.recorder.store.blob import BlobError, Packed, microseconds, moment, pack, unpack
 from countersign.recorder.wire import extensions
 from countersign.recorder.wire.events import (
@@ -46,7 +53,9 @@ from countersign.recorder.wire.messages import (
 )
 from countersign.recorder.wire.reader import MAX_PROBLEMS
 from countersign.recorder.wire.reading import read_leg, summarize_client_hello
-from countersign.recorder.wire.secrets import KeyLog
+from countersign.recorder.wire.secrets import LABELS, KeyLog
+from countersign.recorder.wire.tds import Unwrapper
+from countersign.recorder.x509_fields import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -330,7 +339,7 @@ def certificate(data: bytes) -> None:
     _printable(shown)
     for name, value in shown.items():
         if isinstance(value, list):
-            check(len(value) <= certificates.KEPT, "lists are bounded", name, len(value))
+            check(len(value) <= KEPT, "lists are bounded", name, len(value))
     check(len(json.dumps(shown)) < (1 << 17) + _ESCAPED_AT_MOST * len(data), "facts are bounded", len(data))
     try:
         parts = certificates.cut_certificate(data)
@@ -340,8 +349,60 @@ def certificate(data: bytes) -> None:
         pieces = (parts.version, parts.serial, parts.inner_algorithm, parts.issuer, parts.validity, parts.subject)
         check(b"".join(pieces) in parts.tbs, "the parts are those of the certificate", parts)
         check(parts.tbs + parts.algorithm + parts.signature in data, "and lie in it in their order", parts)
-    for read in (extensions.distinguished_name, extensions.ocsp_response):
-        _printable(json.loads(json.dumps(read(data), allow_nan=False)))
+    for said in (extensions.distinguished_name(data), read_ocsp_response(data).to_json()):
+        _printable(json.loads(json.dumps(said, allow_nan=False)))
+
+
+# -- captures
+
+
+def capture(data: bytes) -> None:
+    """import_files: whatever a file holds, recordings that come back from their JSON form, and troubles in one line."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        tally = Tally()
+        found = list(import_files([file.name], kept=LABELS, tally=tally))
+    recordings = [one for one in found if isinstance(one, Recording)]
+    check(tally.recordings == len(recordings), "recordings are counted", tally)
+    told = [one for one in found if isinstance(one, ImportTrouble)]
+    check(len(told) <= MOST_TROUBLES + _BROKEN_AT_MOST, "troubles are bounded", len(told))
+    for trouble in told:
+        check(str(trouble).isprintable(), "a trouble is one printable line", str(trouble))
+        check((trouble.offset or 0) >= 0, "a trouble has a place", trouble)
+    for one in recordings[:_LOOKED_AT]:
+        shown = json.loads(json.dumps(to_json(one), allow_nan=False))
+        check(what_is_wrong(shown) is None, "a recording is as the schema says", what_is_wrong(shown))
+        _printable(shown["legs"])
+        _printable([problem["got"] for problem in shown["problems"]])
+        without = replace(one, legs=tuple(replace(leg, secrets=()) for leg in one.legs))
+        back = from_json(shown)
+        check(back == without, "a recording comes back from its JSON form", back, without)
+        check(render_ladder(one, width=80).isascii() is not None, "a recording can be shown")
+
+
+_LOOKED_AT = 4
+_BROKEN_AT_MOST = 200  # documents that are none, each told
+
+
+def prelude(data: bytes) -> None:
+    """read_prelude: what goes before TLS. ``flags`` (bit 0: the client's; bit 1: missing) and a length before each."""
+    chunks = []
+    at = 0
+    while at + 3 <= len(data):
+        flags, size = data[at], int.from_bytes(data[at + 1 : at + 3], "big")
+        said = data[at + 3 : at + 3 + size]
+        chunks.append(Chunk(0.0, bool(flags & 1), None if flags & 2 else said))
+        at += 3 + size
+    read = read_prelude(chunks, proxy="192.0.2.7:443")
+    text = json.dumps(read.record, allow_nan=False)
+    check(len(text) < (1 << 14) + 2 * _ESCAPED_AT_MOST * len(data), "a prelude is bounded", len(text), len(data))
+    whole, piecemeal = Unwrapper(), Unwrapper()
+    stream = b"".join(chunk.data or b"" for chunk in chunks)
+    check(
+        whole.feed(stream) == b"".join(piecemeal.feed(stream[n : n + 1]) for n in range(len(stream))),
+        "what is unwrapped does not depend on slicing",
+    )
 
 
 # -- key log
@@ -505,6 +566,8 @@ TARGETS = {
     "message": Target(message, 8192, 4),
     "reading": Target(reading, 16384, 2),
     "certificate": Target(certificate, 4096, 2),
+    "capture": Target(capture, 32768, 4),
+    "prelude": Target(prelude, 4096, 1),
     "keylog": Target(keylog, 4096, 1),
     "blob": Target(blob, 8192, 1),
     "document": Target(document, 32768, 1),

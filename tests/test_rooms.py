@@ -66,3 +66,14 @@ def test_only_one_module_knows_openssl() -> None:
         if "OpenSSL import" in path.read_text(encoding="utf-8") or "import OpenSSL" in path.read_text(encoding="utf-8")
     ]
     assert knowing == ["proxy/_openssl.py"]
+
+
+def test_no_room_uses_a_private_module_of_another() -> None:
+    private = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for path in PACKAGE.rglob("*.py")
+        for module in sorted(imported(path))
+        if any(part.startswith("_") and not part.startswith("__") for part in module.split(".")[1:])
+        and module.split(".")[1] != path.relative_to(PACKAGE).parts[0]
+    ]
+    assert private == []

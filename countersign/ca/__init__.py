@@ -13,7 +13,7 @@ from countersign.ca.issue import issue
 from countersign.ca.keypair import KeyPair, KeyPairError, load_key_pair
 from countersign.ca.keys import KeyPool
 from countersign.ca.leaf import CannotMimic, LeafMint, Minted, mint
-from countersign.ca.trust import TrustError, TrustStore, load_roots
+from countersign.ca.trust import TrustError, load_roots
 
 __all__ = [
     "Authority",
@@ -28,7 +28,6 @@ __all__ = [
     "Plan",
     "Retired",
     "TrustError",
-    "TrustStore",
     "issue",
     "load_key_pair",
     "load_roots",

@@ -383,7 +383,7 @@ class Authority:
         if not same_name and not same_key:
             draft.subject = assemble.name_der(O="countersign", CN=f"{plan.name} intermediate {_mark(signer)}")
         made = Issuer.of(draft.sign(rest.issuer.signer), signer)
-        return replace(self, intermediates=(*rest.intermediates, made), crossed=())
+        return replace(self, intermediates=(*rest.intermediates, made))
 
     # -- kept, and given -----------------------------------------------------------------------------------------
 
@@ -398,6 +398,15 @@ class Authority:
         from countersign.ca.keeping import create
 
         return create(directory, plan or Plan(), passphrase)
+
+    def keep(self, directory: str | os.PathLike[str], *, passphrase: bytes | None = None) -> Authority:
+        """Write it to ``directory``, which may not hold anything yet; its keys encrypted if need be.
+
+        Raises :class:`AuthorityError` where it does or where a key is not here, and :class:`FileFault`.
+        """
+        from countersign.ca.keeping import keep
+
+        return keep(self, directory, passphrase)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], *, passphrase: bytes | None = None) -> Authority:

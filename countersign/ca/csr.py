@@ -71,7 +71,10 @@ def read_request(data: bytes) -> Request:
         raise RequestError(f"cannot sign a request of {len(data)} bytes: expected at most {_LARGEST}")
     encoded = _encoded(data)
     try:
-        info, _, _ = der.exactly(3, der.whole(encoded, der.SEQUENCE, "a request").body, "a request")
+        outer = der.first_piece(encoded).expect(der.SEQUENCE, "a request")
+        if encoded[len(outer.raw) :].strip():  # an editor may have left a line break behind it
+            raise DerError(f"{len(encoded) - len(outer.raw)} bytes after the request")
+        info, _, _ = der.exactly(3, outer.body, "a request")
         fields = der.at_most(4, info.expect(der.SEQUENCE, "a request's content").body, "a request's content")
         if len(fields) < 3:
             raise DerError(f"expected at least 3 parts in a request's content, got {len(fields)}")
@@ -79,7 +82,7 @@ def read_request(data: bytes) -> Request:
         describe_key(fields[2].raw)
     except DerError as wrong:
         raise RequestError(f"cannot read the request: {wrong}; make it anew: keytool -certreq, openssl req") from wrong
-    _check_possession(encoded)
+    _check_possession(outer.raw)
     names = next((each.value for each in extensions if each.oid == assemble.SAN), None)
     others = tuple(each for each in extensions if each.oid != assemble.SAN)
     return Request(fields[1].raw, fields[2].raw, names, others)
@@ -101,7 +104,7 @@ def _encoded(data: bytes) -> bytes:
             f"expected a certificate request (PEM or DER), got {what}; make one with: "
             "keytool -certreq -alias NAME -keystore STORE -file FILE"
         )
-    return data.rstrip(b"\r\n") if data.endswith(b"\n") and len(der.first_piece(data).raw) < len(data) else data
+    return data
 
 
 def _extensions(attributes: bytes) -> list[ExtensionPart]:

@@ -58,13 +58,17 @@ _PLACE = re.compile(r"\.|generation-[1-9][0-9]{0,5}")
 
 def create(directory: str | os.PathLike[str], plan: Plan, passphrase: bytes | None) -> Authority:
     """:meth:`Authority.create`."""
+    return keep(Authority.make(plan), directory, passphrase)
+
+
+def keep(authority: Authority, directory: str | os.PathLike[str], passphrase: bytes | None) -> Authority:
+    """:meth:`Authority.keep`."""
     directory = Path(directory)
-    made = Authority.make(plan)
-    if not _put(made, directory, passphrase):
+    if not _put(authority, directory, passphrase):
         raise AuthorityError(
             f"cannot make a CA in {directory}: it is not empty; move it away to start anew, or name another place"
         )
-    return replace(made, directory=directory)
+    return replace(authority, directory=directory)
 
 
 def open_or_create(directory: str | os.PathLike[str], plan: Plan, passphrase: bytes | None) -> Authority:

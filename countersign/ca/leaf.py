@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from countersign.ca import assemble, keys
 from countersign.ca.draft import Draft, part, parts_of
 from countersign.ca.keys import KeyPool
-from countersign.errors import CountersignError
+from countersign.errors import CountersignError, UserError
 from countersign.recorder import der as asn1
 from countersign.recorder.certificates import (
     CertificateParts,
@@ -328,9 +328,12 @@ class LeafMint:
             key = self.pool.get(key_kind_of(target_der))
             minted = mint(self.authority, target_der, key=key, now=now, rng=self._rng)
         else:
-            made = self.recipe.make(
-                self.authority, target=target_der, name=name, now=now, rng=self._rng, pool=self.pool
-            )
+            try:
+                made = self.recipe.make(
+                    self.authority, target=target_der, name=name, now=now, rng=self._rng, pool=self.pool
+                )
+            except UserError as wrong:  # the recipe asks of this target what it has not
+                raise CannotMimic(str(wrong)) from wrong
             # Its dates may count from the moment at which it was made.
             dates = (read_certificate(each) for each in made.certificates.values())
             changes = (each for facts in dates for each in (facts.not_before, facts.not_after) if each)

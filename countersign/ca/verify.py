@@ -40,12 +40,14 @@ _CURES = {
     20: "its issuer is missing: give the intermediates with --untrusted and the root with --ca-file",
     21: "nothing vouches for it: give the intermediates with --untrusted and the root with --ca-file",
     22: "the chain is longer than OpenSSL follows",
-    24: "its issuer is no CA certificate (basicConstraints): it was issued with the wrong certificate",
     25: "a CA above allows fewer CAs below it (path length)",
     26: "it was not issued for this purpose (extended key usage): ask for one with clientAuth or serverAuth",
+    32: "its issuer may not sign certificates (key usage): it was issued with the wrong certificate",
+    34: "it has a critical extension that OpenSSL does not know",
     47: "a CA above may not speak for this name (name constraints)",
     48: "a CA above is barred from this name (name constraints)",
     62: "it was issued for other names: connect by one of those, or have it issued anew",
+    79: "it is no CA certificate (basicConstraints) and issued another: that one was issued with the wrong certificate",
     64: "it was issued for other addresses: connect by one of its names, or have it issued anew",
 }
 

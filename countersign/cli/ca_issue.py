@@ -15,8 +15,10 @@ from countersign.cli.ca_passwords import (
     open_authority,
     read_password,
 )
+from countersign.cli.ca_responder import ResponderUrl, answered_for
 from countersign.cli.common import Home, Json, print_json
 from countersign.errors import UserError
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from countersign.ca import Minted
@@ -53,6 +55,7 @@ def issue(
     ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    responder: ResponderUrl = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -67,10 +70,10 @@ def issue(
 
     if store_type not in _STORES:
         raise UserError(f"--store-type takes one of {', '.join(_STORES)}; got {store_type!r}")
-    if out is None and store_type != "pem":
+    if (out is None or str(out) == "-") and store_type != "pem":
         raise UserError(f"a {store_type} store is not for standard output: give --out FILE")
     password = read_password(store_password_file, store_password)
-    authority = open_authority(home, passphrase_file)
+    authority = answered_for(open_authority(home, passphrase_file), responder)
     hosts = [name for name in (*names, *(san or ())) if _is_host(name, eku)]
     minted = issue_certificate(
         authority, *hosts, purpose=purpose_of(eku), common_name=names[0], key=key_type, days=days
@@ -80,11 +83,14 @@ def issue(
     key = minted.key if isinstance(minted.key, bytes) else pkcs8_der(minted.key)
     entry = KeyEntry(alias or names[0], (*minted.chain, *above), key)
     data = write_store(StoreType(store_type), [entry], password)
-    _put(data, out, overwrite=overwrite)
+    to_file = out is not None and str(out) != "-"
+    if to_file or not as_json:
+        _put(data, out, overwrite=overwrite)
     if as_json:
-        print_json({"schema": 1, "file": str(out) if out else None, "type": store_type, **_made(entry.chain)})
-    elif out is not None:
-        typer.echo(f"{out}: {store_type}, {_sentence(minted)}, chain of {len(entry.chain)}")
+        where = {"file": str(out)} if to_file else {"file": None, "pem": data.decode("ascii")}
+        print_json({"schema": 1, **where, "type": store_type, **_made(entry.chain)})
+    elif to_file:
+        typer.echo(f"{printable(str(out))}: {store_type}, {_sentence(minted)}, chain of {len(entry.chain)}")
 
 
 def _is_host(name: str, eku: str) -> bool:
@@ -139,6 +145,7 @@ def sign(
     san: San = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    responder: ResponderUrl = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -150,7 +157,6 @@ def sign(
     from countersign.ca.csr import RequestError, read_request, sign_request
     from countersign.recorder.certificates import read_certificate
     from countersign.recorder.private_files import read_regular, write_public
-    from countersign.recorder.wire.text import printable
 
     data = read_regular(request, at_most=1 << 20)
     if data is None:
@@ -159,7 +165,7 @@ def sign(
         asked = read_request(data)
     except RequestError as wrong:
         raise RequestError(f"cannot sign {printable(str(request))}: {wrong}") from wrong
-    authority = open_authority(home, passphrase_file)
+    authority = answered_for(open_authority(home, passphrase_file), responder)
     reply = sign_request(authority, asked, purpose=purpose_of(eku), names=tuple(san or ()), days=days)
     facts = read_certificate(reply.chain[0])
     if out is not None and str(out) != "-":
@@ -173,4 +179,4 @@ def sign(
     if out is None or str(out) == "-":
         typer.echo(reply.pem.decode("ascii"), nl=False)
         return
-    typer.echo(f"{out}: {facts.subject}, valid until {facts.not_after}, chain of {len(reply.chain)}")
+    typer.echo(f"{printable(str(out))}: {facts.subject}, valid until {facts.not_after}, chain of {len(reply.chain)}")

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
+ResponderUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--responder",
+        help="The address of the `ca responder` that answers for it (http://127.0.0.1:8089), put into the whole chain.",
+        show_default=False,
+    ),
+]
+
+
+def answered_for(authority: Authority, responder: str | None) -> Authority:
+    """The CA whose certificates name the responder, if there is to be one."""
+    if responder is None:
+        return authority
+    from countersign.ca.revocation import pointed_at
+
+    return pointed_at(authority, responder)
+
 
 def responder(
     home: Home = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from countersign.ca import Authority
+from countersign.ca.keeping import read_passphrase
 from countersign.cli.ready import ready_file
 from countersign.proxy import Engine
 from countersign.recorder.store import Owner, Store, StoreTrouble, StoreWriter, Trouble
@@ -26,7 +27,7 @@ log = structlog.get_logger("countersign")
 
 def serve(settings: Settings, home: Path, store: str, *, max_bytes: int, ready: Path | None) -> None:
     """Until SIGINT, SIGTERM or SIGHUP. Raises what is wrong before the first client is served."""
-    authority = Authority.open(home / "ca")
+    authority = Authority.open(home / "ca", passphrase=read_passphrase())
     with contextlib.closing(Store.open(store)) as kept:
         interrupted = kept.mark_interrupted()
     if interrupted:
@@ -77,5 +78,7 @@ def on_signals(stop: Callable[[], None]) -> None:
 def _store_trouble(trouble: StoreTrouble) -> None:
     if trouble.kind is Trouble.HEALED:
         log.warning("recordings are being stored again", reason=trouble.text, lost=trouble.lost)
+    elif trouble.kind is Trouble.THINNING:
+        log.warning("big recordings are stored in part", reason=trouble.text, waiting=trouble.waiting)
     else:
         log.error("recordings are not being stored", reason=trouble.text, lost=trouble.lost, waiting=trouble.waiting)

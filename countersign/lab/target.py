@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Self
 import h11
 
 from countersign.ca import Authority, Plan, issue
-from countersign.proxy._openssl import Buffers, EndOfData, Offer, TlsConnection, TlsServerSide, TlsTrouble
-from countersign.proxy.stream import RECEIVE_BUFFER, Stream
+from countersign.proxy import (
+    RECEIVE_BUFFER,
+    Buffers,
+    EndOfData,
+    Offer,
+    Stream,
+    TlsConnection,
+    TlsServerSide,
+    TlsTrouble,
+)
+from countersign.recorder.wire.names import version_name
 
 if TYPE_CHECKING:
     from countersign.ca import Minted
@@ -146,7 +155,7 @@ class EmbeddedTarget:
         self.requests += 1
         chain = connection.peer_chain()
         seen = f"{len(chain)} client certificate(s)" if chain else "no client certificate"
-        body = f"{HOST}: {request.method.decode()} seen over {connection.openssl.get_protocol_version_name()}, {seen}\n"
+        body = f"{HOST}: {request.method.decode()} seen over {version_name(connection.version)}, {seen}\n"
         headers = [("Server", "countersign-lab"), ("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
         out = http.send(h11.Response(status_code=200, headers=headers)) or b""
         if request.method != b"HEAD":

@@ -1,5 +1,6 @@
-"""The asyncio engine: listeners, preludes, TLS legs, relay."""
+"""The asyncio engine: listeners, preludes, TLS legs, relay; and the TLS under it, for stand-ins that speak it too."""
 
+from countersign.proxy._openssl import Buffers, EndOfData, Offer, TlsConnection, TlsServerSide, TlsTrouble
 from countersign.proxy.engine import Engine, Keeper
 from countersign.proxy.settings import (
     Action,
@@ -12,17 +13,26 @@ from countersign.proxy.settings import (
     parse_address,
     parse_network,
 )
+from countersign.proxy.stream import RECEIVE_BUFFER, Stream
 
 __all__ = [
+    "RECEIVE_BUFFER",
     "Action",
     "Address",
+    "Buffers",
+    "EndOfData",
     "Engine",
     "Identity",
     "Keeper",
     "Limits",
     "Mode",
+    "Offer",
     "SecretsKept",
     "Settings",
+    "Stream",
+    "TlsConnection",
+    "TlsServerSide",
+    "TlsTrouble",
     "parse_address",
     "parse_network",
 ]

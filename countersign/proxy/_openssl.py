@@ -1,13 +1,24 @@
-"""The one module that knows OpenSSL: contexts, connections over memory BIOs, the message callback, its reasons.
+"""The one module that knows OpenSSL: contexts, connections over memory BIOs, its callbacks, its reasons.
 
-A :class:`TlsConnection` is an OpenSSL connection whose network side is bytes in and bytes out. Three things reach
-below pyOpenSSL's public names, all of them here:
+A :class:`TlsConnection` is an OpenSSL connection whose network side is bytes in and bytes out. What reaches below
+pyOpenSSL's public names is all here:
 
 - the *message callback* (``SSL_CTX_set_msg_callback``) gives every handshake message and alert in clear, in both
-  directions, encrypted ones too. OpenSSL hands it an ``SSL *``; addresses are used again after a connection is
-  freed, so an entry in the table of taps lives exactly as long as its connection;
+  directions, encrypted ones too. OpenSSL calls it when a message has come and before it works with it, so it is also
+  the place where what is too costly to work with is kept from OpenSSL (:mod:`countersign.proxy.measures`): the
+  callback cannot refuse, but it can spoil the message, and OpenSSL then refuses it with the alert that fits;
+- callbacks get an ``SSL *`` that leads to a connection by a table of ours. Addresses are used again after a connection
+  is freed, so an entry lives exactly as long as its connection;
 - the *no-auto-chain mode*: without it OpenSSL completes a served chain from its trust store;
 - ``SSL_read``, ``SSL_write``, ``BIO_read`` and ``BIO_write`` on buffers that are allocated once, for bulk data.
+
+*Contexts* cost fifteen times as much as a connection, and tickets belong to one. So there is one for each set of
+things that are offered, and it is kept: by :class:`~countersign.proxy.offer.Mirror` for the target's side, by
+:class:`TlsServerSide` for the client's. What changes with each connection (name, ALPN) is set on the connection.
+
+*Security level.* 2 where it can be: 112 bits, OpenSSL's default. It takes no version below TLS 1.2 at all, no SHA-1
+and no tag of 64 bits, so where these are all that can be spoken it is 0, and the target's chain is then held to the
+measure of level 2 by us. Towards the client it is 0 always: what is shown there is what the target has chosen.
 
 Names that are missing in another version of pyOpenSSL are reported at import, by name.
 """
@@ -16,32 +27,38 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import math
 import re
-import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import OpenSSL
-from cryptography import x509
-from OpenSSL import SSL, _util
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from OpenSSL import SSL, _util, crypto
 
 from countersign.errors import EnvironmentFault
+from countersign.proxy.measures import costly_chain, costly_prime, ffdhe_prime, weakness
 from countersign.recorder import der
+from countersign.recorder.wire.names import SIGNATURE_SCHEMES, TLS12, TLS13
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 _NEEDED = (
-    "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_set1_curves_list", "SSL_CTX_set_cert_store",
-    "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "SSL_get0_param",
-    "SSL_CTX_use_certificate", "SSL_CTX_use_PrivateKey", "SSL_CTX_add_extra_chain_cert", "X509_dup",
-    "SSL_CIPHER_find", "X509_verify_cert_error_string",
-    "SSL_CIPHER_get_name", "SSL_read", "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "ERR_clear_error",
+    "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_CTX_set1_curves_list", "SSL_CTX_set_cert_store",
+    "SSL_CTX_set_verify", "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_keylog_callback", "SSL_CTX_add_client_CA",
+    "SSL_CTX_use_PrivateKey", "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "SSL_CTX_set_tmp_dh",
+    "PEM_read_bio_DHparams", "BIO_new_mem_buf", "X509_STORE_up_ref", "X509_dup", "X509_VERIFY_PARAM_set1_host",
+    "X509_VERIFY_PARAM_set1_ip", "X509_verify_cert_error_string", "X509_STORE_CTX_get_current_cert",
+    "X509_STORE_CTX_get_error", "X509_STORE_CTX_get_error_depth", "X509_STORE_CTX_set_error",
+    "X509_STORE_CTX_get_ex_data",
+    "SSL_get_ex_data_X509_STORE_CTX_idx", "SSL_get0_param", "SSL_CIPHER_find", "SSL_CIPHER_get_name",
+    "SSL_get_current_cipher", "SSL_set_tlsext_host_name", "SSL_set_alpn_protos", "SSL_do_handshake", "SSL_read",
+    "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "ERR_clear_error",
 )  # fmt: skip
 _lib = _util.lib
 _ffi = _util.ffi
@@ -55,15 +72,12 @@ if _missing:
 OPENSSL_VERSION = SSL.OpenSSL_version(SSL.SSLEAY_VERSION).decode("ascii", "replace").split(" (")[0]
 
 _MODE_NO_AUTO_CHAIN = 0x8
-_OP_NO_TICKET = SSL.OP_NO_TICKET
-_OP_SERVER_PREFERENCE = SSL.OP_CIPHER_SERVER_PREFERENCE
-_OP_IGNORE_UNEXPECTED_EOF = 1 << 7
-_VERSIONS = (0x0301, 0x0302, 0x0303, 0x0304)
-_OP_NO_VERSION = dict(
-    zip(_VERSIONS, (SSL.OP_NO_TLSv1, SSL.OP_NO_TLSv1_1, SSL.OP_NO_TLSv1_2, SSL.OP_NO_TLSv1_3), strict=True)
-)
 _MODE_SEND_FALLBACK_SCSV = 0x80
 _FALLBACK_SCSV = 0x5600  # RFC 7507: the target has to know, or it could not notice a downgrade
+_HANDSHAKE = 22
+_SERVER_HELLO, _CERTIFICATE, _SERVER_KEY_EXCHANGE = 2, 11, 12
+_WEIGHED = frozenset({_SERVER_HELLO, _CERTIFICATE, _SERVER_KEY_EXCHANGE})
+_TOO_LONG = "excessive message size"  # OpenSSL's reason; its bound is 100 KiB for certificates
 
 CHUNK = 64 * 1024
 
@@ -75,22 +89,6 @@ GROUP_NAMES = {
     0x0202: "MLKEM1024", 0x11EB: "SecP256r1MLKEM768", 0x11EC: "X25519MLKEM768", 0x11ED: "SecP384r1MLKEM1024",
 }  # fmt: skip
 """IANA's numbers and OpenSSL's names of the groups that OpenSSL 4 can have."""
-
-
-# -- the message callback ----------------------------------------------------------------------------------------
-
-_taps: dict[int, Callable[[bool, int, int, bytes], None]] = {}
-
-
-@_ffi.callback("void(int, int, int, void *, size_t, SSL *, void *)")  # type: ignore[untyped-decorator]
-def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
-    written: int, version: int, content_type: int, buf: Any, length: int, ssl: Any, _arg: Any
-) -> None:
-    if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers
-        return
-    tap = _taps.get(int(_ffi.cast("uintptr_t", ssl)))
-    if tap is not None:
-        tap(bool(written), content_type, version, _ffi.buffer(buf, length)[:])
 
 
 # -- what can go wrong -------------------------------------------------------------------------------------------
@@ -108,15 +106,165 @@ class TlsTrouble(Exception):  # noqa: N818 - a fact about the wire, not an error
         self.by_peer = by_peer
 
 
+class TooCostly(TlsTrouble):
+    """The peer showed what is too costly to work with, and it was refused unworked; ``reason`` names it."""
+
+
+class IdentityRefused(TlsTrouble):
+    """OpenSSL does not take the certificate or key that we are to show."""
+
+
 class EndOfData(Exception):  # noqa: N818 - the peer's close_notify has been read
     """The peer closed its direction with a close_notify alert."""
 
 
 def _trouble(error: Exception) -> TlsTrouble:
+    return TlsTrouble(_reason(error))
+
+
+def _reason(error: Exception) -> str:
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reasons = [entry[2] for entry in entries if len(entry) == 3 and entry[2]]
-    reason = reasons[-1] if reasons else str(error) or "the connection ended unexpectedly"
-    return TlsTrouble(reason)
+    return reasons[-1] if reasons else "it gives no reason"
+
+
+@contextlib.contextmanager
+def _as_trouble(kind: type[TlsTrouble] = TlsTrouble) -> Iterator[None]:
+    """What OpenSSL has against a setting is a :class:`TlsTrouble`, never an error of the program."""
+    try:
+        yield
+    except (SSL.Error, crypto.Error) as error:
+        raise kind(_reason(error)) from None
+
+
+def _accepted(result: int) -> None:
+    if result != 1:
+        _util.exception_from_error_queue(SSL.Error)
+
+
+# -- callbacks ---------------------------------------------------------------------------------------------------
+
+_connections: dict[int, TlsConnection] = {}
+
+
+def _address(ssl: Any) -> int:
+    return int(_ffi.cast("uintptr_t", ssl))
+
+
+@_ffi.callback("void(int, int, int, void *, size_t, SSL *, void *)")  # type: ignore[untyped-decorator]
+def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
+    written: int, version: int, content_type: int, buf: Any, length: int, ssl: Any, _arg: Any
+) -> None:
+    if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers
+        return
+    made = _connections.get(_address(ssl))
+    if made is None:
+        return
+    data = _ffi.buffer(buf, length)[:]
+    if not written and content_type == _HANDSHAKE and data[0] in _WEIGHED:
+        made.weigh(data, _ffi.buffer(buf, length))
+    made.hear(bool(written), content_type, version, data)
+
+
+@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+def _on_verify(ok: int, store: Any) -> int:
+    """Notes the first thing that is wrong with the target's chain; OpenSSL sends the alert that goes with it."""
+    ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
+    made = _connections.get(_address(ssl))
+    return int(made is not None and made.judge(store, ok=bool(ok)))
+
+
+@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+def _on_verify_take_any(_ok: int, store: Any) -> int:
+    _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
+    return 1
+
+
+@_ffi.callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")  # type: ignore[untyped-decorator]
+def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _arg: Any) -> int:
+    """RFC 7301 3.2: the protocol that the target chose, where the client offered it; ours points into the offer."""
+    made = _connections.get(_address(ssl))
+    chosen = None if made is None else made.alpn
+    at = 0
+    while chosen and at < length:
+        size = offered[at]
+        if _ffi.buffer(offered + at + 1, size)[:] == chosen:
+            out[0], out_length[0] = offered + at + 1, size
+            return int(_lib.SSL_TLSEXT_ERR_OK)
+        at += 1 + size
+    return int(_lib.SSL_TLSEXT_ERR_NOACK)
+
+
+@_ffi.callback("void(SSL *, char *)")  # type: ignore[untyped-decorator]
+def _on_secret(ssl: Any, line: Any) -> None:
+    made = _connections.get(_address(ssl))
+    if made is not None:
+        made.on_secret(_ffi.string(line))
+
+
+# -- what OpenSSL has --------------------------------------------------------------------------------------------
+
+_NOT_FOR_US = re.compile(r"^(ADH|AECDH)-|PSK|SRP|NULL")
+_EVERY_TLS13 = (
+    b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
+    b"TLS_AES_128_CCM_SHA256:TLS_AES_128_CCM_8_SHA256"
+)  # RFC 8446 B.4
+
+
+@cache
+def _probe() -> tuple[SSL.Connection, frozenset[str]]:
+    """A connection to ask, and the suites that this OpenSSL can speak: it knows the numbers of more (GOST, say)."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_cipher_list(b"ALL:@SECLEVEL=0")
+    context.set_tls13_ciphersuites(_EVERY_TLS13)
+    connection = SSL.Connection(context, None)
+    return connection, frozenset(connection.get_cipher_list())
+
+
+@cache
+def suite_name(number: int) -> str | None:
+    """OpenSSL's name of this suite, if it can speak it.
+
+    Left out are suites without a server certificate (there is nothing to mimic) or without encryption, which
+    OpenSSL does not speak at its usual security level.
+    """
+    connection, spoken = _probe()
+    found = _lib.SSL_CIPHER_find(connection._ssl, number.to_bytes(2, "big"))  # noqa: SLF001
+    name = "" if found == _ffi.NULL else _ffi.string(_lib.SSL_CIPHER_get_name(found)).decode("ascii")
+    return name if name in spoken and not _NOT_FOR_US.search(name) else None
+
+
+@cache
+def signature_name(scheme: int) -> str | None:
+    """OpenSSL's name of this signature scheme, which is IANA's, if it knows it."""
+    name = SIGNATURE_SCHEMES.get(scheme)
+    if name is None:
+        return None
+    context = SSL.Context(SSL.TLS_METHOD)._context  # noqa: SLF001
+    known = _lib.SSL_CTX_set1_sigalgs_list(context, name.encode("ascii")) == 1
+    _lib.ERR_clear_error()
+    return name if known else None
+
+
+_CURVE_SCHEMES = {
+    "secp256r1": 0x0403, "secp384r1": 0x0503, "secp521r1": 0x0603, "brainpoolP256r1": 0x081A,
+    "brainpoolP384r1": 0x081B, "brainpoolP512r1": 0x081C,
+}  # fmt: skip
+
+
+def own_schemes(key: PrivateKeyTypes | bytes) -> dict[int, tuple[int, ...]]:
+    """The schemes that a key of ours can sign with, by the version: TLS 1.3 has fewer (RFC 8446 4.2.3)."""
+    match key:
+        case rsa.RSAPrivateKey():
+            return {TLS13: (0x0804, 0x0805, 0x0806), TLS12: (0x0401, 0x0501, 0x0601)}
+        case ec.EllipticCurvePrivateKey():
+            mine = _CURVE_SCHEMES.get(key.curve.name, 0x0403)
+            return {TLS13: (mine,), TLS12: (0x0403, 0x0503, 0x0603)}
+        case ed25519.Ed25519PrivateKey():
+            return {TLS13: (0x0807,), TLS12: (0x0807,)}
+        case ed448.Ed448PrivateKey():
+            return {TLS13: (0x0808,), TLS12: (0x0808,)}
+    return {}
 
 
 # -- contexts ----------------------------------------------------------------------------------------------------
@@ -124,108 +272,69 @@ def _trouble(error: Exception) -> TlsTrouble:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a leg may offer or accept: versions and suites as their numbers on the wire, groups in OpenSSL's words."""
+    """What a leg may offer or accept, by numbers on the wire, in order of preference; groups in OpenSSL's words.
+
+    ``versions`` are without a hole, the oldest first. No ``groups`` or no ``signatures`` are OpenSSL's own. What
+    OpenSSL does not have is left out (:func:`suite_name`, :func:`signature_name`).
+    """
 
     versions: tuple[int, ...]
     ciphers: tuple[int, ...]
     groups: str = ""
-
-    def usable(self) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]:
-        """What OpenSSL has of it: versions for which there is a suite, suites up to TLS 1.2, suites of TLS 1.3."""
-        below, tls13 = cipher_names(self.ciphers)
-        versions = {version for version in self.versions if version in _VERSIONS}
-        versions = {version for version in versions if (tls13 if version == 0x0304 else below)}
-        return tuple(sorted(versions)), below, tls13
-
-    def speakable(self) -> bool:
-        """Whether OpenSSL has a version of these and a suite for it."""
-        return bool(self.usable()[0])
+    signatures: tuple[int, ...] | None = None
 
 
-def cipher_names(numbers: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """OpenSSL's names of these suites, as far as it has them: those up to TLS 1.2, and those of TLS 1.3.
-
-    Left out are suites without a server certificate (there is nothing to mimic) or without encryption, which
-    OpenSSL does not speak at its usual security level.
-    """
-    below: list[str] = []
-    tls13: list[str] = []
-    for number in numbers:
-        name = _cipher_name(number)
-        if name is not None and number >> 8 == 0x13:
-            tls13.append(name)
-        elif name is not None and not _NOT_FOR_US.search(name):
-            below.append(name)
-    return tuple(below), tuple(tls13)
-
-
-_SHORT_TAG = re.compile("CCM_?8")  # 64 bits, less than level 1 takes
-_NOT_FOR_US = re.compile(
-    r"^(ADH|AECDH|TLS)[-_]|PSK|SRP|NULL"
-)  # what begins with TLS_ here: SCSVs, and TLS 1.3 oddities
-
-
-_cipher_cache: dict[int, str | None] = {}
-_probe: list[SSL.Connection] = []
-
-
-def _cipher_name(number: int) -> str | None:
-    if number not in _cipher_cache:
-        if not _probe:
-            _probe.append(SSL.Connection(SSL.Context(SSL.TLS_METHOD), None))
-        found = _lib.SSL_CIPHER_find(_probe[0]._ssl, number.to_bytes(2, "big"))  # noqa: SLF001
-        _cipher_cache[number] = (
-            None if found == _ffi.NULL else _ffi.string(_lib.SSL_CIPHER_get_name(found)).decode("ascii")
-        )
-    return _cipher_cache[number]
-
-
-def _new_context(offer: Offer, *, level: int, keylog: bool) -> SSL.Context:
+def _new_context(
+    offer: Offer, *, level: int, keylog: bool, identity: tuple[Sequence[bytes], PrivateKeyTypes | bytes] | None
+) -> SSL.Context:
+    """Raises :class:`TlsTrouble` where OpenSSL takes nothing of some kind, :class:`IdentityRefused` for our chain."""
     context = SSL.Context(SSL.TLS_METHOD)
-    versions, below, tls13 = offer.usable()
-    context.set_min_proto_version(versions[0])
-    context.set_max_proto_version(versions[-1])
-    for version, without in _OP_NO_VERSION.items():  # no other one in between (T22)
-        if version not in versions:
-            context.set_options(without)
-    # DEFAULT and the default suites of TLS 1.3 only where that version is off.
-    context.set_cipher_list(":".join([*(below or ["DEFAULT"]), f"@SECLEVEL={level}"]).encode("ascii"))
-    if tls13:
+    raw = context._context  # noqa: SLF001
+    names = [(number, suite_name(number)) for number in offer.ciphers]
+    below = [name for number, name in names if name and number >> 8 != 0x13]
+    tls13 = [name for number, name in names if name and number >> 8 == 0x13]
+    if identity is not None:
+        # The level is for what the peer shows; what we show is the user's choice, or the target's.
+        context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+        with _as_trouble(IdentityRefused):
+            _use_chain(context, *identity)
+    with _as_trouble():
+        context.set_min_proto_version(offer.versions[0])
+        context.set_max_proto_version(offer.versions[-1])
+        # OpenSSL wants suites below TLS 1.3 even where those versions are off.
+        wanted = below if offer.versions[0] < TLS13 else ["DEFAULT"]
+        context.set_cipher_list(":".join([*wanted, f"@SECLEVEL={level}"]).encode("ascii"))
         context.set_tls13_ciphersuites(":".join(tls13).encode("ascii"))
+        if offer.groups:
+            _accepted(_lib.SSL_CTX_set1_curves_list(raw, offer.groups.encode("ascii")))
+        if offer.signatures is not None:
+            schemes = ":".join(filter(None, map(signature_name, offer.signatures)))
+            _accepted(_lib.SSL_CTX_set1_sigalgs_list(raw, schemes.encode("ascii")))
     if _FALLBACK_SCSV in offer.ciphers:
         context.set_mode(_MODE_SEND_FALLBACK_SCSV)
-    _lib.SSL_CTX_set_msg_callback(context._context, _on_message)  # noqa: SLF001
     context.set_mode(
         _MODE_NO_AUTO_CHAIN
         | _lib.SSL_MODE_RELEASE_BUFFERS
         | _lib.SSL_MODE_ENABLE_PARTIAL_WRITE
         | _lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
     )
+    _lib.SSL_CTX_set_msg_callback(raw, _on_message)
     if keylog:
-        context.set_keylog_callback(lambda connection, line: connection.get_app_data().on_secret(line))
+        _lib.SSL_CTX_set_keylog_callback(raw, _on_secret)
     return context
 
 
-class _ContextCache:
-    """Contexts by their settings; bounded, the least recently used goes first."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A context in which we are the client, and the ClientHello that it makes, before names and ALPN are in it."""
 
-    def __init__(self, size: int = 256) -> None:
-        self._size = size
-        self._kept: OrderedDict[object, SSL.Context] = OrderedDict()
-
-    def get(self, key: object, make: Callable[[], SSL.Context]) -> SSL.Context:
-        context = self._kept.get(key)
-        if context is None:
-            context = self._kept[key] = make()
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(key)
-        return context
+    context: SSL.Context
+    judges_weakness: bool
+    hello: bytes
 
 
 class TlsClientSide:
-    """Makes the connections in which we are the client: one trust store, contexts cached by what they offer.
+    """Makes the connections in which we are the client, with one trust store.
 
     ``roots`` are DER certificates; none means the system's store. ``identity`` is our certificate chain (DER, leaf
     first) and its key, sent when the target asks for one. ``enforce`` refuses a chain that cannot be
@@ -241,58 +350,74 @@ class TlsClientSide:
         keylog: bool = False,
     ) -> None:
         self.enforce = enforce
+        self.own_schemes = {} if identity is None else own_schemes(identity[1])
         self._identity = identity
         self._keylog = keylog
-        self._contexts = _ContextCache()
         self._trusting = SSL.Context(SSL.TLS_METHOD)
         if roots is None:
             self._trusting.set_default_verify_paths()
         else:
-            store = self._trusting.get_cert_store()
-            assert store is not None
+            store = self._store()
             for root in roots:
-                with contextlib.suppress(Exception):  # a root that OpenSSL cannot load can vouch for nothing
+                with contextlib.suppress(crypto.Error):  # a root that OpenSSL cannot load can vouch for nothing
                     store.add_cert(_openssl_certificate(root))
 
-    def connection(self, offer: Offer, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
-        """A connection that has not begun; ``name`` is the host or address that the certificate must be for."""
-        versions, below, tls13 = offer.usable()
-        level = 0 if versions[0] < 0x0303 or all(_SHORT_TAG.search(name) for name in (*below, *tls13)) else 1
-        key = (versions, below, tls13, _FALLBACK_SCSV in offer.ciphers)  # without GREASE: a browser's comes back to it
-        context = self._contexts.get(key, lambda: self._make(offer, level))
-        made = TlsConnection(context, enforce=self.enforce, judges_weakness=level == 0)
-        connection = made.openssl
-        if offer.groups:
-            _set_groups(connection, offer.groups)
-        if sni is not None:
-            connection.set_tlsext_host_name(sni)
-        if protocols := [
-            protocol for protocol in alpn if protocol
-        ]:  # OpenSSL takes no empty one; nor does the client leg
-            connection.set_alpn_protos(protocols)
-        parameters = _lib.SSL_get0_param(connection._ssl)  # noqa: SLF001
-        _expect_name(parameters, name)
-        connection.set_connect_state()
-        return made
-
-    def _make(self, offer: Offer, level: int) -> SSL.Context:
-        context = _new_context(offer, level=level, keylog=self._keylog)
+    def _store(self) -> crypto.X509Store:
         store = self._trusting.get_cert_store()
         assert store is not None
-        _lib.X509_STORE_up_ref(store._store)  # noqa: SLF001 - set_cert_store takes over one reference
-        _lib.SSL_CTX_set_cert_store(context._context, store._store)  # noqa: SLF001
-        context.set_verify(SSL.VERIFY_PEER, _verify)
-        if self._identity is not None:
-            _use_chain(context, *self._identity)
-        return context
+        return store
+
+    def prepare(self, offer: Offer, *, level: int) -> Prepared:
+        """A context for this offer, and the hello that it makes.
+
+        Raises :class:`TlsTrouble` where OpenSSL can make none, and :class:`IdentityRefused`.
+        """
+        context = _new_context(offer, level=level, keylog=self._keylog, identity=self._identity)
+        raw = context._context  # noqa: SLF001
+        store = self._store()._store  # noqa: SLF001
+        _lib.X509_STORE_up_ref(store)  # SSL_CTX_set_cert_store takes over one reference
+        _lib.SSL_CTX_set_cert_store(raw, store)
+        _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify)
+        return Prepared(context, level == 0, _first_flight(context))
+
+    def connection(self, prepared: Prepared, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
+        """A connection that has not begun; ``name`` is the host or address that the certificate must be for.
+
+        Raises :class:`TlsTrouble` where OpenSSL does not take the name or the protocols.
+        """
+        if sni is not None and (b"\0" in sni or not 0 < len(sni) < 256):
+            raise TlsTrouble("a server name that is empty, too long or has a NUL byte")
+        made = TlsConnection(prepared.context, enforce=self.enforce, judges_weakness=prepared.judges_weakness)
+        if sni is not None:
+            _lib.SSL_set_tlsext_host_name(made.ssl, sni)
+        # OpenSSL takes no empty protocol; nor does the client leg
+        protocols = b"".join([bytes([len(one)]) + one for one in alpn if one])
+        if protocols and _lib.SSL_set_alpn_protos(made.ssl, protocols, len(protocols)) != 0:
+            made.close()
+            raise TlsTrouble("a list of ALPN protocols that cannot be sent")
+        _expect_name(_lib.SSL_get0_param(made.ssl), name)
+        _lib.SSL_set_connect_state(made.ssl)
+        return made
+
+
+def _first_flight(context: SSL.Context) -> bytes:
+    """The ClientHello that a connection of this context begins with, header included."""
+    connection = SSL.Connection(context, None)
+    connection.set_connect_state()
+    _lib.ERR_clear_error()
+    with _as_trouble():
+        with contextlib.suppress(SSL.WantReadError):
+            connection.do_handshake()
+        return connection.bio_read(CHUNK)[5:]  # a hello of ours fits into one record
 
 
 class TlsServerSide:
-    """Makes the connections in which we are the server. Tickets belong to a context, so contexts are kept."""
+    """Makes the connections in which we are the server. Contexts are kept, the least recently used goes first."""
 
-    def __init__(self, *, keylog: bool = False) -> None:
+    def __init__(self, *, keylog: bool = False, size: int = 256) -> None:
         self._keylog = keylog
-        self._contexts = _ContextCache()
+        self._size = size
+        self._contexts: OrderedDict[object, SSL.Context] = OrderedDict()
 
     def connection(
         self,
@@ -302,22 +427,24 @@ class TlsServerSide:
         key: PrivateKeyTypes | bytes,
         alpn: bytes | None = None,
         ask_for: Sequence[bytes] | None = None,
-        must_answer: bool = False,
     ) -> TlsConnection:
         """A connection that has not begun.
 
         ``chain`` is sent exactly as given (DER, leaf first), ``key`` is the leaf's. With ``ask_for``,
         even empty, the client is asked for a certificate under these CA certificates' names (DER); what it sends is
-        not judged, but with ``must_answer`` it has to send one. Raises :class:`TlsTrouble` where OpenSSL can serve no
-        such certificate.
+        not judged. Raises :class:`TlsTrouble` where OpenSSL can serve no such certificate.
         """
         asked = None if ask_for is None else tuple(ask_for)
-        cache_key = (offer.usable(), tuple(chain), asked, must_answer)
-        context = self._contexts.get(cache_key, lambda: self._make(offer, chain, key, asked, must_answer))
+        cache_key = (offer, tuple(chain), asked)
+        context = self._contexts.get(cache_key)
+        if context is None:
+            context = self._contexts[cache_key] = self._make(offer, chain, key, asked)
+            if len(self._contexts) > self._size:
+                self._contexts.popitem(last=False)
+        else:
+            self._contexts.move_to_end(cache_key)
         made = TlsConnection(context, alpn=alpn)
-        if offer.groups:
-            _set_groups(made.openssl, offer.groups)
-        made.openssl.set_accept_state()
+        _lib.SSL_set_accept_state(made.ssl)
         return made
 
     def _make(
@@ -326,58 +453,55 @@ class TlsServerSide:
         chain: Sequence[bytes],
         key: PrivateKeyTypes | bytes,
         asked: Sequence[bytes] | None,
-        must_answer: bool,  # noqa: FBT001
     ) -> SSL.Context:
-        context = _new_context(offer, level=0, keylog=self._keylog)
-        context.set_options(_OP_SERVER_PREFERENCE)
-        context.set_alpn_select_callback(_select_alpn)
+        context = _new_context(offer, level=0, keylog=self._keylog, identity=(chain, key))
+        raw = context._context  # noqa: SLF001
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_session_id(b"countersign")
-        _use_chain(context, chain, key)
-        if any(version < 0x0304 for version in offer.versions):
-            context.load_tmp_dh(_dh_parameters())
+        _lib.SSL_CTX_set_alpn_select_cb(raw, _on_alpn, _ffi.NULL)
+        with _as_trouble():
+            if offer.versions[0] < TLS13:
+                _use_dh_parameters(raw)
+            for authority in asked or ():
+                _accepted(_lib.SSL_CTX_add_client_CA(raw, _openssl_certificate(authority)._x509))  # noqa: SLF001
         if asked is not None:
-            for authority in asked:
-                context.add_client_ca(x509.load_der_x509_certificate(authority))
-            mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if must_answer else 0)
-            context.set_verify(mode, _take_any)
+            _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify_take_any)
         return context
 
 
 def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> None:
-    """Straight to OpenSSL, which can serve certificates and keys (DER) that ``cryptography`` cannot read (T16)."""
-    from OpenSSL import crypto
-
-    try:
-        leaf, *above = [_openssl_certificate(encoded) for encoded in chain]
-        _accepted(_lib.SSL_CTX_use_certificate(context._context, leaf._x509))  # noqa: SLF001
-        for certificate in above:
-            copy = _lib.X509_dup(certificate._x509)  # noqa: SLF001
-            _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))  # noqa: SLF001
-        if isinstance(key, bytes):
-            loaded = crypto.load_privatekey(crypto.FILETYPE_ASN1, key)
-            _accepted(_lib.SSL_CTX_use_PrivateKey(context._context, loaded._pkey))  # noqa: SLF001
-        else:
-            context.use_privatekey(key)  # type: ignore[arg-type]
-    except (SSL.Error, crypto.Error) as error:
-        raise _trouble(error) from None
-
-
-def _set_groups(connection: SSL.Connection, groups: str) -> None:
-    try:
-        _accepted(_lib.SSL_set1_curves_list(connection._ssl, groups.encode("ascii")))  # noqa: SLF001
-    except SSL.Error as error:
-        raise _trouble(error) from None
-
-
-def _accepted(result: int) -> None:
-    if result != 1:
-        _util.exception_from_error_queue(SSL.Error)
+    """Straight to OpenSSL, which can serve certificates that ``cryptography`` cannot read (T16)."""
+    leaf, *above = [_openssl_certificate(encoded) for encoded in chain]
+    _accepted(_lib.SSL_CTX_use_certificate(context._context, leaf._x509))  # noqa: SLF001
+    for certificate in above:
+        copy = _lib.X509_dup(certificate._x509)  # noqa: SLF001
+        _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))  # noqa: SLF001
+    if isinstance(key, bytes):
+        loaded = crypto.load_privatekey(crypto.FILETYPE_ASN1, key)
+        _accepted(_lib.SSL_CTX_use_PrivateKey(context._context, loaded._pkey))  # noqa: SLF001
+    else:
+        context.use_privatekey(key)  # type: ignore[arg-type]  # its annotation leaves out Edwards keys, which it takes
 
 
 def _openssl_certificate(encoded: bytes) -> Any:
-    from OpenSSL import crypto
-
     return crypto.load_certificate(crypto.FILETYPE_ASN1, encoded)
+
+
+@cache
+def _dh_parameters() -> bytes:
+    """ffdhe2048 (RFC 7919 A.1) as PEM (RFC 7468), for clients that have no better than DHE."""
+    prime = ffdhe_prime(2048, 560316)
+    body = base64.b64encode(der.encode(der.SEQUENCE, der.encode_integer(prime), der.encode_integer(2)))
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    return b"\n".join([b"-----BEGIN DH PARAMETERS-----", *lines, b"-----END DH PARAMETERS-----", b""])
+
+
+def _use_dh_parameters(context: Any) -> None:
+    """What pyOpenSSL's ``load_tmp_dh`` does with a file."""
+    parameters = _dh_parameters()
+    bio = _ffi.gc(_lib.BIO_new_mem_buf(parameters, len(parameters)), _lib.BIO_free)
+    loaded = _ffi.gc(_lib.PEM_read_bio_DHparams(bio, _ffi.NULL, _ffi.NULL, _ffi.NULL), _lib.DH_free)
+    _accepted(_lib.SSL_CTX_set_tmp_dh(context, loaded))
 
 
 _NOBODY = b"unmatched.invalid"  # RFC 6761 6.4: nobody has a name under .invalid
@@ -399,64 +523,6 @@ def _expect_name(parameters: Any, name: str) -> None:
         _lib.X509_VERIFY_PARAM_set1_ip(parameters, address, len(address))
 
 
-def _select_alpn(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    chosen = connection.get_app_data().alpn
-    return chosen if chosen in offered else SSL.NO_OVERLAPPING_PROTOCOLS
-
-
-def _take_any(_connection: SSL.Connection, _certificate: Any, _error: int, _depth: int, _ok: int) -> bool:
-    return True
-
-
-def _verify(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
-    """Notes the first thing that is wrong with the target's chain; OpenSSL sends the alert that goes with it."""
-    made: TlsConnection = connection.get_app_data()
-    text = None
-    if not ok:
-        text = _ffi.string(_lib.X509_verify_cert_error_string(error)).decode("ascii")
-    elif made.judges_weakness:
-        text = _weakness(certificate)
-    if text is not None and made.verify_error is None:
-        made.verify_error = (text, depth)
-        made.verify_number = error
-    return text is None or not made.enforce
-
-
-def _weakness(certificate: Any) -> str | None:
-    """What OpenSSL's security level 1 would refuse; it has to be off where TLS 1.0 or 1.1 may be spoken,
-    or where there are only suites with a short tag.
-    """
-    try:
-        read = certificate.to_cryptography()
-        hash_algorithm = read.signature_hash_algorithm
-        weak_hash = hash_algorithm is not None and hash_algorithm.name in {"md5", "sha1"}
-        if weak_hash and read.issuer != read.subject:
-            return "CA signature digest algorithm too weak"
-        if getattr(read.public_key(), "key_size", 4096) < (160 if hasattr(read.public_key(), "curve") else 1024):
-            return "EE certificate key too weak"
-    except Exception as unreadable:  # noqa: BLE001 - `cryptography` raises many kinds on odd certificates (T16)
-        return f"certificate cannot be read ({type(unreadable).__name__})"
-    return None
-
-
-def _dh_parameters() -> str:
-    """ffdhe2048 (RFC 7919 A.1, by its formula), in a file, as pyOpenSSL wants it; made once a process."""
-    if not _dh_file:
-        e = sum((1 << (1918 + 64)) // math.factorial(k) for k in range(400)) >> 64  # 2**1918 times e, rounded down
-        prime = 2**2048 - 2**1984 + (e + 560316) * 2**64 - 1
-        parameters = der.encode(der.SEQUENCE, der.encode_integer(prime), der.encode_integer(2))
-        body = base64.encodebytes(parameters).replace(b"\n", b"")
-        lines = b"\n".join(body[at : at + 64] for at in range(0, len(body), 64))
-        file = tempfile.NamedTemporaryFile(prefix="countersign-", suffix=".pem")  # noqa: SIM115 - lives with the process
-        file.write(b"-----BEGIN DH PARAMETERS-----\n" + lines + b"\n-----END DH PARAMETERS-----\n")
-        file.flush()
-        _dh_file.append(file)
-    return str(_dh_file[0].name)
-
-
-_dh_file: list[Any] = []
-
-
 # -- connections -------------------------------------------------------------------------------------------------
 
 
@@ -474,35 +540,90 @@ class Buffers:
 
 
 class TlsConnection:
-    """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the tap lives until then."""
+    """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
     def __init__(
         self, context: SSL.Context, *, alpn: bytes | None = None, enforce: bool = True, judges_weakness: bool = False
     ) -> None:
-        self.openssl = SSL.Connection(context, None)
-        self.openssl.set_app_data(self)
+        made = _lib.SSL_new(context._context)  # noqa: SLF001
+        if made == _ffi.NULL:
+            raise MemoryError("OpenSSL can make no connection")
+        self.ssl = _ffi.gc(made, _lib.SSL_free)
+        self._context = context  # whose settings a callback may need
+        self._into = _lib.BIO_new(_lib.BIO_s_mem())
+        self._from = _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(self.ssl, self._into, self._from)  # which is the owner of both from here on
         self.alpn = alpn
         self.enforce = enforce
-        self.judges_weakness = judges_weakness
         self.verify_error: tuple[str, int] | None = None
         self.verify_number = 0  # of that error, an X509_V_ERR; 0 for a weakness that we found
         self.on_secret: Callable[[bytes], None] = lambda _line: None
-        self._ssl = self.openssl._ssl  # noqa: SLF001
-        self._into = self.openssl._into_ssl  # noqa: SLF001
-        self._from = self.openssl._from_ssl  # noqa: SLF001
-        self._address = int(_ffi.cast("uintptr_t", self._ssl))
+        self.hear: Callable[[bool, int, int, bytes], None] = lambda *_: None
+        self._peer_chain: tuple[bytes, ...] = ()
+        self._judges_weakness = judges_weakness
+        self._anchor: int | None = None
+        self._suite: str | None = None
+        self._too_costly: str | None = None
         self._held = bytearray()
         self._closing = False
+        self._address = _address(self.ssl)
+        _connections[self._address] = self
 
     def tap(self, callback: Callable[[bool, int, int, bytes], None]) -> None:
         """``callback(written, content type, version, bytes)`` for every message, in clear."""
-        _taps[self._address] = callback
+        self.hear = callback
 
     def close(self) -> None:
-        """Free what the table of taps and the callbacks hold; the connection is of no use afterwards."""
-        _taps.pop(self._address, None)
-        self.openssl.set_app_data(None)
+        """Free what the callbacks hold; the connection is of no use afterwards."""
+        _connections.pop(self._address, None)
         self.on_secret = lambda _line: None
+        self.hear = lambda *_: None
+
+    # -- what the callbacks ask
+
+    def weigh(self, message: bytes, original: Any) -> None:
+        """Spoil a message that asks for too much: OpenSSL refuses it then before it works with anything in it."""
+        if message[0] == _SERVER_HELLO:  # OpenSSL tells the suite only when the keys are made
+            at = 39 + message[38] if len(message) > 38 else 0
+            self._suite = suite_name(int.from_bytes(message[at : at + 2]))
+            return
+        if message[0] == _CERTIFICATE:
+            found = _certificates(message, tls13=self.version == TLS13)
+            if not found:
+                return
+            self._peer_chain = tuple(certificate for _, certificate in found)
+            reason = costly_chain(self._peer_chain)
+            at, spoilt = found[0][0], b"\0"  # no certificate begins so: bad_certificate
+        elif (self._suite or "").startswith("DHE-"):
+            reason = costly_prime(message[6 : 6 + int.from_bytes(message[4:6])])
+            at, spoilt = 4, b"\xff\xff"  # longer than the message: decode_error
+        else:
+            return
+        if reason is not None:
+            self._too_costly = reason
+            original[at : at + len(spoilt)] = spoilt
+
+    def judge(self, store: Any, *, ok: bool) -> bool:
+        """What the verification of a chain says of one certificate of it; whether to go on."""
+        text, number = None, 0
+        depth = _lib.X509_STORE_CTX_get_error_depth(store)
+        if not ok:
+            number = int(_lib.X509_STORE_CTX_get_error(store))
+            text = _ffi.string(_lib.X509_verify_cert_error_string(number)).decode("ascii")
+        elif self._judges_weakness:
+            if self._anchor is None:
+                self._anchor = depth  # from there down to the leaf
+            certificate = _der(_lib.X509_STORE_CTX_get_current_cert(store))
+            text = weakness(certificate, depth=depth, anchor=depth == self._anchor)
+        if text is None:
+            return True
+        if self.verify_error is None:
+            self.verify_error, self.verify_number = (text, depth), number
+        if not self.enforce:
+            _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
+        return not self.enforce
+
+    # -- the network side
 
     def feed(self, data: bytes | memoryview) -> None:
         """Bytes from the network."""
@@ -518,19 +639,23 @@ class TlsConnection:
         parts = []
         while (count := _lib.BIO_read(self._from, buffers.out, CHUNK)) > 0:
             parts.append(bytes(buffers.out_view[:count]))
+            if count < CHUNK:
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    # -- the application's side
 
     def handshake(self) -> bool:
         """Take the handshake as far as the bytes go; true when it is done. Raises :class:`TlsTrouble`."""
+        _lib.ERR_clear_error()
+        result = _lib.SSL_do_handshake(self.ssl)
+        if result == 1:
+            return True
         try:
-            self.openssl.do_handshake()
-        except SSL.WantReadError:
-            return False
-        except SSL.ZeroReturnError:
+            self._wait_or_raise(result)
+        except EndOfData:
             raise TlsTrouble("close_notify in the handshake", by_peer=True) from None
-        except SSL.Error as error:
-            raise _trouble(error) from None
-        return True
+        return False
 
     def read(self, buffers: Buffers) -> int:
         """Decrypt into ``buffers.plain``; how many bytes, 0 when there is no more for now.
@@ -538,21 +663,33 @@ class TlsConnection:
         Raises :class:`EndOfData` at the peer's close_notify and :class:`TlsTrouble`.
         """
         _lib.ERR_clear_error()
-        count = _lib.SSL_read(self._ssl, buffers.plain, CHUNK)
+        count = _lib.SSL_read(self.ssl, buffers.plain, CHUNK)
         if count > 0:
             return int(count)
-        try:
-            self.openssl._raise_ssl_error(self._ssl, count)  # noqa: SLF001
-        except SSL.WantReadError:
-            return 0
-        except SSL.ZeroReturnError:
-            raise EndOfData from None
-        except SSL.Error as error:
-            # OpenSSL 4 reports a close_notify behind a user_canceled, as JSSE closes, as an error without a reason.
-            if self.openssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN and isinstance(error, SSL.SysCallError):
-                raise EndOfData from None
-            raise _trouble(error) from None
+        self._wait_or_raise(count)
         return 0
+
+    def _wait_or_raise(self, result: int) -> None:
+        """Why OpenSSL did not go on: it waits for bytes, or the peer said goodbye, or there is trouble."""
+        error = _lib.SSL_get_error(self.ssl, result)
+        if error == _lib.SSL_ERROR_WANT_READ:
+            return
+        if error == _lib.SSL_ERROR_ZERO_RETURN:
+            raise EndOfData
+        if error == _lib.SSL_ERROR_SYSCALL:
+            # OpenSSL 4 reports a close_notify behind a user_canceled, as JSSE closes, as an error without a reason.
+            if _lib.SSL_get_shutdown(self.ssl) & SSL.RECEIVED_SHUTDOWN:
+                raise EndOfData
+            raise TlsTrouble("the connection ended unexpectedly")
+        try:
+            _util.exception_from_error_queue(SSL.Error)
+        except SSL.Error as queue:
+            reason = _reason(queue)
+        if self._too_costly is not None:
+            raise TooCostly(self._too_costly)
+        if reason == _TOO_LONG:
+            raise TooCostly(f"a handshake message of {_TOO_LONG}; OpenSSL takes 100 KiB of certificates")
+        raise TlsTrouble(reason)
 
     def pass_on(self, buffers: Buffers, count: int) -> None:
         """Encrypt ``count`` bytes of ``buffers.plain``; what a renegotiation keeps back goes out at :meth:`retry`."""
@@ -587,14 +724,9 @@ class TlsConnection:
         done = 0
         while done < count:
             _lib.ERR_clear_error()
-            sent = _lib.SSL_write(self._ssl, data + done, count - done)
+            sent = _lib.SSL_write(self.ssl, data + done, count - done)
             if sent <= 0:
-                try:
-                    self.openssl._raise_ssl_error(self._ssl, sent)  # noqa: SLF001
-                except SSL.WantReadError:
-                    return done
-                except SSL.Error as error:
-                    raise _trouble(error) from None
+                self._wait_or_raise(sent)
                 return done
             done += int(sent)
         return done
@@ -602,35 +734,63 @@ class TlsConnection:
     def close_notify(self) -> None:
         """Say that we send no more, once all that was kept back is sent."""
         self._closing = bool(self._held)
-        if self._closing:
-            return
-        with contextlib.suppress(SSL.Error):
-            self.openssl.shutdown()
+        if not self._closing:
+            _lib.ERR_clear_error()
+            _lib.SSL_shutdown(self.ssl)
+
+    # -- what was negotiated
 
     @property
     def chosen_alpn(self) -> bytes | None:
-        return self.openssl.get_alpn_proto_negotiated() or None
+        at, length = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
+        _lib.SSL_get0_alpn_selected(self.ssl, at, length)
+        return _ffi.buffer(at[0], length[0])[:] if length[0] else None
 
     @property
     def version(self) -> int:
-        return self.openssl.get_protocol_version()
+        return int(_lib.SSL_version(self.ssl))
 
     @property
     def group(self) -> str | None:
-        return self.openssl.get_group_name()
-
-    def chosen_cipher(self, offered: Sequence[int]) -> int | None:
-        """Which of these suites was negotiated."""
-        name = self.openssl.get_cipher_name()
-        return next((number for number in offered if _cipher_name(number) == name), None)
+        name = _lib.SSL_get0_group_name(self.ssl)
+        return None if name == _ffi.NULL else _ffi.string(name).decode("ascii")
 
     def peer_chain(self) -> tuple[bytes, ...]:
         """What the peer sent, leaf first, DER."""
-        chain = self.openssl.get_peer_cert_chain(as_cryptography=False) or []
-        return tuple(_der(certificate) for certificate in chain)
+        return self._peer_chain
+
+    def chosen_cipher(self, offered: Sequence[int]) -> int | None:
+        """Which of these suites was negotiated."""
+        name = self._cipher_name()
+        return next((number for number in offered if suite_name(number) == name), None)
+
+    def _cipher_name(self) -> str:
+        cipher = _lib.SSL_get_current_cipher(self.ssl)
+        return "" if cipher == _ffi.NULL else _ffi.string(_lib.SSL_CIPHER_get_name(cipher)).decode("ascii")
+
+
+def _certificates(message: bytes, *, tls13: bool) -> list[tuple[int, bytes]]:
+    """The certificates of a Certificate message (RFC 8446 4.4.2, RFC 5246 7.4.2), with where they begin.
+
+    Up to the first whose length does not fit: OpenSSL refuses the message there.
+    """
+    at = 4 + (1 + message[4] if tls13 and len(message) > 4 else 0) + 3
+    found = []
+    while at + 3 <= len(message):
+        size = int.from_bytes(message[at : at + 3])
+        at += 3
+        if not 0 < size <= len(message) - at:
+            break
+        found.append((at, message[at : at + size]))
+        at += size
+        if tls13:
+            at += 2 + int.from_bytes(message[at : at + 2])
+    return found
 
 
 def _der(certificate: Any) -> bytes:
-    from OpenSSL import crypto
-
-    return bytes(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+    bio = _ffi.gc(_lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_free)
+    _accepted(_lib.i2d_X509_bio(bio, certificate))
+    data = _ffi.new("char **")
+    length = _lib.BIO_get_mem_data(bio, data)
+    return bytes(_ffi.buffer(data[0], length))

@@ -6,17 +6,16 @@ Made in three steps, because the target comes in between: what the client offers
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from countersign.ca import AuthorityError, CannotMimic
-from countersign.proxy._openssl import GROUP_NAMES, OPENSSL_VERSION, Offer, TlsTrouble
+from countersign.proxy._openssl import GROUP_NAMES, OPENSSL_VERSION, IdentityRefused, TlsTrouble
 from countersign.proxy.leg import HandshakeEnded
-from countersign.proxy.server_leg import DEFAULT_GROUPS, offered_versions, server_offer
+from countersign.proxy.offer import CannotSpeak, Mirrored, client_leg_offer
 from countersign.proxy.trouble import failed_handshake
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.events import EncryptedRecord
 from countersign.recorder.wire.messages import message_type
-from countersign.recorder.wire.names import cipher_suite_name, group_name, version_name
 
 if TYPE_CHECKING:
     from countersign.proxy.context import Context, Over
@@ -26,7 +25,14 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.tap import LegTap
 
 
-def check_hello(context: Context, hello: Hello, tap: LegTap) -> HelloSummary:
+class Offered(NamedTuple):
+    """What the client offers, and how that is repeated to the target."""
+
+    summary: HelloSummary
+    mirrored: Mirrored
+
+
+def check_hello(context: Context, hello: Hello, tap: LegTap) -> Offered:
     """What the client offers. Ends the session when there is no hello, or none that OpenSSL can be shown."""
 
     def refused(alert: str, by: Party, code: FailureCode, text: str) -> Over:
@@ -44,31 +50,24 @@ def check_hello(context: Context, hello: Hello, tap: LegTap) -> HelloSummary:
         text = f"cannot speak with a client that begins in SSLv2's form; {OPENSSL_VERSION} has that no more."
         text += " Use --passthrough for this client"
         raise refused("protocol_version", Party.PROXY, FailureCode.UNSUPPORTED_OFFER, text)
-    if not server_offer(summary).speakable():
+    try:
+        mirrored = context.engine.mirror.of(summary)
+    except CannotSpeak as reason:
         if not summary.well_formed:
             text = "sent a ClientHello that cannot be read"
-            raise refused("decode_error", Party.CLIENT, FailureCode.BAD_HELLO, text)
-        some_version = any(0x0300 < version <= 0x0304 for version in offered_versions(summary))
-        alert = "handshake_failure" if some_version else "protocol_version"
-        raise refused(alert, Party.PROXY, FailureCode.UNSUPPORTED_OFFER, _unspeakable(summary))
+            raise refused("decode_error", Party.CLIENT, FailureCode.BAD_HELLO, text) from None
+        raise refused(reason.alert, Party.PROXY, FailureCode.UNSUPPORTED_OFFER, reason.text) from None
+    except IdentityRefused as trouble:
+        text = f"cannot use the client certificate given to it: OpenSSL says {trouble.reason!r}"
+        raise refused("internal_error", Party.PROXY, FailureCode.CANNOT_BEGIN, text) from None
     name = summary.sni_raw
     if name is not None and (b"\0" in name or not 0 < len(name) < 256):
         text = "sent a server name (SNI) that cannot be a host name's: "
         text += "a NUL byte is in it" if b"\0" in name else f"it has {len(name)} bytes"
         # The alert is the one that OpenSSL has for such a name.
         raise refused("unrecognized_name", Party.CLIENT, FailureCode.BAD_HELLO, text)
-    return summary
-
-
-def _unspeakable(summary: HelloSummary) -> str:
-    versions = ", ".join(version_name(version) for version in summary.versions) or "no version"
-    suites = ", ".join(cipher_suite_name(suite) for suite in summary.ciphers[:6]) or "no suite"
-    more = f" and {len(summary.ciphers) - 6} more" if len(summary.ciphers) > 6 else ""
-    groups = "" if not summary.groups else f", groups {', '.join(group_name(group) for group in summary.groups[:4])}"
-    return (
-        f"cannot speak what the client offers: {versions} with {suites}{more}{groups};"
-        f" {OPENSSL_VERSION} has none of it. Use --passthrough for this client"
-    )
+    context.recording.not_mirrored += mirrored.left_out
+    return Offered(summary, mirrored)
 
 
 async def open_client_leg(context: Context, hello: Hello, summary: HelloSummary, server: TlsLeg, tap: LegTap) -> TlsLeg:
@@ -85,7 +84,10 @@ async def open_client_leg(context: Context, hello: Hello, summary: HelloSummary,
     context.recording.not_mirrored += minted.left_out
     try:
         connection = context.engine.server_side.connection(
-            client_offer(server, summary), chain=minted.chain, key=minted.key, alpn=server.connection.chosen_alpn
+            client_leg_offer(server.connection, summary),
+            chain=minted.chain,
+            key=minted.key,
+            alpn=server.connection.chosen_alpn,
         )
     except TlsTrouble as trouble:
         words = f"cannot mimic the target's certificate: {OPENSSL_VERSION} cannot serve such a one"
@@ -104,19 +106,6 @@ async def open_client_leg(context: Context, hello: Hello, summary: HelloSummary,
 def _cannot_mimic(context: Context, tap: LegTap, reason: str) -> Over:
     text = f"{reason}. Use --passthrough for this target"
     return context.refuse(tap, "internal_error", LegRole.CLIENT, Party.PROXY, code=FailureCode.CANNOT_MIMIC, text=text)
-
-
-def client_offer(server: TlsLeg, summary: HelloSummary) -> Offer:
-    """What the target chose first; the client's other suites stand behind it."""
-    version = server.connection.version
-    chosen = server.connection.chosen_cipher(summary.ciphers)
-    group = server.connection.group
-    others = [GROUP_NAMES[number] for number in DEFAULT_GROUPS if GROUP_NAMES[number].lower() != (group or "").lower()]
-    # Behind a slash stands what is taken only if the client knows nothing before it: a group that it made no key share
-    # for brings it a HelloRetryRequest then, as the target did (SSL_set1_groups_list(3)).
-    groups = (f"?{group}/" if group else "") + ":".join(f"?{name}" for name in others)
-    ciphers = tuple(sorted(summary.ciphers, key=lambda cipher: cipher != chosen))
-    return Offer((version,), ciphers, groups)
 
 
 def not_mirrored(server: TlsLeg) -> list[str]:

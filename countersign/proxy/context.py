@@ -25,13 +25,16 @@ class Over(Exception):  # noqa: N818 - the session ends here; why is on the reco
 
 
 class Context:
-    """One client connection on its way. ``target`` is the stream to the target, once it is dialled."""
+    """One client connection on its way. ``target`` is the stream to the target, once it is dialled; ``client_host`` is
+    the client's address, or the one that a proxy in front of this one said it has.
+    """
 
     def __init__(self, engine: Engine, client: Stream) -> None:
         settings = engine.settings
         self.engine = engine
         self.settings = settings
         self.client = client
+        self.client_host = client.peer_host()
         self.target: Stream | None = None
         self.legs: list[TlsLeg] = []
         self._began = engine.monotonic()
@@ -42,6 +45,7 @@ class Context:
             client=client.peer(),
             target=str(settings.target) if settings.target else None,
             label=settings.label,
+            pool=engine.pool,
         )
 
     def clock(self) -> float:

@@ -34,7 +34,7 @@ def decide(context: Context, policy: Policy, target: Address, hello: Hello) -> D
     summary = hello.summary
     facts = Facts(
         target=target,
-        client=context.client.peer_host(),
+        client=context.client_host,
         sni=summary.sni if summary else None,
         alpn=summary.alpn_offered if summary else (),
         ja4=lambda: summary.ja4 if summary else None,
@@ -48,28 +48,29 @@ def check_before_dial(context: Context, policy: Policy, target: Address) -> None
     """Raise :class:`~countersign.proxy.dial.DialFailed` for what is refused whatever the client says in its hello."""
     if policy.needs_hello:
         return
-    decision = policy.decide(Facts(target=target, client=context.client.peer_host()))
+    decision = policy.decide(Facts(target=target, client=context.client_host))
     if decision.verdict is Verdict.REFUSE:
         context.recording.action = decision.verdict.value
         raise DialFailed(FailureCode.REFUSED_BY_RULE, Party.PROXY, _text(decision))
 
 
 def refuse(context: Context, decision: Decision, hello: Hello) -> Over:
-    """Turn the client away as the decision says, with an alert or with a reset; give what ends the session.
+    """Turn the client away as the decision says; give what ends the session."""
+    how = decision.refuse_with or "access_denied"
+    return turn_away(context, hello, how, code=FailureCode.REFUSED_BY_RULE, text=_text(decision))
 
-    Who does not speak TLS would not understand an alert.
-    """
-    code, text = FailureCode.REFUSED_BY_RULE, _text(decision)
+
+def turn_away(context: Context, hello: Hello, how: str, *, code: FailureCode, text: str) -> Over:
+    """End a session that had only begun, with this alert or with a reset; who speaks no TLS gets no alert."""
     tap = LegTap()
     if hello.first is not None:
         for t, data in hello.chunks:
             context.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
-    if decision.refuse_with == RESET or hello.first is None:
+    if how == RESET or hello.first is None:
         over = context.over(None, Party.PROXY, code=code, text=text)
         context.client.abort()
         return over
-    alert = decision.refuse_with or "access_denied"
-    return context.refuse(tap, alert, LegRole.CLIENT, Party.PROXY, code=code, text=text)
+    return context.refuse(tap, how, LegRole.CLIENT, Party.PROXY, code=code, text=text)
 
 
 def _text(decision: Decision) -> str:

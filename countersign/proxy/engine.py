@@ -26,9 +26,11 @@ from countersign.ca import LeafMint
 from countersign.errors import EnvironmentFault
 from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
 from countersign.proxy.dial import DialFailed, resolve
+from countersign.proxy.offer import Mirror
 from countersign.proxy.session import Session
 from countersign.proxy.settings import SecretsKept
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.recorder.budget import Pool
 from countersign.recorder.recording import Outcome, Party, Status
 from countersign.recorder.wire.text import printable
 
@@ -74,6 +76,7 @@ class Engine:
         self.monotonic = monotonic
         self.receive_buffer = bytearray(RECEIVE_BUFFER)
         self.buffers = Buffers()
+        self.pool = Pool()
         self.mint = LeafMint(authority)
         keylog = settings.secrets is not SecretsKept.NONE
         identity = settings.identity
@@ -83,6 +86,7 @@ class Engine:
             identity=None if identity is None else (identity.chain, identity.key),
             keylog=keylog,
         )
+        self.mirror = Mirror(self.client_side)
         self.server_side = TlsServerSide(keylog=keylog)
         self._keeper = keeper
         self._listeners: list[socket.socket] = []

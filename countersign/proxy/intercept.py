@@ -44,7 +44,7 @@ async def intercept(
     tap = LegTap()
     for t, data in hello.chunks:
         context.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
-    summary = check_hello(context, hello, tap)
+    offered = check_hello(context, hello, tap)
     if context.client.ending is not None:
         raise context.client_left()
     context.client.on_end = left
@@ -54,9 +54,9 @@ async def intercept(
         raise context.refuse(
             tap, "internal_error", LegRole.SERVER, failed.by, code=failed.code, text=failed.text
         ) from None
-    server = await open_server_leg(context, stream, target, summary, tap)
+    server = await open_server_leg(context, stream, target, offered, tap)
     context.recording.not_mirrored += not_mirrored(server)
-    client = await open_client_leg(context, hello, summary, server, tap)
+    client = await open_client_leg(context, hello, offered.summary, server, tap)
     await _relay(context, client, server)
 
 

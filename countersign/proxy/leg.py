@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy._openssl import TlsTrouble
 from countersign.recorder.recording import Ending, LegRole
+from countersign.recorder.wire import codes, records
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.names import is_tls13
 from countersign.recorder.wire.tap import LegTap
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 
 _FIRST = 64
-_ALERT = 21
-_FATAL = 2
-_NEVER_FATAL = frozenset({0, 90, 100})  # close_notify, user_canceled, no_renegotiation
 
 
 class HandshakeEnded(Exception):  # noqa: N818 - a fact about the wire
@@ -67,17 +65,19 @@ class TlsLeg:
         """The fatal alert of the peer that OpenSSL has read."""
         self.stands = False
         """The handshake is done, and neither a fatal alert nor a close_notify of the peer has come since."""
+        self.only_answered = False
+        """What the peer said last was for OpenSSL alone, and OpenSSL has answered it."""
         connection.tap(self._hear)
 
     def _hear(self, written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's flag
         self._tap.inside(self._us if written else self.peer, content_type, version, data)
-        if not written and content_type == _ALERT and len(data) == 2 and self._is_fatal(*data):
+        if not written and content_type == records.ALERT and len(data) == 2 and self._is_fatal(*data):
             self.peer_alert = data[1]
         self._heard = True
 
     def _is_fatal(self, level: int, description: int) -> bool:
         """The level means nothing in TLS 1.3 (RFC 8446 6)."""
-        return description not in _NEVER_FATAL and (level == _FATAL or is_tls13(self._tap.version))
+        return description not in codes.NEVER_FATAL and (level == codes.FATAL or is_tls13(self._tap.version))
 
     def feed(self, data: bytes | memoryview, *, seen: bool = False) -> None:
         """Bytes from the peer; ``seen`` when the tap has had them already."""
@@ -87,8 +87,8 @@ class TlsLeg:
             self._recording.add(self.role, self._tap.wire(self.peer, data, self._clock()))
         self.connection.feed(data)
 
-    def flush(self) -> None:
-        """Send what OpenSSL wants sent, and settle what it said meanwhile."""
+    def flush(self) -> int:
+        """Send what OpenSSL wants sent, and settle what it said meanwhile; how many bytes that were."""
         out = self.connection.drain(self._buffers)
         if out:
             if not self._tap.wire_done:
@@ -97,6 +97,7 @@ class TlsLeg:
         if self._heard:
             self._heard = False
             self._recording.add(self.role, self._tap.settle(self._clock()))
+        return len(out)
 
     async def handshake(self, limit: float) -> None:
         """Raises :class:`TlsTrouble` or :class:`HandshakeEnded`; what was to be sent then has been sent."""

@@ -14,7 +14,7 @@ when the ClientHello is there.
 
 A prelude that needs the target's own words (STARTTLS: the banner comes from there) calls ``reach.open`` itself, talks
 to both, and gives back what was asked with ``reply`` taken out. One that has served the client by itself, so that there
-is nothing left to relay (a plain ``http://`` request), gives None.
+is nothing left to relay (plain ``http://`` requests, each with a connection from ``reach.fetch``), gives None.
 
 Every prelude keeps its own time limit, of ``reach.limits``, and leaves what came behind its dialogue in the stream
 (:meth:`~countersign.proxy.stream.Stream.unread`).
@@ -35,7 +35,7 @@ from countersign.recorder.recording import Ending, FailureCode, Party
 from countersign.recorder.wire.records import looks_like_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from countersign.proxy.dial import SockAddr
     from countersign.proxy.settings import Address, Limits, Settings
@@ -46,17 +46,20 @@ if TYPE_CHECKING:
 class Asked:
     """What a client has asked for.
 
-    ``addresses`` are where the target is, if the prelude knows; else its name is resolved. ``record`` goes into the
-    recording's ``prelude``, credentials left out. ``by_client`` tells that the client chose the target, so that it may
-    be one that nobody should reach. ``client`` is who the client really is, where a proxy in front of this one said so.
+    ``target`` is None where the ClientHello decides: then ``by_name`` gives the target for a server name, or for none,
+    and there can be no ``reply``. ``addresses`` are where the target is, if the prelude knows; else its name is
+    resolved. ``record`` goes into the recording's ``prelude``, credentials left out. ``by_client`` tells that the
+    client chose the target, so that it may be one that nobody should reach. ``client`` is who the client really is,
+    where a proxy in front of this one said so.
     """
 
-    target: Address
+    target: Address | None
     addresses: tuple[SockAddr, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     reply: Reply | None = None
     by_client: bool = True
     client: str | None = None
+    by_name: Callable[[str | None], Address | None] | None = None
 
 
 class Reply(Protocol):
@@ -79,6 +82,12 @@ class Reach(Protocol):
     async def open(self, asked: Asked) -> Stream:
         """The connection to the target, made once: checked, dialled, and the client told. A failure ends the session,
         with an exception that a prelude lets through.
+        """
+
+    async def fetch(self, target: Address) -> Stream:
+        """Another connection, to a target that the client has named, checked alike; who fetches it closes it.
+
+        Raises :class:`~countersign.proxy.dial.DialFailed`.
         """
 
 

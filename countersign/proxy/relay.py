@@ -148,10 +148,12 @@ class TlsDirection(_Direction):
 
     def _pump(self) -> None:
         source, destination, buffers = self._source, self._destination, self._buffers
+        moved = False
         broken: TlsTrouble | None = None
         leg = source  # whose trouble it would be
         try:
             while not self._closed and (count := source.connection.read(buffers)):
+                moved = True
                 source.count(count)
                 destination.count_sent(count)
                 leg = destination
@@ -164,7 +166,8 @@ class TlsDirection(_Direction):
             destination.connection.close_notify()
         except TlsTrouble as trouble:
             broken = trouble
-        source.flush()
+        answered = source.flush()
+        source.only_answered = bool(answered) and not moved
         destination.flush()
         if broken is not None:
             self._broken(leg, broken)
@@ -193,8 +196,9 @@ class TlsDirection(_Direction):
         self._relay.direction_ended()
 
     def room(self, *, free: bool) -> None:  # noqa: ARG002 - both ends are looked at
-        """The send buffer of our *source's* stream; what fills it comes from our destination."""
+        """The send buffer of our *source's* stream; what fills it comes from our destination, or answers the source."""
         balance(self._destination, self._source)
+        balance(self._source, self._destination)
 
 
 class LastWords:
@@ -241,8 +245,13 @@ class LastWords:
 
 
 def balance(source: TlsLeg, destination: TlsLeg) -> None:
-    """Read from the source only while the destination takes what comes."""
-    if destination.stream.full or destination.connection.holding:
+    """Read from the source only while the destination takes what comes, and the source what it is answered.
+
+    To read from a peer that does not read itself is right as long as what it says is for the other side. A peer that
+    makes OpenSSL answer and takes no answer (key updates without end, RFC 8446 4.6.3) would fill our memory.
+    """
+    unanswerable = source.only_answered and source.stream.full
+    if destination.stream.full or destination.connection.holding or unanswerable:
         source.stream.pause()
     else:
         source.stream.resume()

@@ -19,11 +19,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from countersign.proxy.context import Context, Over
-from countersign.proxy.decide import check_before_dial, decide, policy_of, refuse
+from countersign.proxy.decide import check_before_dial, decide, policy_of, refuse, turn_away
 from countersign.proxy.dial import DialFailed, barred, dial, resolve
 from countersign.proxy.intercept import intercept
 from countersign.proxy.passthrough import pass_through, relay_not_tls
-from countersign.proxy.prelude import PreludeFailed, prelude_of
+from countersign.proxy.prelude import Asked, PreludeFailed, prelude_of
 from countersign.proxy.relay import LastWords
 from countersign.proxy.settings import Action, may_connect
 from countersign.proxy.sniff import Sniffer
@@ -34,8 +34,8 @@ from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from countersign.proxy.engine import Engine
-    from countersign.proxy.prelude import Asked
-    from countersign.proxy.settings import Limits
+    from countersign.proxy.settings import Address, Limits
+    from countersign.proxy.sniff import Hello
     from countersign.proxy.stream import Stream
     from countersign.recorder.recording import Recording
 
@@ -57,6 +57,8 @@ class Session:
         self._client_left = False
         self._task: asyncio.Task[object] | None = None
         self._snapshot_at = 0.0
+        self._fetched: list[Stream] = []  # for what a prelude serves by itself
+        self._fetched_bytes = 0
         self.recording = context.recording
 
     def clock(self) -> float:
@@ -92,22 +94,39 @@ class Session:
             raise context.over(None, Party.PROXY, code=FailureCode.CLIENT_NOT_ALLOWED, text=text)
         asked = await self._ask()
         if asked is None:
+            context.recording.not_tls = True
+            context.recording.action = "relay"
             return
         hello = await self._sniffer.hello()
+        context.recording.sni = hello.summary.sni if hello.summary else None
+        asked, target = self._aim(asked, hello)
+        decision = decide(context, self._policy, target, hello)
+        if decision.verdict is Verdict.REFUSE:
+            raise refuse(context, decision, hello)
         reach = partial(self._reach, asked)
         try:
-            context.recording.sni = hello.summary.sni if hello.summary else None
-            decision = decide(context, self._policy, asked.target, hello)
-            if decision.verdict is Verdict.REFUSE:
-                raise refuse(context, decision, hello)
             if hello.first is None:
                 await relay_not_tls(context, hello, dial=reach)
             elif decision.verdict is Verdict.PASSTHROUGH:
                 await pass_through(context, hello, dial=reach)
             else:
-                await intercept(context, asked.target, hello, dial=reach, left=self._leave)
+                await intercept(context, target, hello, dial=reach, left=self._leave)
         except DialFailed as failed:
             raise context.over(None, failed.by, code=failed.code, text=failed.text) from None
+
+    def _aim(self, asked: Asked, hello: Hello) -> tuple[Asked, Address]:
+        """Where it goes, by the server name where the client has not said. Ends the session where it leads nowhere."""
+        if asked.target is not None:
+            return asked, asked.target
+        sni = self.recording.sni
+        target = asked.by_name(sni) if asked.by_name is not None else None
+        if target is None:
+            name = "no server name" if sni is None else f"the server name {printable(sni, limit=255)}"
+            text = f"has no target for {name}"
+            raise turn_away(self._context, hello, "unrecognized_name", code=FailureCode.NO_TARGET, text=text)
+        asked = replace(asked, target=target)
+        self._note(asked)
+        return asked, target
 
     async def _ask(self) -> Asked | None:
         """What the client wants; where it waits for an answer, the target is dialled and it has been told."""
@@ -126,8 +145,11 @@ class Session:
     def _note(self, asked: Asked) -> None:
         recording = self.recording
         recording.prelude.update(asked.record)
-        recording.target = printable(str(asked.target))
-        recording.client = asked.client or recording.client
+        if asked.target is not None:
+            recording.target = printable(str(asked.target))
+        if asked.client is not None:
+            recording.client = asked.client
+            self._context.client_host = asked.client.rpartition(":")[0].strip("[]")
         recording.changed = True
 
     async def open(self, asked: Asked) -> Stream:
@@ -146,17 +168,34 @@ class Session:
 
     async def _reach(self, asked: Asked) -> Stream:
         """The TCP connection to the target, made once. Raises :class:`DialFailed`."""
-        context, target, limit = self._context, asked.target, self.limits.connect
-        if context.target is None:
-            if asked.reply is not None:
-                check_before_dial(context, self._policy, target)
-            found = asked.addresses or await resolve(target, limit=limit)
-            reason = barred(found, self._engine.ports) if asked.by_client else None
-            if reason is not None:
-                text = f"does not dial {target}: {reason}"
-                raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, text)
-            context.target = await dial(target, found, buffer=self._engine.receive_buffer, limit=limit)
-        return context.target
+        if self._context.target is None:
+            self._context.target = await self._dial(asked)
+        return self._context.target
+
+    async def fetch(self, target: Address) -> Stream:
+        """:meth:`countersign.proxy.prelude.Reach.fetch`."""
+        stream = await self._dial(Asked(target))
+        self._forget_fetched()
+        self._fetched.append(stream)
+        return stream
+
+    async def _dial(self, asked: Asked) -> Stream:
+        """A TCP connection to what was asked for, if it may be had. Raises :class:`DialFailed`."""
+        target, limit = asked.target, self.limits.connect
+        assert target is not None
+        if asked.by_client:
+            check_before_dial(self._context, self._policy, target)
+        found = asked.addresses or await resolve(target, limit=limit)
+        reason = barred(found, self._engine.ports) if asked.by_client else None
+        if reason is not None:
+            raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, f"does not dial {target}: {reason}")
+        return await dial(target, found, buffer=self._engine.receive_buffer, limit=limit)
+
+    def _forget_fetched(self) -> None:
+        """Count what came from connections that are over."""
+        over = [stream for stream in self._fetched if stream.closed.done()]
+        self._fetched_bytes += sum(stream.received for stream in over)
+        self._fetched = [stream for stream in self._fetched if stream not in over]
 
     # -- how it ends ---------------------------------------------------------------------------------------------------
 
@@ -192,7 +231,7 @@ class Session:
     def _close(self) -> None:
         for leg in self._context.legs:
             leg.close()
-        for stream in (self._context.client, self._context.target):
+        for stream in (self._context.client, self._context.target, *self._fetched):
             if stream is not None:
                 stream.close()
                 self._engine.lingers(stream)
@@ -230,5 +269,5 @@ class Session:
 
     def _count_bytes(self) -> None:
         self.recording.from_client = self._context.client.received
-        if self._context.target is not None:
-            self.recording.from_target = self._context.target.received
+        streams = [*self._fetched, *([self._context.target] if self._context.target is not None else [])]
+        self.recording.from_target = self._fetched_bytes + sum(stream.received for stream in streams)

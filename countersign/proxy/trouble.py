@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.proxy._openssl import TooCostly
 from countersign.proxy.context import Over
 from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.redaction import first_bytes
@@ -36,6 +37,9 @@ def failed_handshake(context: Context, leg: TlsLeg, trouble: TlsTrouble | Handsh
         return Over()
     if trouble.by_peer or leg.peer_alert is not None:
         return Over()  # its alert is on the recording, and says more than OpenSSL's words
+    if isinstance(trouble, TooCostly):
+        text = f"shows what is too costly to work with: {trouble.reason}; it was refused unworked"
+        return context.over(leg.role, peer_of(leg), code=FailureCode.TOO_COSTLY, text=text)
     if leg.role is LegRole.SERVER:
         return _of_target(context, leg, trouble)
     if _nothing_shared(trouble.reason):
@@ -66,8 +70,7 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
     if trouble.reason == "unsupported protocol":
         text = f"answered with {read_leg(leg.live.messages).version}, which was not offered"
         return context.over(leg.role, Party.TARGET, code=FailureCode.VERSION_NOT_OFFERED, text=text)
-    # Only what OpenSSL says before our hello is the proxy's own.
-    if _nothing_shared(trouble.reason) and not leg.live.messages:
+    if not leg.live.messages:  # OpenSSL could not even say hello: that is the proxy's own
         return _unshared(context, leg, trouble)
     return _broken(context, leg, trouble)
 

@@ -13,6 +13,10 @@ Alerts and Finished are what a judgement hangs on (:mod:`countersign.recorder.ou
 never cut, and a hundred of them are kept beyond any number.
 
 What was cut and counted is said in one :class:`Problem` of the leg.
+
+What is enough for one session is too much for ten thousand at once. So beyond the first :data:`FREE` bytes of a leg
+what is kept is borrowed from a :class:`Pool` that all recordings in progress share, and given back when they end. While
+it is empty, messages are cut and counted as above.
 """
 
 from __future__ import annotations
@@ -42,12 +46,25 @@ class Allowance:
 LIVE = Allowance(bytes=2 << 20, messages=2_000)
 """Of a leg that is being recorded. A chain of a thousand names and a request for certificates of every CA fit in."""
 
+FREE = 64 << 10
+"""Bytes of memory that any leg may take: a handshake as they come needs a quarter of it."""
+
+
+class Pool:
+    """Bytes of memory that all recordings in progress may take together beyond what is free."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int = 256 << 20) -> None:
+        self.left = size
+
 
 class Budget:
-    """Give each message of a leg to :meth:`take`, in their order."""
+    """Give each message of a leg to :meth:`take`, in their order; without a pool it may take what it is allowed."""
 
     __slots__ = (
         "_allowance",
+        "_borrowed",
         "_bytes",
         "_counted",
         "_counted_bytes",
@@ -56,10 +73,13 @@ class Budget:
         "_deciding",
         "_first",
         "_kept",
+        "_pool",
     )
 
-    def __init__(self, allowance: Allowance = LIVE) -> None:
+    def __init__(self, allowance: Allowance = LIVE, pool: Pool | None = None) -> None:
         self._allowance = allowance
+        self._pool = pool
+        self._borrowed = 0
         self._bytes = 0
         self._kept = 0
         self._deciding = 0
@@ -69,22 +89,46 @@ class Budget:
 
     def take(self, message: Message) -> Message | None:
         """The message as it is to be kept; none when it is only counted."""
-        if self._kept >= self._allowance.messages:
-            if not _decides(message) or self._deciding >= _DECIDING:
-                self._note(message)
-                self._counted += 1
-                self._counted_bytes += message.length
-                return None
-            self._deciding += 1
-        self._kept += 1
         size = len(message.raw)
-        if size > SMALL and self._bytes + size > self._allowance.bytes:
-            self._note(message)
-            self._cut += 1
-            self._cut_bytes += message.length
-            return replace(message, raw=b"", digest=message.sha256)
-        self._bytes += size
+        fits = size <= SMALL or self._bytes + size <= self._allowance.bytes
+        if self._kept < self._allowance.messages:
+            if fits and self._borrow(_MESSAGE + size):
+                return self._keep(message)
+            if self._borrow(_MESSAGE):
+                return self._keep(message if size <= SMALL else self._without_bytes(message))
+        if _decides(message) and self._deciding < _DECIDING:
+            self._deciding += 1
+            return self._keep(message)
+        self._note(message)
+        self._counted += 1
+        self._counted_bytes += message.length
+        return None
+
+    def _keep(self, message: Message) -> Message:
+        self._kept += 1
+        self._bytes += len(message.raw)
         return message
+
+    def _without_bytes(self, message: Message) -> Message:
+        self._note(message)
+        self._cut += 1
+        self._cut_bytes += message.length
+        return replace(message, raw=b"", digest=message.sha256)
+
+    def _borrow(self, count: int) -> bool:
+        if self._pool is None or self.weight + count <= FREE:
+            return True
+        if self._pool.left < count:
+            return False
+        self._pool.left -= count
+        self._borrowed += count
+        return True
+
+    def release(self) -> None:
+        """The leg is over: give back what was borrowed."""
+        if self._pool is not None:
+            self._pool.left += self._borrowed
+            self._borrowed = 0
 
     @property
     def weight(self) -> int:

@@ -468,15 +468,34 @@ def signature_holds(public_key: bytes, algorithm_der: bytes, signature_der: byte
         algorithm = describe_algorithm(algorithm_der)
     except DerError:
         return None
-    if kind == "RSA":
+    if kind in {"RSA", "RSA-PSS"}:
         if not size.isdigit() or int(size) > _LARGEST_RSA or len(public_key) > _LARGEST_RSA // 8 + 64:
             return None  # a large exponent costs as much as a large modulus
     elif key not in _CHEAP_KEYS:
         return None
-    return _verified(public_key, algorithm, signature, signed)
+    pss = _pss_parameters(algorithm_der) if algorithm == "rsassaPss" else None
+    return _verified(public_key, algorithm, pss, signature, signed)
 
 
-def _verified(public_key: bytes, algorithm: str, signature: bytes, signed: bytes) -> bool | None:
+def _pss_parameters(algorithm_der: bytes) -> tuple[str, int] | None:
+    """RSASSA-PSS-params (RFC 4055 3.1): the hash, which is the mask's as well, and the length of the salt."""
+    try:
+        _, *rest = asn1.at_most(2, asn1.whole(algorithm_der, asn1.SEQUENCE, "an algorithm").body, "an algorithm")
+        fields = asn1.at_most(4, rest[0].expect(asn1.SEQUENCE, "parameters").body, "parameters") if rest else []
+        found = {field.tag: asn1.first_piece(field.body) for field in fields}
+        digest = asn1.first_piece(found[0xA0].body).body if 0xA0 in found else _SHA1
+        mask = asn1.exactly(2, found[0xA1].body, "a mask")[1] if 0xA1 in found else None
+        of_mask = asn1.first_piece(mask.body).body if mask else _SHA1
+        salt = asn1.decode_integer(found[0xA2].body) if 0xA2 in found else 20
+        name = _HASHES.get(asn1.decode_oid(digest))
+    except DerError:
+        return None
+    return (name, salt) if name and of_mask == digest and 0 <= salt <= 64 else None
+
+
+def _verified(
+    public_key: bytes, algorithm: str, pss: tuple[str, int] | None, signature: bytes, signed: bytes
+) -> bool | None:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
@@ -489,6 +508,9 @@ def _verified(public_key: bytes, algorithm: str, signature: bytes, signed: bytes
                 key.verify(signature, signed)
             case rsa.RSAPublicKey() if digest:
                 key.verify(signature, signed, padding.PKCS1v15(), getattr(hashes, digest)())
+            case rsa.RSAPublicKey() if pss:
+                hashed = getattr(hashes, pss[0])()
+                key.verify(signature, signed, padding.PSS(padding.MGF1(hashed), pss[1]), hashed)
             case ec.EllipticCurvePublicKey() if digest:
                 key.verify(signature, signed, ec.ECDSA(getattr(hashes, digest)()))
             case _:
@@ -542,6 +564,12 @@ _DIGESTS = {
     for digest in ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512")
     for name in (f"{digest.lower()}WithRSAEncryption", f"ecdsa-with-{digest}")
 }
+
+_SHA1 = asn1.first_piece(asn1.encode_oid("1.3.14.3.2.26")).body
+_HASHES = {
+    "1.3.14.3.2.26": "SHA1", "2.16.840.1.101.3.4.2.4": "SHA224", "2.16.840.1.101.3.4.2.1": "SHA256",
+    "2.16.840.1.101.3.4.2.2": "SHA384", "2.16.840.1.101.3.4.2.3": "SHA512",
+}  # fmt: skip
 
 _PURPOSES = {
     "1.3.6.1.5.5.7.3.1": "serverAuth", "1.3.6.1.5.5.7.3.2": "clientAuth", "1.3.6.1.5.5.7.3.3": "codeSigning",

@@ -11,6 +11,7 @@ Everything raises :class:`DerError` and nothing else, and costs time in proporti
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ SET = 0x31
 
 _HIGH_TAG = 0x1F
 _LONG_OID = 64
+_PEM_LINE = 64
 
 
 class DerError(ValueError):
@@ -125,6 +127,14 @@ def encode(tag: int, *parts: bytes) -> bytes:
         return bytes((tag, length)) + body
     size = length.to_bytes((length.bit_length() + 7) // 8)
     return bytes((tag, 0x80 | len(size))) + size + body
+
+
+def to_pem(data: bytes, label: str = "CERTIFICATE") -> bytes:
+    """DER between BEGIN and END lines (RFC 7468)."""
+    text = base64.b64encode(data)
+    lines = [text[start : start + _PEM_LINE] for start in range(0, len(text), _PEM_LINE)]
+    name = label.encode("ascii")
+    return b"\n".join((b"-----BEGIN " + name + b"-----", *lines, b"-----END " + name + b"-----", b""))
 
 
 def encode_integer(value: int) -> bytes:

@@ -161,12 +161,8 @@ def _from_alerts(recording: Recording) -> list[_Break]:
     return found
 
 
-def is_fatal(leg_messages: Sequence[Message], alert: Message) -> bool:
-    """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a warning about a certificate is a refusal, too."""
-    return _is_fatal(alert, tls13=_is_tls13(leg_messages))
-
-
 def _is_fatal(alert: Message, *, tls13: bool) -> bool:
+    """In TLS 1.3 the level means nothing (RFC 8446 6); below it, a warning about a certificate is a refusal, too."""
     if len(alert.raw) < 2:
         return False
     level, description = alert.raw[0], alert.raw[1]

@@ -106,7 +106,8 @@ def rewrite(path: str | os.PathLike[str], data: bytes, *, expected: bytes, backu
             temporary = f".{real.name[:100]}.{secrets.token_hex(8)}.new"
             _create_like(found, temporary, data, parent=parent)
             try:
-                if _read(real, at_most=len(expected) + 1, flags=os.O_NOFOLLOW) != expected:
+                now = os.stat(real.name, dir_fd=parent, follow_symlinks=False)
+                if now.st_size != len(expected) or _read(real, at_most=now.st_size, flags=os.O_NOFOLLOW) != expected:
                     raise FileFault(f"cannot write {real}: it was changed by someone else meanwhile; do it again")
                 os.rename(temporary, real.name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:

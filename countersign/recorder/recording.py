@@ -79,6 +79,8 @@ class FailureCode(StrEnum):
 
     NO_REQUEST = "no-request"
     """The client closed without asking for a target."""
+    NO_TARGET = "no-target"
+    """The proxy has no target for the server name that the client asked for."""
     BAD_REQUEST = "bad-request"
     """The client asked for a target in a way that cannot be understood."""
     UNSUPPORTED_REQUEST = "unsupported-request"
@@ -140,6 +142,8 @@ class FailureCode(StrEnum):
     """There is no version, suite, group or protocol that both sides speak."""
     BROKEN_MESSAGE = "broken-message"
     """OpenSSL cannot take what the peer sent."""
+    TOO_COSTLY = "too-costly"
+    """What the peer showed would take too long to work with: its keys, its chain, its parameters."""
     CANNOT_BEGIN = "cannot-begin"
     """OpenSSL cannot begin a handshake as it would have to."""
     CANNOT_MIMIC = "cannot-mimic"

@@ -57,7 +57,8 @@ def judged_in_memory(made: MadeChain, host: str, version: str = "1.3") -> tuple[
     Raises :class:`TlsTrouble` where OpenSSL cannot serve the chain.
     """
     server = TlsServerSide().connection(offer(version), chain=made.chain, key=made.key)
-    client = TlsClientSide(made.anchors).connection(offer(version), name=host, sni=None, alpn=())
+    side = TlsClientSide(made.anchors)
+    client = side.connection(side.prepare(offer(version), level=1), name=host, sni=None, alpn=())
     buffers = Buffers()
     said: str | None = None
     got: tuple[bytes, ...] = ()

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from countersign.ca import KeyPairError, TrustError, TrustStore, load_key_pair, load_roots
+from countersign.ca import KeyPairError, TrustError, load_key_pair, load_roots
 from countersign.ca.keys import key_kind, like
 from countersign.ca.pem import to_pem
 from countersign.errors import UserError
@@ -93,9 +93,6 @@ def test_a_bundle_of_roots_is_read_each_once(lab: Lab, tmp_path: Path) -> None:
     assert load_roots(tmp_path / "bundle.pem") == (root, other)
     (tmp_path / "root.der").write_bytes(root)
     assert load_roots(tmp_path / "root.der") == (root,)
-    store = TrustStore.choose(tmp_path / "bundle.pem")
-    assert (store.roots, store.path) == ((root, other), tmp_path / "bundle.pem")
-    assert "bundle.pem (2 certificates)" in store.name
 
 
 def test_a_file_saved_by_a_windows_editor_is_read(lab: Lab, tmp_path: Path) -> None:
@@ -124,12 +121,6 @@ def test_a_file_without_roots_says_what_it_is(lab: Lab, tmp_path: Path) -> None:
             load_roots(tmp_path / "file")
     with pytest.raises(TrustError, match="no such file or directory; name a PEM file"):
         load_roots(tmp_path / "missing")
-
-
-def test_the_systems_store_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/somewhere/roots.pem")
-    store = TrustStore.choose(None)
-    assert (store.name, store.roots) == ("the system's trust store (/somewhere/roots.pem)", None)
 
 
 @pytest.mark.parametrize(

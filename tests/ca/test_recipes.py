@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, strategies as st
 
-from countersign.ca import Authority, AuthorityError, KeyPool, LeafMint, Plan, issue, mint
+from countersign.ca import Authority, AuthorityError, CannotMimic, KeyPool, LeafMint, Plan, issue, mint
 from countersign.ca.draft import Draft
 from countersign.ca.pieces import EXTENSIONS
 from countersign.ca.randomness import Seeded
@@ -27,14 +27,15 @@ from countersign.ca.recipes import (
     read_recipes,
     to_toml,
 )
-from countersign.errors import UserError
+from countersign.errors import CountersignError, UserError
 from countersign.recorder import der
 from countersign.recorder.certificates import cut_certificate, read_certificate, signed_by
 from tests.ca import judges
 from tests.ca.judges import ACCEPTS, Case
-from tests.ca.odd_certificates import NOW, certificate
+from tests.ca.odd_certificates import NOW, certificate, odd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HOST = "host.example.test"
@@ -542,6 +543,38 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
         load_recipes(tmp_path / "latin.toml")
 
 
+def test_a_file_that_is_broken_in_any_way_is_an_error_of_one_kind(scaled: Callable[[int], int]) -> None:
+    """T31: flipped, cut, doubled; and too deep, and too long a number."""
+    import random
+    from importlib import resources
+
+    files = [each.read_bytes() for each in resources.files("countersign.ca.recipes").iterdir() if ".toml" in each.name]
+    chance = random.Random(31)
+    broken = ["a = " + "[" * 100_000, "a = " + "9" * 10_000, "[a]\nleaf.serial = '0x" + "f" * 100_000 + "'"]
+    for _ in range(scaled(2000)):
+        data = bytearray(chance.choice(files))
+        for _ in range(chance.choice((1, 2, 8))):
+            at = chance.randrange(len(data))
+            match chance.randrange(4):
+                case 0:
+                    data[at] ^= 1 << chance.randrange(7)
+                case 1:
+                    del data[at : at + chance.randrange(1, 200)]
+                case 2:
+                    data[at:at] = data[at : at + chance.randrange(100)]
+                case _:
+                    del data[at:]
+                    data += b"\n" * 2
+        broken.append(data.decode("utf-8", "replace"))
+    for text in broken:
+        try:
+            recipes = read_recipes(text)
+        except RecipeError:
+            continue
+        for recipe in recipes.values():
+            assert isinstance(recipe.changes, tuple)
+
+
 @pytest.mark.parametrize("name", catalogue())
 def test_what_was_written_is_read_again(name: str) -> None:
     recipe = catalogue()[name]
@@ -616,28 +649,43 @@ def test_dates_are_utc(authority: Authority) -> None:
     assert datetime.fromisoformat(facts.not_before or "") == datetime(2026, 11, 1, 3, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("name", odd())
+def test_whatever_the_target_shows_each_recipe_is_made_or_says_why_not(authority: Authority, name: str) -> None:
+    """T16: a hostile target meets a recipe, and one kind of error comes of it."""
+    spec = CertSpec(
+        not_after="-1d", subject=("CN=x",), more_key_usage=("keyAgreement",), san=("{name}",), twice=("san",)
+    )
+    for recipe in (Recipe(leaf=spec), Recipe(leaf=CertSpec(critical=("san",))), Recipe(leaf=CertSpec(ski=False))):
+        try:
+            made = recipe.make(authority, target=odd()[name], now=NOW)
+        except CountersignError:
+            continue
+        assert read_certificate(made.leaf).issuer == authority.issuer.facts.subject
+
+
 # -- in the proxy's mint -----------------------------------------------------------------------------------------
 
 
 async def test_a_mint_makes_leaves_by_its_recipe_and_keeps_them_for_each_host(authority: Authority) -> None:
+    target = certificate()
     mint_by = LeafMint(authority, recipe=catalogue()["leaf-other-name"], clock=lambda: NOW)
-    one = await mint_by.leaf_for(certificate(), name="a.test")
-    assert one is await mint_by.leaf_for(certificate(), name="a.test")
-    assert one is not await mint_by.leaf_for(certificate(), name="b.test")
+    one = await mint_by.leaf_for(target, name="a.test")
+    assert one is await mint_by.leaf_for(target, name="a.test")
+    assert one is not await mint_by.leaf_for(target, name="b.test")
     assert read_certificate(one.chain[0]).san == ("DNS:other.example.test",)
     mint_by.recipe = None
-    plain = await mint_by.leaf_for(certificate())
+    plain = await mint_by.leaf_for(target)
     assert "DNS:odd.test" in read_certificate(plain.chain[0]).san
 
 
 async def test_a_mint_makes_a_leaf_again_when_its_recipes_dates_have_passed(authority: Authority) -> None:
-    clock = [NOW]
+    clock, target = [NOW], certificate()
     mint_by = LeafMint(authority, recipe=Recipe(leaf=CertSpec(not_after="+5m")), clock=lambda: clock[0])
-    one = await mint_by.leaf_for(certificate())
+    one = await mint_by.leaf_for(target)
     clock[0] += timedelta(minutes=4)
-    assert one is await mint_by.leaf_for(certificate())
+    assert one is await mint_by.leaf_for(target)
     clock[0] += timedelta(minutes=2)
-    assert one is not await mint_by.leaf_for(certificate())
+    assert one is not await mint_by.leaf_for(target)
 
 
 async def test_slow_keys_of_a_recipe_are_made_beside_the_loop(authority: Authority) -> None:
@@ -648,3 +696,11 @@ async def test_slow_keys_of_a_recipe_are_made_beside_the_loop(authority: Authori
     assert mint_by.pool.ready("RSA 2048", "leaf")
     assert mint_by.pool.ready("RSA 2048", "intermediate")
     assert read_certificate(made.chain[0]).key == "RSA 2048"
+
+
+async def test_a_recipe_that_asks_of_a_target_what_it_has_not_is_told_as_one_that_cannot_be_mimicked(
+    authority: Authority,
+) -> None:
+    mint_by = LeafMint(authority, recipe=Recipe(leaf=CertSpec(twice=("crl",))), clock=lambda: NOW)
+    with pytest.raises(CannotMimic, match="cannot put crl into a certificate twice"):
+        await mint_by.leaf_for(certificate())

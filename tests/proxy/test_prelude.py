@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from countersign.proxy import Mode, parse_address, session as session_module
+from countersign.proxy.dial import DialFailed
 from countersign.proxy.prelude import Asked, Prelude, PreludeFailed, Reach
+from countersign.proxy.ways.policy import Policy, Rule, Verdict
 from countersign.recorder.recording import FailureCode, Party, Status
 from tests.proxy.running import RunningProxy
-from tests.proxy.wire import Target, client_context, connect, echo, rest, server_context, tls
+from tests.proxy.wire import (
+    Target,
+    alert,
+    ask,
+    client_context,
+    client_hello,
+    connect,
+    echo,
+    in_records,
+    rest,
+    send,
+    server_context,
+    tls,
+)
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator, Mapping
 
+    from countersign.proxy import Address
     from countersign.proxy.stream import Stream
     from tests.peers.certs import Lab
 
@@ -85,17 +102,28 @@ class Banner:
 
 @dataclass(frozen=True)
 class Served:
-    """Answers by itself."""
+    """Answers each line by itself, with what the target that it names says first."""
 
-    async def run(self, stream: Stream, reach: Reach) -> None:  # noqa: ARG002
-        stream.write((await line(stream)).upper().encode())
+    async def run(self, stream: Stream, reach: Reach) -> None:
+        while True:
+            try:
+                asked = await line(stream)
+            except PreludeFailed:
+                return
+            try:
+                target = await reach.fetch(parse_address(asked, what="test"))
+            except DialFailed as failed:
+                stream.write(f"NO {failed.code}\n".encode())
+                continue
+            stream.write(await target.read())
+            target.close()
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Prelude], RunningProxy]:
-    def with_it(prelude: Prelude) -> RunningProxy:
+    def with_it(prelude: Prelude, **settings: Any) -> RunningProxy:
         monkeypatch.setattr(session_module, "prelude_of", lambda _: prelude)
-        return RunningProxy(mode=Mode.CONNECT, verify=False)
+        return RunningProxy(**{"mode": Mode.CONNECT, "verify": False, **settings})
 
     return with_it
 
@@ -160,6 +188,18 @@ def test_one_in_front_of_another(use: Callable[[Prelude], RunningProxy], target:
     assert recording.prelude["who"] == "192.0.2.77:1234"
 
 
+def test_a_rule_is_about_the_client_that_is_told_from_in_front(
+    use: Callable[..., RunningProxy], target: Target
+) -> None:
+    rule = Rule(1, client=(ip_network("192.0.2.0/24"),), verdict=Verdict.REFUSE)
+    with use(Header(Line()), policy=Policy((rule,))) as proxy:
+        with asked_for(proxy, "198.51.100.1:5", str(target.address)) as connection:
+            assert heard(connection, 3) == b"OK\n"
+        with asked_for(proxy, "192.0.2.77:1234", str(target.address)) as connection:
+            assert rest(connection).startswith(b"NO refused-by-rule")
+        proxy.recordings(2)
+
+
 def test_one_behind_another_that_talks_to_the_target(use: Callable[[Prelude], RunningProxy], lab: Lab) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(b"220 welcome\n")
@@ -187,10 +227,48 @@ def test_a_failed_dial_behind_another_ends_the_session_once(
     assert [failure.code for failure in recording.failures] == [FailureCode.DIAL_REFUSED]
 
 
-def test_one_that_serves_the_client_by_itself(use: Callable[[Prelude], RunningProxy]) -> None:
-    with use(Served()) as proxy, asked_for(proxy, "hello") as connection:
-        assert rest(connection) == b"HELLO"
-        assert proxy.recording().failures == ()
+@dataclass(frozen=True)
+class ByName:
+    """The server name chooses."""
+
+    targets: Mapping[str | None, Address]
+
+    async def run(self, stream: Stream, reach: Reach) -> Asked:  # noqa: ARG002
+        return Asked(None, by_name=self.targets.get, by_client=False)
+
+
+def test_the_server_name_chooses_the_target(use: Callable[[Prelude], RunningProxy], target: Target) -> None:
+    with use(ByName({"localhost": target.address})) as proxy:
+        assert ask(proxy, client_context()) == b"good morning\n"
+        recording = proxy.recording()
+    assert (recording.outcome.status, recording.target) == (Status.ESTABLISHED, str(target.address))
+
+
+@pytest.mark.parametrize(("name", "words"), [(b"other.test", "the server name other.test"), (None, "no server name")])
+def test_a_server_name_without_a_target_is_refused(
+    use: Callable[[Prelude], RunningProxy], target: Target, name: bytes | None, words: str
+) -> None:
+    with use(ByName({"localhost": target.address})) as proxy:
+        assert send(proxy, in_records(client_hello(sni=name))) == alert("unrecognized_name")
+        recording = proxy.recording()
+    assert recording.outcome.broken_by is Party.PROXY
+    assert f"has no target for {words}" in recording.outcome.text
+    assert [failure.code for failure in recording.failures] == [FailureCode.NO_TARGET]
+    assert recording.target is None
+    assert not target.connections
+
+
+def test_one_that_serves_the_client_by_itself(use: Callable[[Prelude], RunningProxy], free_port: int) -> None:
+    with Target(lambda connection: connection.sendall(b"welcome\n")) as target, use(Served()) as proxy:
+        asked = [str(target.address), f"127.0.0.1:{free_port}", str(target.address), f"127.0.0.1:{proxy.port}"]
+        with asked_for(proxy, *asked) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            said = rest(connection)
+        recording = proxy.recording()
+    assert said == b"welcome\nNO dial-refused\nwelcome\nNO target-not-allowed\n"
+    assert (recording.outcome.status, recording.failures) == (Status.NOT_TLS, ())
+    assert recording.from_target == 2 * len(b"welcome\n")
+    assert len(target.connections) == 2
 
 
 def test_a_client_that_does_not_ask_is_recorded_with_the_reason(use: Callable[[Prelude], RunningProxy]) -> None:

@@ -37,6 +37,9 @@ class Client:
     def peer(self) -> str:
         return "127.0.0.1:1"
 
+    def peer_host(self) -> str:
+        return "127.0.0.1"
+
 
 def ticket(size: int) -> Message:
     return Message(0.1, Side.SERVER, Content.HANDSHAKE, 4, True, size, bytes(size))
@@ -48,7 +51,8 @@ def snapshots_in(seconds: float, size: int) -> int:
 
     clock = Clock()
     settings = Settings(listen=Address("127.0.0.1", 0), target=Address("127.0.0.1", 1))
-    engine: Any = type("Means", (), {"settings": settings, "monotonic": clock, "now": lambda: datetime.now(UTC)})
+    means = {"settings": settings, "monotonic": clock, "now": lambda: datetime.now(UTC), "pool": None}
+    engine: Any = type("Means", (), means)
     session = Session(engine, Client())  # type: ignore[arg-type]
     session.recording.add(LegRole.SERVER, [ticket(size // 40)] * 40)
     taken = 0

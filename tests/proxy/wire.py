@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.proxy.running import RunningProxy
 
 AES_GCM = (0x1301, 0x1302, 0xC02B, 0xC02F)
+SCHEMES = (0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0203, 0x0201)
 TLS13, TLS12, TLS11, TLS10, SSL3 = 0x0304, 0x0303, 0x0302, 0x0301, 0x0300
 
 SERVER_NAME, GROUPS, POINT_FORMATS, SIGNATURES, ALPN, PADDING, VERSIONS, KEY_SHARE = 0, 10, 11, 13, 16, 21, 43, 51
@@ -35,17 +36,17 @@ def client_hello(
     alpn: Iterable[bytes] = (),
     legacy: int = TLS12,
     padding: int = 0,
+    signatures: Iterable[int] | None = SCHEMES,
 ) -> bytes:
-    """A ClientHello, header included. Without ``versions`` and ``groups`` those extensions are left out."""
+    """A ClientHello, header included. Without ``versions``, ``groups`` or ``signatures`` that extension is left out."""
     extensions = b""
     if sni is not None:
         extensions += _extension(SERVER_NAME, _sized(b"\0" + _sized(sni)))
     if groups is not None:
         extensions += _extension(GROUPS, _sized(_numbers(groups)))
         extensions += _extension(POINT_FORMATS, b"\1\0")
-    extensions += _extension(
-        SIGNATURES, _sized(_numbers((0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0203, 0x0201)))
-    )
+    if signatures is not None:
+        extensions += _extension(SIGNATURES, _sized(_numbers(signatures)))
     names = b"".join(bytes([len(name)]) + name for name in alpn)
     if names:
         extensions += _extension(ALPN, _sized(names))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -246,6 +247,23 @@ def test_a_head_that_is_no_head_is_an_error() -> None:
     for head in (b"", b"[]", b"{}", b"null", b"[" * 5000, b'{"legs":[{}],"outcome":[1,2,3,4,5]}'):
         with pytest.raises(BlobError):
             unpack(sealed(struct.pack("<I", len(head)) + head + bytes(4)), finder({}))
+
+
+@pytest.mark.parametrize("started", [b"1e999", b"NaN", b"-1e30", b'"x"', b"1" + b"0" * 400])
+def test_a_moment_that_is_none_is_an_error(started: bytes) -> None:
+    body = pack(full_sample()).data[8:]
+    size = int.from_bytes(body[:4], "little")
+    head = re.sub(rb'"started":\d+', b'"started":' + started, body[4 : 4 + size])
+    with pytest.raises(BlobError, match="its checksum is right and its content is not"):
+        unpack(sealed(struct.pack("<I", len(head)) + head + body[4 + size :]), finder(pack(full_sample()).certificates))
+
+
+def test_a_failure_of_a_kind_that_is_not_known_here_is_read() -> None:
+    """A newer countersign may have more of them."""
+    packed = pack(sample(failures=(Failure(1.0, None, Party.PROXY, code=FailureCode.UNTRUSTED, text="did"),)))
+    renamed = sealed(packed.data[8:].replace(b'"untrusted"', b'"of-later"'.ljust(11)))
+    (failure,) = unpack(renamed, finder(packed.certificates)).failures
+    assert (failure.code, failure.text) == (FailureCode.OTHER, "did")
 
 
 def sealed(body: bytes) -> bytes:

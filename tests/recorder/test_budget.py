@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from countersign.recorder.budget import LIVE, SMALL, Allowance, Budget, weigh
+from countersign.recorder.budget import FREE, LIVE, SMALL, Allowance, Budget, Pool, weigh
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.files.pcapng import export_pcapng
 from countersign.recorder.live import LiveRecording
@@ -164,6 +164,56 @@ def test_what_comes_behind_a_cut_message_opens_in_tshark(tmp_path: Path) -> None
     seen = [(one.sender, one.type, one.length) for one in tshark_handshakes(file)]
     kept = [message for message in server_leg(given) if message.raw]
     assert seen == [(one.sender.value, message_type(one.content, one.code, one.raw), one.length) for one in kept]
+
+
+# -- what all recordings in progress share -----------------------------------------------------------------------------
+
+
+def pooled(pool: Pool, count: int, what: Message = TICKET) -> LiveRecording:
+    one = live()
+    one._pool = pool
+    one.add(LegRole.SERVER, [replace(what, t=n / 1000) for n in range(count)])
+    return one
+
+
+def test_many_sessions_together_hold_no_more_than_the_pool_and_what_is_free() -> None:
+    pool = Pool(10_000_000)
+    sessions = [pooled(pool, 100) for _ in range(50)]
+    assert sum(one.weight for one in sessions) <= 10_000_000 + 50 * FREE
+    assert 0 <= pool.left < TICKET.length + 1000
+    late = sessions[-1].snapshot()
+    assert server_leg(late)[0].complete  # what is free is there for everybody
+    ((_, problem),) = late.problems
+    cut, counted = (int(part.split()[0]) for part in problem.got.split("; "))
+    assert sum(kept.complete for kept in server_leg(late)) + cut + counted == 100
+
+
+def test_what_a_session_had_borrowed_is_given_back_once_when_it_ends() -> None:
+    pool = Pool(10_000_000)
+    one = pooled(pool, 100)
+    assert pool.left < 10_000_000 - 1_000_000
+    for _ in range(2):
+        one.finished(datetime(2026, 11, 20, 1, tzinfo=UTC))
+        assert pool.left == 10_000_000
+
+
+def test_a_session_of_the_usual_size_borrows_nothing() -> None:
+    pool = Pool(10_000_000)
+    one = live()
+    one._pool = pool
+    one.add(LegRole.SERVER, leg(LegRole.SERVER, "a.test", chain("a.test", "Public")).messages)
+    assert pool.left == 10_000_000
+
+
+@pytest.mark.parametrize("flood", [TICKET, KEY_UPDATE], ids=["tickets", "key updates"])
+def test_the_alert_decides_with_an_empty_pool_too(flood: Message) -> None:
+    one = pooled(Pool(0), 1_000, flood)
+    assert one.weight <= FREE
+    one.add(LegRole.SERVER, [Message(20.0, S, Content.ALERT, 48, True, 2, b"\2\x30")])
+    recording = one.finished(datetime(2026, 11, 20, 1, tzinfo=UTC))
+    assert (recording.outcome.broken_by, recording.outcome.alert) == (Party.TARGET, "unknown_ca")
+    ((_, problem),) = recording.problems
+    assert problem.got.endswith("bytes, only counted")
 
 
 def test_a_leg_holds_only_so_many_secrets_and_says_so() -> None:

@@ -188,10 +188,7 @@ def test_no_registry_gives_grease_a_name(grease: int) -> None:
 def test_names_and_numbers_are_each_others_inverse() -> None:
     for table, number in (
         (names.CIPHER_SUITES, names.cipher_suite_number),
-        (names.GROUPS, names.group_number),
-        (names.SIGNATURE_SCHEMES, names.signature_scheme_number),
         (names.ALERTS, names.alert_number),
-        (names.EXTENSIONS, names.extension_number),
     ):
         for code, name in table.items():
             assert number(name) == code

@@ -272,6 +272,16 @@ def test_wrong_values_are_refused(key: str, value: object) -> None:
     assert invalid({**full(), key: value})
 
 
+def test_a_failure_of_a_kind_that_is_not_known_here_is_read() -> None:
+    document = full()
+    document["failures"][0]["code"] = "of-later"
+    assert_valid(document)
+    assert [failure.code for failure in from_json(document).failures] == [FailureCode.OTHER]
+    document["failures"][0]["code"] = 7
+    with pytest.raises(UserError, match="a value is not as its schema says"):
+        from_json(document)
+
+
 def test_a_list_holds_summaries_and_no_recordings() -> None:
     document = full()
     assert invalid({"schema": SCHEMA, "recordings": [document]})

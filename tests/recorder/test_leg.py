@@ -539,9 +539,9 @@ def test_a_message_that_spans_a_key_change_is_cut_there() -> None:
 def keyed(made: Pair, sender: Side, *parts: Callable[[Sealer], bytes]) -> list[Event]:
     """What one side might have sent under its application keys after the handshake."""
     label = "CLIENT_TRAFFIC_SECRET_0" if sender is C else "SERVER_TRAFFIC_SECRET_0"
-    assert made.client.tap.client_random is not None
+    assert made.client.tap._decoder.client_random is not None
     # The server has sent two tickets.
-    sealer = Sealer(made.keylog.get(made.client.tap.client_random)[label], sequence=0 if sender is C else 2)
+    sealer = Sealer(made.keylog.get(made.client.tap._decoder.client_random)[label], sequence=0 if sender is C else 2)
     decoder = LegDecoder(keylog=made.keylog)
     for who, data in made.log:
         decoder.receive(who, data, 0.0)
@@ -767,8 +767,8 @@ def test_the_cost_of_a_flood_grows_with_its_length_and_no_faster(flood: bytes) -
 def test_a_flood_of_key_updates_keeps_memory_flat() -> None:
     made = pair(suites="TLS_AES_128_GCM_SHA256")
     made.run()
-    assert made.client.tap.client_random is not None
-    sealer = Sealer(made.keylog.get(made.client.tap.client_random)["CLIENT_TRAFFIC_SECRET_0"])
+    assert made.client.tap._decoder.client_random is not None
+    sealer = Sealer(made.keylog.get(made.client.tap._decoder.client_random)["CLIENT_TRAFFIC_SECRET_0"])
     decoder = LegDecoder(keylog=made.keylog)
     for who, data in made.log:
         decoder.receive(who, data, 0.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from countersign.recorder.outcome import is_fatal, judge
+from countersign.recorder.outcome import judge
 from countersign.recorder.recording import (
     DataCount,
     End,
@@ -432,11 +432,10 @@ def test_a_certificate_asked_for_later_can_be_refused_later(handshake: list[Mess
 def test_an_encrypted_warning_is_fatal_in_tls13_only() -> None:
     warning = alert(0.3, S, 112, level=1)
     renegotiated = [*tls12(), message(0.2, S, 11)]
-    assert not is_fatal(renegotiated, warning)
-    assert is_fatal(tls13(), warning)
-    assert is_fatal(tls12(), alert(0.3, S, 112))
-    assert is_fatal(tls12(), alert(0.3, S, 46, level=1))
     assert_judged(judge(intercepted(tls12(0.1), [*renegotiated, warning])), Status.ESTABLISHED)
+    fatal = [[*tls13(), warning], [*tls12(), alert(0.3, S, 112)], [*tls12(), alert(0.3, S, 46, level=1)]]
+    for target in fatal:
+        assert_judged(judge(intercepted(tls12(0.1), target)), Status.FAILED, Party.TARGET, SERVER)
 
 
 @pytest.mark.parametrize("how", [Ending.FIN, Ending.RESET])

@@ -14,7 +14,7 @@ from OpenSSL import SSL
 
 from countersign.errors import UserError
 from countersign.recorder.files.keylog import export_keylog
-from countersign.recorder.files.pcapng import MAGIC, export_pcapng, write_pcapng
+from countersign.recorder.files.pcapng import MAGIC, export_pcapng
 from countersign.recorder.files.pem import export_pem
 from countersign.recorder.recording import (
     DataCount,
@@ -152,7 +152,8 @@ def test_tshark_sees_the_recorded_messages_in_order_and_of_the_same_lengths(
     # One file with a section for each: tshark takes longer to start than to read them all.
     file = tmp_path / "all.pcapng"
     with file.open("wb") as out:
-        write_pcapng((replace(one, client=f"127.0.0.1:{50_001 + n}") for n, one in enumerate(every.values())), out)
+        for n, one in enumerate(every.values()):
+            out.write(export_pcapng(replace(one, client=f"127.0.0.1:{50_001 + n}")))
     by_stream: dict[int, list[tuple[str, str, str, int]]] = {}
     for one in tshark_handshakes(file):
         by_stream.setdefault(one.stream, []).append((one.sender, one.content, one.type, one.length))
@@ -556,13 +557,15 @@ def test_a_recording_without_secrets_has_no_key_log_and_says_why() -> None:
 def test_chains_come_out_as_pem_under_comments() -> None:
     chain = [certificate_for("leaf", issuer="root"), certificate_for("root")]
     message = certificate_message(S, chain, t=0.1)
-    text = export_pem(recording(Leg(LegRole.SERVER, (message,)), Leg(LegRole.CLIENT, (message,))), role=LegRole.SERVER)
+    text = export_pem(recording(Leg(LegRole.SERVER, (message,)), Leg(LegRole.CLIENT, (message,))))
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "# server leg, from the server, 1 of 2: CN=leaf",
         "# server leg, from the server, 2 of 2: CN=root",
+        "# client leg, from the server, 1 of 2: CN=leaf",
+        "# client leg, from the server, 2 of 2: CN=root",
     ]
     found = re.findall(r"-----BEGIN CERTIFICATE-----\n(.*?)-----END CERTIFICATE-----\n", text, re.DOTALL)
-    assert [base64.b64decode(body) for body in found] == chain
+    assert [base64.b64decode(body) for body in found] == [*chain, *chain]
     with pytest.raises(UserError, match="holds no certificate"):
         export_pem(recording(Leg(LegRole.CLIENT)))
 

@@ -144,7 +144,7 @@ def test_the_ends_of_the_connection_are_given_as_data() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"G", "began with 47"),
+        (b"G", "began with 0x47"),
         (b"PROXX", "no PROXY protocol header"),
         (b"proxy TCP4", "no PROXY protocol header"),
         (b"\x16\x03\x01\x00\xa5", "no PROXY protocol header"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import zlib
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -405,6 +406,24 @@ def test_a_fingerprint_of_any_certificate_finds_every_session_that_showed_it(sto
         store.put([sample(n, id=str(n), legs=(leg(LegRole.SERVER, "x", ders),))], owner=None)
     assert ids(store, fingerprint=sha256(issuing).hexdigest()) == ["1", "0"]
     assert ids(store, fingerprint=sha256(other).hexdigest()[:9]) == ["2", "1"]
+
+
+def test_certificates_in_compressed_messages_are_found_and_come_back(store: Store) -> None:
+    """RFC 8879: the message stays as it is, and what is in it is kept and indexed as any other certificate."""
+    ders = chain("compressed.example.com", "Public")
+    (whole,) = (one for one in leg(LegRole.THROUGH, "x", ders).messages if one.code == 11)
+    body = b"\x00\x01" + (len(whole.raw) - 4).to_bytes(3, "big")
+    packed = zlib.compress(whole.raw[4:])
+    raw = b"\x19" + (len(packed) + 8).to_bytes(3, "big") + body + len(packed).to_bytes(3, "big") + packed
+    compressed = replace(whole, code=25, raw=raw, length=len(raw))
+    without = leg(LegRole.THROUGH, "x", ())
+    messages = tuple(compressed if one.code == 11 else one for one in without.messages)
+    store.put([sample(1, legs=(replace(without, messages=messages),))], owner=None)
+    (summary,) = store.summaries(text="compressed.example.com")
+    assert summary.leaf_target == sha256(ders[0]).hexdigest()
+    assert ids(store, fingerprint=sha256(ders[2]).hexdigest()) == [summary.id]
+    read = store.get(summary.id).legs[0].read()
+    assert tuple(one.der for one in read.certificates) == ders
 
 
 def test_a_filter_by_ja4(store: Store) -> None:

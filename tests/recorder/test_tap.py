@@ -171,8 +171,8 @@ def test_both_taps_agree_on_a_renegotiation_with_its_encrypted_change_cipher_spe
 def test_both_taps_agree_on_key_updates_of_both_sides() -> None:
     made = pair(suites="TLS_AES_128_GCM_SHA256")
     made.run()
-    assert made.client.tap.client_random is not None
-    secret = made.keylog.get(made.client.tap.client_random)["CLIENT_TRAFFIC_SECRET_0"]
+    assert made.client.tap._decoder.client_random is not None
+    secret = made.keylog.get(made.client.tap._decoder.client_random)["CLIENT_TRAFFIC_SECRET_0"]
     sealer = Sealer(secret)
     for request in (1, 0, 1):
         made.inject(C, sealer.seal(22, bytes((24, 0, 0, 1, request)), padding=7))
@@ -215,9 +215,9 @@ def test_both_taps_agree_on_early_data_that_a_hello_retry_request_throws_away() 
 def test_an_answer_comes_after_what_it_answers_without_the_wire_too() -> None:
     made = pair(suites="TLS_AES_128_GCM_SHA256")
     made.run()
-    assert made.client.tap.client_random is not None
+    assert made.client.tap._decoder.client_random is not None
     made.client.tap.wire = lambda *_: []  # type: ignore[method-assign]
-    secret = made.keylog.get(made.client.tap.client_random)["SERVER_TRAFFIC_SECRET_0"]
+    secret = made.keylog.get(made.client.tap._decoder.client_random)["SERVER_TRAFFIC_SECRET_0"]
     # The server has sent two tickets.
     made.client.take(Sealer(secret, sequence=2).seal(22, b"\x18\x00\x00\x01\x01"))
     made.client.step()
@@ -277,7 +277,7 @@ def test_a_hello_in_sslv2_form_does_not_shift_the_count() -> None:
     tap = LegTap()
     events = tap.wire(C, hello, 0.0)
     assert [(m[2], m[3]) for m in messages(events)] == [(1, False)]
-    assert tap.client_random == b"\x00" * 16 + b"0123456789abcdef"
+    assert tap._decoder.client_random == b"\x00" * 16 + b"0123456789abcdef"
     for sender, data in made.log[1:4]:
         events += tap.wire(sender, data, 1.0)
     for message in messages(decode(made.log[1:4], keylog=made.keylog), C):

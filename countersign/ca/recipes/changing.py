@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,8 @@ from countersign.ca.pieces import EXTENSIONS
 from countersign.ca.recipes.model import BasicConstraints, NameConstraints, RecipeError
 from countersign.ca.signer import ALGORITHMS
 from countersign.recorder import der
+from countersign.recorder.certificates import key_usages
+from countersign.recorder.der import DerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,6 +53,8 @@ def change(draft: Draft, spec: CertSpec, *, host: str, now: datetime, rng: Rng) 
         else:
             there = draft.find(EXTENSIONS[word])
             draft.put(EXTENSIONS[word], value, critical=there.critical if there else word in _CRITICAL)
+    if spec.more_key_usage:
+        _add_key_usage(draft, spec.more_key_usage)
     draft.extensions += [part(each.oid, each.value, critical=each.critical) for each in spec.extra]
     _change_flags(draft, spec)
     for word in spec.twice:
@@ -69,6 +74,7 @@ def check(spec: CertSpec) -> None:
     if spec.signature is not None and not any(spec.signature in schemes for schemes in ALGORITHMS.values()):
         known = dict.fromkeys(scheme for schemes in ALGORITHMS.values() for scheme in schemes)
         raise RecipeError(f"cannot sign with {spec.signature!r}: expected {', '.join(known)}")
+    pieces.key_usage(spec.more_key_usage)
     if isinstance(spec.subject, tuple):
         _name(spec.subject, "host.test")
     for word in (*spec.twice, *spec.critical, *spec.not_critical):
@@ -123,11 +129,23 @@ def _change_dates(draft: Draft, spec: CertSpec, now: datetime) -> None:
         return
     if spec.not_before is None and spec.not_after is None:
         return
-    before, after = (each.raw for each in der.exactly(2, der.first_piece(draft.validity).body, "a Validity"))
+    try:
+        before, after = (each.raw for each in der.exactly(2, der.first_piece(draft.validity).body, "a Validity"))
+    except DerError:  # of a target: what it does not say it cannot keep
+        before = after = der.encode(der.UTC_TIME)
     draft.validity = assemble.validity_der(
         before if spec.not_before is None else pieces.moment(spec.not_before, now),
         after if spec.not_after is None else pieces.moment(spec.not_after, now),
     )
+
+
+def _add_key_usage(draft: Draft, more: tuple[str, ...]) -> None:
+    """One that is not there or cannot be read (a target's) stays as it is."""
+    there = draft.find(assemble.KEY_USAGE)
+    if there is not None:
+        with contextlib.suppress(DerError):
+            value = pieces.key_usage((*key_usages(there.value), *more))
+            draft.put(assemble.KEY_USAGE, value, critical=there.critical)
 
 
 def _change_flags(draft: Draft, spec: CertSpec) -> None:

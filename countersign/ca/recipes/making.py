@@ -18,18 +18,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from countersign.ca import assemble, keys, pieces
+from countersign.ca.authority import Authority, Issuer
 from countersign.ca.draft import Draft, part
 from countersign.ca.issue import draft_leaf
 from countersign.ca.leaf import Minted, key_kind_of, mimic
 from countersign.ca.randomness import Seeded, is_system
 from countersign.ca.recipes.changing import change, filled, named_algorithm
-from countersign.ca.recipes.model import CertSpec, Recipe, RecipeError
+from countersign.ca.recipes.model import ISSUER, CertSpec, Recipe, RecipeError
 from countersign.ca.recipes.sending import ordered, unrelated
 from countersign.ca.signer import impostor_key
 from countersign.recorder.certificates import describe_key
 
 if TYPE_CHECKING:
-    from countersign.ca.authority import Authority, Issuer
     from countersign.ca.keys import KeyPool
     from countersign.ca.randomness import Rng
     from countersign.ca.signer import ServedKey, Signer
@@ -91,6 +91,14 @@ def make(
         anchors=tuple(certificates[each] for each in recipe.trust),
         wrong=recipe.changes,
     )
+
+
+def make_authority(recipe: Recipe, base: Authority, *, now: datetime, rng: Rng) -> Authority:
+    """The issuers of the recipe's leaf as an authority of their own: what is above the leaf, made once and for all."""
+    making = _Making(recipe, base, None, "localhost", now, rng, None)
+    _, *above = making.path()
+    root, *intermediates = (making.issuer(each) for each in reversed(above))
+    return Authority(root, tuple(intermediates))
 
 
 def kinds_of_keys(recipe: Recipe, authority: Authority, target: bytes | None) -> list[tuple[str, str]]:
@@ -155,7 +163,11 @@ class _Making:
         if spec.subject is not None:
             return spec.subject if isinstance(spec.subject, bytes) else pieces.name(filled(spec.subject, self.host))
         other = spec.subject_of or spec.like
-        return self._subject(other) if other else self._base(name).subject
+        return self._subject(self._meant(name, other)) if other else self._base(name).subject
+
+    def _meant(self, name: str, other: str) -> str:
+        """The certificate that is meant where another one is named: ``issuer`` is its own issuer."""
+        return self._issuers[name] if other == ISSUER else other
 
     def _signer(self, name: str) -> Signer:
         found = self._signers.get(name)
@@ -166,7 +178,7 @@ class _Making:
     def _find_signer(self, name: str) -> Signer:
         spec = self.specs[name]
         if other := spec.key_of or spec.like:
-            return self._signer(other)
+            return self._signer(self._meant(name, other))
         kind = self.new_kind(name)
         if kind is None:
             return self._originals[name].signer
@@ -288,6 +300,10 @@ class _Making:
         while (above := self._issuers[path[-1]]) not in path:
             path.append(above)
         return path
+
+    def issuer(self, name: str) -> Issuer:
+        """The certificate of that name with its key, to sign with."""
+        return Issuer.of(self.certificate(name), self._signer(name))
 
     def is_root(self, name: str) -> bool:
         """Whether it is its own issuer by name."""

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Words = tuple[str, ...]
 Role = Literal["server", "client"]
 
+ISSUER = "issuer"
+"""What a certificate calls its own issuer, in ``subject_of`` and ``key_of``."""
+
 ORDERS = ("right", "leaf-only", "no-intermediate", "with-root", "reversed", "leaf-last", "shuffled", "twice", "empty")
 """The orders of a chain that have a name (:class:`Send`)."""
 
@@ -74,7 +77,7 @@ class CertSpec:
 
     - ``name``: what the recipe calls it (only of ``other`` ones)
     - ``like``: a copy of that certificate, for the same subject and key, by another issuer or with other fields
-    - ``subject_of``, ``key_of``: with the subject or the key of that certificate
+    - ``subject_of``, ``key_of``: with the subject or the key of that certificate (``issuer``: of its own issuer)
     - ``issuer``: the certificate whose subject and key sign it; its own name makes it self-signed
     - ``signed_by``: signed with the key of that one, while the issuer's name and key identifier stay the issuer's
     - ``issuer_name``: other words (``CN=...``) where the issuer's subject should stand
@@ -86,11 +89,11 @@ class CertSpec:
     The signature: ``signature`` (``sha1``, ``md5``, ``pss-sha256``), ``signature_broken``, and the algorithm that is
     named inside (``inner_algorithm``) and beside it (``outer_algorithm``).
 
-    Extensions (4.2): ``san``, of which ``more_names`` are made up; ``basic_constraints``, ``key_usage``,
-    ``extended_key_usage``, ``ski`` and ``aki`` (hexadecimal), ``name_constraints``, ``policies``, ``ocsp``,
-    ``ca_issuers`` and ``crl`` (URLs), ``must_staple``, ``scts`` (how many); ``extra`` ones by number; ``twice`` names
-    those that stand there twice, ``critical`` and ``not_critical`` those whose flag is otherwise;
-    ``extensions = False`` leaves all of them out.
+    Extensions (4.2): ``san``, of which ``more_names`` are made up; ``basic_constraints``; ``key_usage``, and
+    ``more_key_usage`` that is added to what is there; ``extended_key_usage``; ``ski`` and ``aki`` (hexadecimal);
+    ``name_constraints``; ``policies``; ``ocsp``, ``ca_issuers`` and ``crl`` (URLs); ``must_staple``; ``scts`` (how
+    many); ``extra`` ones by number. ``twice`` names those that stand there twice, ``critical`` and ``not_critical``
+    those whose flag is otherwise; ``extensions = False`` leaves all of them out.
     """
 
     name: str = ""
@@ -117,6 +120,7 @@ class CertSpec:
     more_names: int = 0
     basic_constraints: BasicConstraints | bytes | Literal[False] | None = None
     key_usage: Words | bytes | Literal[False] | None = None
+    more_key_usage: Words = ()
     extended_key_usage: Words | bytes | Literal[False] | None = None
     ski: str | bytes | Literal[False] | None = None
     aki: str | bytes | Literal[False] | None = None
@@ -215,8 +219,9 @@ class Recipe:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """The paths of all fields that are otherwise, with what stands there."""
-        return tuple(f"{path} = {value!r}" for path, value in self._changes())
+        """The same in words, for people."""
+        shown = ((path, f"{value:#x}" if type(value) is int else repr(value)) for path, value in self.changed_fields())
+        return tuple(f"{path} = {value}" for path, value in shown)
 
     @property
     def needs_intermediate(self) -> bool:
@@ -273,7 +278,8 @@ class Recipe:
             cryptography="accepts",
         )
 
-    def _changes(self) -> Iterator[tuple[str, Any]]:
+    def changed_fields(self) -> Iterator[tuple[str, Any]]:
+        """The paths of all fields that are otherwise, and what stands there."""
         for name, spec in self.specs.items():
             prefix = name if name in {"root", "intermediate", "leaf"} else f"other.{name}"
             yield from ((f"{prefix}.{each}", value) for each, value in spec.changed.items())
@@ -314,8 +320,11 @@ class Recipe:
                 f"cannot use the recipe '{self.id}': each of its other certificates needs a name of its own"
             )
         for name, spec in known.items():
-            for each in ("like", "subject_of", "key_of", "issuer", "signed_by"):
+            for each in ("like", "issuer", "signed_by"):
                 self._check_name(f"{name}.{each}", getattr(spec, each))
+            for each in ("subject_of", "key_of"):
+                if getattr(spec, each) != ISSUER:
+                    self._check_name(f"{name}.{each}", getattr(spec, each))
         order = self.send.order
         for name in (*self.trust, *(order if isinstance(order, tuple) else ())):
             self._check_name("trust and send.order", name)

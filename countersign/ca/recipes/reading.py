@@ -55,17 +55,26 @@ def load_recipes(path: str | os.PathLike[str]) -> dict[str, Recipe]:
 
 def read_recipes(text: str, *, where: str = "the text") -> dict[str, Recipe]:
     """The recipes in TOML ``text`` by their ids; ``where`` is how errors call it. Raises :class:`RecipeError`."""
+    tables = read_toml(text, "recipes", where)
+    return {name: read_recipe(name, table, where=where) for name, table in tables.items()}
+
+
+def read_toml(text: str, what: str, where: str) -> dict[str, Any]:
+    """The tables of a TOML file of ``what``, called ``where`` in errors. Raises :class:`RecipeError`."""
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as wrong:
-        raise RecipeError(f"cannot read the recipes in {where}: it is not TOML ({wrong})") from wrong
-    recipes: dict[str, Recipe] = {}
-    for name, table in tables.items():
-        place = _Place(where, f"[{name}]")
-        if not isinstance(table, dict):
-            raise place.error(f"expected a table of its own for each recipe, got {_kind(table)}")
-        recipes[name] = _recipe(name, table, place)
-    return recipes
+        return tomllib.loads(text)
+    except ValueError as wrong:  # a number of more digits than Python takes is one too
+        raise RecipeError(f"cannot read the {what} in {where}: it is not TOML ({printable(str(wrong))})") from wrong
+    except RecursionError as wrong:
+        raise RecipeError(f"cannot read the {what} in {where}: its lists or tables are too deep") from wrong
+
+
+def read_recipe(name: str, table: Any, *, where: str) -> Recipe:
+    """The recipe that a table of TOML is; ``where`` is the file that it stands in. Raises :class:`RecipeError`."""
+    place = _Place(where, f"[{name}]")
+    if not isinstance(table, dict):
+        raise place.error(f"expected a table of its own for each recipe, got {_kind(table)}")
+    return _recipe(name, table, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +228,7 @@ _SPEC = {
     "more_names": _Reader("n"),
     "basic_constraints": _Reader("fd", BasicConstraints),
     "key_usage": _LISTS,
+    "more_key_usage": _Reader("w"),
     "extended_key_usage": _LISTS,
     "ski": _Reader("tfd"),
     "aki": _Reader("tfd"),

@@ -106,6 +106,11 @@ class Answers:
 
     # -- faults --------------------------------------------------------------------------------------------------
 
+    def change(self, faults: tuple[Fault, ...]) -> None:
+        """Other faults from now on, none of which has befallen anybody yet."""
+        self.faults = faults
+        self._times.clear()
+
     def _befallen(self, kind: Kind, label: str | None, serials: Sequence[int] = ()) -> tuple[Fault, ...]:
         """The faults in force for a question, each counted. A CRL is about any serial that a fault may name."""
         found = []

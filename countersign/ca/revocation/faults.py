@@ -217,8 +217,8 @@ class Fault:
             raise UserError(f"the fault redirect takes an http:// URL, got {self.location!r}")
         if self.reason is Reason.REMOVE_FROM_CRL:
             raise UserError("the fault revoked takes a reason for revoking; removeFromCRL is the end of a hold")
-        if self.date is not None and self.date.tzinfo is None:
-            object.__setattr__(self, "date", self.date.replace(tzinfo=UTC))
+        if self.date is not None:
+            object.__setattr__(self, "date", _in_utc(self.date))
         if self.times is not None and self.times < 1:
             raise UserError(f"times takes a number from 1 up, got {self.times}")
         if self.times is not None and self.what is What.REFUSE:
@@ -246,7 +246,7 @@ class Fault:
             case "location" if self.location:
                 value = f"={self.location}"
             case "revocation" if self.date is not None or self.reason is not Reason.UNSPECIFIED:
-                moment = f"@{self.date.astimezone(UTC).isoformat().replace('+00:00', 'Z')}" if self.date else ""
+                moment = f"@{self.date.isoformat().replace('+00:00', 'Z')}" if self.date else ""
                 value = f"={self.reason}{moment}"
             case _:
                 value = ""
@@ -365,10 +365,17 @@ def _duration(seconds: float) -> str:
 
 def _date(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise UserError(f"a date of revocation looks like 2026-01-31 or 2026-01-31T08:00:00Z, got {text!r}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """A moment without a zone is taken to be in UTC."""
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise UserError(f"a date of revocation lies in the years 1 to 9999 of UTC, got {moment.isoformat()}") from None
 
 
 def _not_zero(value: _Value, what: What) -> _Value:

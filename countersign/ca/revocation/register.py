@@ -110,7 +110,7 @@ class Entry:
 
     @classmethod
     def of_json(cls, value: Any) -> Entry:
-        """Raises ValueError, KeyError or TypeError for what :meth:`to_json` did not write."""
+        """Raises ValueError, KeyError, TypeError or OverflowError for what :meth:`to_json` did not write."""
         at = datetime.fromisoformat(value["at"])
         if at.tzinfo is None:
             raise ValueError("a time without its zone")
@@ -227,7 +227,7 @@ def _read(path: Path) -> dict[tuple[str, int], Entry]:
                 " a newer countersign wrote it"
             )
         entries = [Entry.of_json(value) for value in document["entries"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as wrong:
         raise RegisterError(
             f"cannot read the register {path}: it is not what countersign wrote there"
             f" ({type(wrong).__name__}); put the right file back, or remove it to start with nothing revoked"

@@ -9,9 +9,10 @@ aiohttp parses HTTP; what is said is decided in :mod:`~countersign.ca.revocation
 paths, and the ways of sending that are faults. Three things are done for the faults' sake:
 
 *Doors.* To refuse a connection the port must be closed, and yet nobody else may take it meanwhile. So every port is
-held by a socket that is bound and never listens, and the one that listens is opened and closed beside it. All kinds of
-URLs share one door, unless they are ``apart``: who connects has not said yet what for, so a responder can refuse for
-one kind or one issuer alone only where each has its own port.
+held by a socket that is bound and never listens, and the one that listens is opened and closed beside it; the holder
+allows a second socket on its port (SO_REUSEADDR) only for the moment that this takes. All kinds of URLs share one door,
+unless they are ``apart``: who connects has not said yet what for, so a responder can refuse for one kind or one issuer
+alone only where each has its own port.
 
 *A reset* is a close with SO_LINGER at nought; anything else would be a polite end.
 
@@ -181,14 +182,15 @@ class Responder:
     async def stop(self) -> None:
         """Let go of the port; answers that are on their way are broken off."""
         self._close_doors()
-        for _, task in self._big.values():
-            task.cancel()
-        self._big.clear()
         if self._server is not None:
             for connection in self._server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
             await self._server.shutdown(1.0)
+        for big in await asyncio.gather(*(task for _, task in self._big.values()), return_exceptions=True):
+            if isinstance(big, _BigFile):
+                big.close()
+        self._big.clear()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -274,7 +276,7 @@ class Responder:
         """Other faults from now on; connections that are to be refused now are broken off."""
         self._faults = self._checked(faults)
         if self._answers is not None:
-            self._answers.faults = self._faults
+            self._answers.change(self._faults)
             await self._let_in()
 
     def _checked(self, faults: Iterable[Fault]) -> tuple[Fault, ...]:
@@ -347,8 +349,8 @@ class Responder:
         return _Connection(
             self._server,
             self._not_http,
+            self._limits.idle_seconds,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=self._limits.idle_seconds,
             lingering_time=1.0,
             access_log=None,
             logger=log,
@@ -359,9 +361,18 @@ class Responder:
     # -- one question --------------------------------------------------------------------------------------------
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        connection.answering()
+        try:
+            return await self._answer(request)
+        finally:
+            connection.expect()
+
+    async def _answer(self, request: BaseRequest) -> web.StreamResponse:
         asked = self._noted(request)
         reply = await self._reply(request)
-        reply = disguised(reply, request.raw_path, request.method)
+        reply = disguised(reply, _path(request.raw_path), request.method)
         asked = replace(
             asked,
             kind=reply.kind,
@@ -578,7 +589,7 @@ class _BigFile:
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor, self._size = descriptor, size
-        weakref.finalize(self, os.close, descriptor)
+        self.close = weakref.finalize(self, os.close, descriptor)
 
     def __len__(self) -> int:
         return self._size
@@ -598,15 +609,38 @@ def _write_big(big: BigCrl) -> _BigFile:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection, which does not log what strangers send."""
+    """aiohttp's connection, with a time for each request to begin, which does not log what strangers send."""
 
-    __slots__ = ("_not_http",)
+    __slots__ = ("_late", "_not_http", "_seconds")
 
     def __init__(
-        self, server: web.Server, not_http: Callable[[BaseRequest, HttpProcessingError], None], **settings: Any
+        self,
+        server: web.Server,
+        not_http: Callable[[BaseRequest, HttpProcessingError], None],
+        seconds: float,
+        **settings: Any,
     ) -> None:
         super().__init__(server, **settings)
-        self._not_http = not_http
+        self._not_http, self._seconds = not_http, seconds
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.expect()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.answering()
+        super().connection_lost(exc)
+
+    def expect(self) -> None:
+        """The head of a request, the first or another, has to be here in time."""
+        if self.transport is not None:
+            self._late = asyncio.get_running_loop().call_later(self._seconds, self.force_close)
+
+    def answering(self) -> None:
+        """It is here."""
+        if self._late is not None:
+            self._late.cancel()
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -639,16 +673,26 @@ class _Door:
         self._server: asyncio.Server | None = None
         self._holder = self._bound((address[0], port, *address[2:]))
         self._address = self._holder.getsockname()
+        try:
+            with self._bound(self._address) as trial:  # whether it can be listened on; and Linux checks the port anew
+                trial.listen()
+            self._let_others_in(allow=False)
+        except BaseException:
+            self._holder.close()
+            raise
 
     def _bound(self, address: tuple[Any, ...]) -> socket.socket:
         made = socket.socket(self._family, socket.SOCK_STREAM)
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else only one of both sockets could be bound
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
         except BaseException:
             made.close()
             raise
         return made
+
+    def _let_others_in(self, *, allow: bool) -> None:
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(allow))
 
     @property
     def host(self) -> str:
@@ -663,16 +707,14 @@ class _Door:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def open(self, make: Callable[[], asyncio.Protocol]) -> None:
-        if self._server is None:
+        if self._server is not None:
+            return
+        self._let_others_in(allow=True)
+        try:
             listener = self._bound(self._address)
-            try:
-                self._server = await asyncio.get_running_loop().create_server(make, sock=listener, backlog=128)
-            except OSError as wrong:
-                listener.close()
-                raise EnvironmentFault(
-                    f"cannot listen on {self.address}: {(wrong.strerror or str(wrong)).lower()};"
-                    " choose another port, or 0 for any free one"
-                ) from wrong
+            self._server = await asyncio.get_running_loop().create_server(make, sock=listener, backlog=128)
+        finally:
+            self._let_others_in(allow=False)
 
     def shut(self) -> None:
         if self._server is not None:

@@ -134,7 +134,7 @@ def digest_answer(
 
     def hashed(*parts: str) -> str:
         return hashlib.new(
-            _ALGORITHMS[challenge.algorithm], ":".join(parts).encode("utf-8"), usedforsecurity=False
+            _ALGORITHMS[challenge.algorithm], ":".join(parts).encode("utf-8", "surrogateescape"), usedforsecurity=False
         ).hexdigest()
 
     a1 = hashed(login.user, challenge.realm, login.password)
@@ -180,11 +180,15 @@ def _field(answer: Mapping[str, str]) -> bytes:
         else:
             quoted = re.sub(r'(["\\])', r"\\\1", value)
             parts.append(f'{name}="{quoted}"')
-    return ("Digest " + ", ".join(parts)).encode("utf-8")
+    return ("Digest " + ", ".join(parts)).encode("utf-8", "surrogateescape")
 
 
 class Authenticator:
-    """What one upstream proxy wants to be shown, learnt from its challenges; one for all connections to it."""
+    """What one upstream proxy wants to be shown, learnt from its challenges; one for all connections to it.
+
+    Fields come and go as text in which bytes that are no UTF-8 are escaped (``surrogateescape``): a realm in another
+    encoding has to be given back as it came.
+    """
 
     def __init__(self, login: Login, *, rng: Callable[[int], str] = secrets.token_hex) -> None:
         self._login = login

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 import h11
 
 from countersign.errors import UserError
-from countersign.proxy.redaction import request_record
+from countersign.proxy.redaction import REDACTED, request_record
 from countersign.proxy.settings import Address, parse_address
 from countersign.proxy.ways.events import Exchanged, Ready, Refused, Send, Wanted
 from countersign.proxy.ways.http_summary import exchange_record
@@ -281,8 +281,9 @@ class HttpIn:
     def _asked_for_page(self, request: h11.Request) -> Iterator[Event]:
         found = _absolute(request)
         if isinstance(found, str):
-            method = request.method.decode("ascii", "replace")
-            text = f"sent a {method} request where a CONNECT request or an http:// URL belongs: {found}"
+            method = self.record["request"]["method"]
+            what = "an unknown" if method == REDACTED else f"a {method}"
+            text = f"sent {what} request where a CONNECT request or an http:// URL belongs: {found}"
             yield from self._bad(400, found, text, FailureCode.UNSUPPORTED_REQUEST)
             return
         target, path = found

@@ -21,6 +21,8 @@ from countersign.recorder.wire.records import looks_like_tls, shown
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from countersign.proxy.settings import Address
     from countersign.proxy.ways.digest import Authenticator
 
@@ -92,37 +94,32 @@ class ConnectThrough:
         assert isinstance(sent, bytes)
         return sent
 
-    def _read(self) -> list[Event]:
-        events: list[Event] = []
+    def _read(self) -> Iterator[Event]:
         while not self._over:
             event = self._connection.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
-                break
+                return
             if isinstance(event, h11.InformationalResponse):
                 self._interim += 1
-                if self._interim > _INTERIM_AT_MOST or event.status_code == 101:
-                    events += self._refused(
-                        FailureCode.UPSTREAM_BROKEN, f"answers with {event.status_code}, which is no final status"
-                    )
+                if self._interim > _INTERIM_AT_MOST:
+                    text = f"answers with {event.status_code} again and again, which is no final status"
+                    yield from self._refused(FailureCode.UPSTREAM_BROKEN, text)
             elif isinstance(event, h11.Response):
                 self.record["answer"] = event.status_code
-                events += self._answer(event)
+                yield from self._answer(event)
             elif isinstance(event, h11.Data):
                 self._body += len(event.data)
                 if self._body > _BODY_AT_MOST:
-                    events += self._next(open_still=False)
-            elif isinstance(event, h11.EndOfMessage):
-                events += self._next(open_still=not self._connection.trailing_data[1])
-            else:
-                events += self._next(open_still=False)
-        return events
+                    yield from self._next(open_still=False)
+            else:  # the end of a 407's body, or of the connection behind it
+                yield from self._next(open_still=not self._connection.trailing_data[1])
 
     def _answer(self, response: h11.Response) -> list[Event]:
         status = response.status_code
         if 200 <= status < 300:
             for name, value in response.headers:
                 if name == b"proxy-authentication-info" and self._authenticator is not None:
-                    self._authenticator.informed(value.decode("latin-1"))
+                    self._authenticator.informed(value.decode("utf-8", "surrogateescape"))
             self._over = True
             return [Ready(bytes(self._connection.trailing_data[0]))]
         if status != 407:
@@ -131,7 +128,8 @@ class ConnectThrough:
             return self._refused(FailureCode.UPSTREAM_REFUSED, text)
         if self._authenticator is None:
             return self._unauthenticated("asks for a user name and password (407) and was given none")
-        values = [value.decode("latin-1") for name, value in response.headers if name == b"proxy-authenticate"]
+        fields = [value for name, value in response.headers if name == b"proxy-authenticate"]
+        values = [value.decode("utf-8", "surrogateescape") for value in fields]
         trouble = self._authenticator.challenged(values, answered=self._answered and self._challenged)
         self._challenged = True
         if trouble is not None:

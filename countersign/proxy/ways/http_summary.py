@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
-from countersign.proxy.redaction import redacted_target
+from countersign.proxy.redaction import redacted_target, request_record
 from countersign.proxy.ways.events import Exchanged
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.text import printable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 _HEAD_AT_MOST: Final = 64 * 1024
-_METHOD_AT_MOST: Final = 50
 _TARGET_AT_MOST: Final = 1000
 _WAITING_AT_MOST: Final = 100  # requests without an answer
 _EXCHANGES_AT_MOST: Final = 1000
@@ -41,7 +40,7 @@ def exchange_record(method: bytes, target: bytes, status: int | None) -> dict[st
     if not path.startswith("/"):  # a URL, which may name a user
         path = redacted_target(path)
     return {
-        "method": printable(bytes(method).decode("latin-1"), limit=_METHOD_AT_MOST),
+        "method": request_record(method, b"", b"", ())["method"],
         "target": printable(path, limit=_TARGET_AT_MOST),
         "status": status,
     }

@@ -64,6 +64,7 @@ _DIAL_REPLIES: Final = {
     FailureCode.UNREACHABLE: HOST_UNREACHABLE,
     FailureCode.TARGET_NOT_ALLOWED: NOT_ALLOWED,
     FailureCode.CLIENT_NOT_ALLOWED: NOT_ALLOWED,
+    FailureCode.REFUSED_BY_RULE: NOT_ALLOWED,
 }
 """The reply for each way in which a dial fails; for all others it is the general one."""
 
@@ -235,7 +236,7 @@ class SocksServer:
         except ValueError:
             name = host.decode("ascii", "replace")
             if not _NAME.fullmatch(host):
-                text = f"named a target that is no host name: {host!r}"
+                text = "named a target that is no host name"
                 return [*self._answer(GENERAL_FAILURE), *self._over(FailureCode.BAD_REQUEST, text)]
         target = Address(name, port)
         if port == 0:

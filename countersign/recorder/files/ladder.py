@@ -72,7 +72,6 @@ _MOST_PROBLEMS = 20  # of a leg
 class Kind(StrEnum):
     """What a row is about."""
 
-    HEAD = "head"
     MESSAGE = "message"
     DATA = "data"
     END = "end"

@@ -32,7 +32,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from heapq import merge
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from countersign import __version__
 from countersign.recorder.files._resealed import ResealedLeg
@@ -68,12 +68,6 @@ _MICROSECOND = timedelta(microseconds=1)
 def export_pcapng(recording: Recording) -> bytes:
     """The recording as one pcapng section."""
     return b"".join(pcapng_blocks(recording))
-
-
-def write_pcapng(recordings: Iterable[Recording], out: BinaryIO) -> None:
-    """Many recordings, a section each, one in memory at a time."""
-    for recording in recordings:
-        out.writelines(pcapng_blocks(recording))
 
 
 def pcapng_blocks(recording: Recording) -> Iterator[bytes]:

@@ -6,30 +6,28 @@ certificate is escaped, so no name can begin a line or a certificate of its own.
 
 from __future__ import annotations
 
-import base64
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from countersign.errors import AnswerIsNo
 from countersign.recorder.certificates import read_certificate
+from countersign.recorder.der import to_pem
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from countersign.recorder.recording import Leg, LegRole, Recording
+    from countersign.recorder.recording import Leg, Recording
 
 
-def export_pem(recording: Recording, *, role: LegRole | None = None) -> str:
-    """Every chain of one leg, or of all, in the order in which it was sent.
+def export_pem(recording: Recording) -> str:
+    """Every chain of its legs, in the order in which it was sent.
 
     Raises :class:`AnswerIsNo` where no certificate was seen.
     """
-    legs = [leg for leg in recording.legs if role is None or leg.role is role]
-    text = "".join(part for leg in legs for part in _chains(leg))
+    text = "".join(part for leg in recording.legs for part in _chains(leg))
     if not text:
-        where = f"the {role.value} leg of recording {recording.id}" if role else f"recording {recording.id}"
-        raise AnswerIsNo(f"{where} holds no certificate: none was sent before it ended")
+        raise AnswerIsNo(f"recording {recording.id} holds no certificate: none was sent before it ended")
     return text
 
 
@@ -39,10 +37,4 @@ def _chains(leg: Leg) -> Iterator[str]:
         for position, sent in enumerate(chain, start=1):
             subject = printable(read_certificate(sent.der).subject or "unreadable subject", limit=500)
             yield f"# {leg.role.value} leg, from the {sent.sender.value}, {position} of {len(chain)}: {subject}\n"
-            yield _pem(sent.der)
-
-
-def _pem(der: bytes) -> str:
-    text = base64.b64encode(der).decode("ascii")
-    lines = "".join(f"{text[start : start + 64]}\n" for start in range(0, len(text), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n"
+            yield to_pem(sent.der).decode("ascii")

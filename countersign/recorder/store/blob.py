@@ -51,7 +51,9 @@ from countersign.recorder.recording import (
     Status,
     Verification,
 )
+from countersign.recorder.wire.codes import CERTIFICATE, COMPRESSED_CERTIFICATE
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
+from countersign.recorder.wire.messages import CompressedCertificate, decode_message
 from countersign.recorder.wire.secrets import Secret
 
 _MAGIC = b"CR"
@@ -67,14 +69,13 @@ _REFERENCE = struct.Struct("<II")
 
 # The flags of a message: bit 0 who sent it, bits 1 and 2 what carried it, bit 5 whether it was encrypted.
 _SENDERS = {Side.CLIENT: 0, Side.SERVER: 1}
-_CONTENTS = {Content.HANDSHAKE: 0, Content.ALERT: 2, Content.CHANGE_CIPHER_SPEC: 4, Content.HEARTBEAT: 6}
+_CONTENT_BITS = {Content.HANDSHAKE: 0, Content.ALERT: 2, Content.CHANGE_CIPHER_SPEC: 4, Content.HEARTBEAT: 6}
 _SIDE_OF = (Side.CLIENT, Side.SERVER)
 _CONTENT_OF = (Content.HANDSHAKE, Content.ALERT, Content.CHANGE_CIPHER_SPEC, Content.HEARTBEAT)
 _HAS_DIGEST = 8
 _HAS_REFERENCES = 16
 _ENCRYPTED = 32
 
-_CERTIFICATE = 11  # RFC 5246 7.4, RFC 8446 4
 _SMALLEST_CERTIFICATE = 128  # a list of a hundred thousand one-byte "certificates" stays in its message
 _MOST_CERTIFICATES = 64  # of one message
 _CACHED_UP_TO = 16 << 10
@@ -90,7 +91,7 @@ class BlobError(ValueError):
 
 
 class Packed(NamedTuple):
-    """A recording's bytes, and the certificates that were taken out of them: SHA-256 to DER."""
+    """A recording's bytes, and the certificates that its messages show: SHA-256 to DER."""
 
     data: bytes
     certificates: dict[bytes, bytes]
@@ -139,9 +140,24 @@ def pack(recording: Recording) -> Packed:
 def cut_certificates(message: Message) -> CutCertificates | None:
     """The certificates of a whole, well-formed Certificate message; ``None`` for every other message."""
     raw = message.raw
-    if message.code != _CERTIFICATE or message.content is not Content.HANDSHAKE or len(raw) != message.length:
+    if message.code != CERTIFICATE or message.content is not Content.HANDSHAKE or len(raw) != message.length:
         return None
     return (_cut_again if len(raw) <= _CACHED_UP_TO else _cut)(raw)
+
+
+def shown_certificates(message: Message) -> Sequence[tuple[bytes, bytes]]:
+    """The certificates in a message, SHA-256 and DER, also those in a compressed one, which stays as it is."""
+    if message.code == COMPRESSED_CERTIFICATE and message.complete and message.content is Content.HANDSHAKE:
+        return _decompressed(message.raw)
+    cut = cut_certificates(message)
+    return [] if cut is None else [(digest, der) for _, digest, der in cut.places]
+
+
+@lru_cache(maxsize=64)
+def _decompressed(raw: bytes) -> Sequence[tuple[bytes, bytes]]:
+    read = decode_message(raw).value  # RFC 8879 4; what comes out is bounded there
+    found = read.certificates[:_MOST_CERTIFICATES] if isinstance(read, CompressedCertificate) else ()
+    return [(sha256(der).digest(), der) for der in found if len(der) >= _SMALLEST_CERTIFICATE]
 
 
 def _cut(raw: bytes) -> CutCertificates | None:
@@ -185,7 +201,7 @@ def _entries(raw: bytes, at: int, *, extensions: bool) -> list[tuple[int, int]] 
 def _pack_message(
     message: Message, body: list[bytes], numbers: dict[bytes, int], certificates: dict[bytes, bytes]
 ) -> None:
-    flags = _SENDERS[message.sender] | _CONTENTS[message.content]
+    flags = _SENDERS[message.sender] | _CONTENT_BITS[message.content]
     if message.encrypted:
         flags |= _ENCRYPTED
     raw = message.raw
@@ -202,6 +218,8 @@ def _pack_message(
         for offset, digest, der in cut.places:
             extra += _REFERENCE.pack(offset, numbers.setdefault(digest, len(numbers)))
             certificates[digest] = der
+    elif message.code == COMPRESSED_CERTIFICATE:
+        certificates.update(shown_certificates(message))
     body.append(_MESSAGE.pack(message.t, flags, message.code, message.length, len(raw)))
     if extra:
         body.append(extra)
@@ -296,7 +314,7 @@ def unpack(data: bytes, find: Find) -> Recording:
         return _unpack(_Reader(data, _PREFIX.size), find)
     except BlobError:
         raise
-    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as wrong:
+    except (struct.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as wrong:
         raise BlobError(f"its checksum is right and its content is not ({type(wrong).__name__}: {wrong})") from wrong
 
 

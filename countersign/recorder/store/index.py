@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import Leg, LegRole, Recording
-from countersign.recorder.store.blob import cut_certificates
+from countersign.recorder.store.blob import shown_certificates
+from countersign.recorder.wire.codes import (
+    CERTIFICATE,
+    CLIENT_HELLO,
+    COMPRESSED_CERTIFICATE,
+    SERVER_HELLO,
+    SUPPORTED_VERSIONS,
+)
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.names import version_name
 from countersign.recorder.wire.reading import summarize_client_hello
@@ -19,10 +26,6 @@ from countersign.recorder.wire.reading import summarize_client_hello
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_CLIENT_HELLO = 1
-_SERVER_HELLO = 2
-_CERTIFICATE = 11
-_SUPPORTED_VERSIONS = 43
 _LONGEST_NAMES = 16 << 10
 _SIDES = {Side.CLIENT: b"c", Side.SERVER: b"s"}
 _ROLES = {LegRole.CLIENT: b"C", LegRole.SERVER: b"S", LegRole.THROUGH: b"T"}
@@ -50,17 +53,17 @@ def index_of(recording: Recording) -> Index:
             leg_version, leg_ja4 = _hellos(leg)
             version, ja4 = version or leg_version, ja4 or leg_ja4
         for message in leg.messages:
-            if message.code != _CERTIFICATE:
+            if message.code not in {CERTIFICATE, COMPRESSED_CERTIFICATE}:
                 continue
-            cut = cut_certificates(message)
-            if cut is None or not cut.places:
+            digests = [digest for digest, _ in shown_certificates(message)]
+            if not digests:
                 continue
-            shown += (_ROLES[leg.role], _SIDES[message.sender], *(digest for _, digest, _ in cut.places))
+            shown += (_ROLES[leg.role], _SIDES[message.sender], *digests)
             if message.sender is Side.SERVER:
                 if leg.role is LegRole.CLIENT:
-                    leaf_client = leaf_client or cut.places[0][1]
+                    leaf_client = leaf_client or digests[0]
                 else:
-                    leaf_target = leaf_target or cut.places[0][1]
+                    leaf_target = leaf_target or digests[0]
     digest = sha256(b"".join(shown)).digest() if shown else b""
     return Index(version, ja4, digest, leaf_client, leaf_target)
 
@@ -85,9 +88,9 @@ def _hellos(leg: Leg) -> tuple[str | None, str | None]:
     for message in leg.messages:
         if message.content is not Content.HANDSHAKE:
             continue
-        if message.code == _CLIENT_HELLO and ja4 is None:
+        if message.code == CLIENT_HELLO and ja4 is None:
             ja4 = summarize_client_hello(message.raw).ja4
-        elif message.code == _SERVER_HELLO:
+        elif message.code == SERVER_HELLO:
             version = _chosen_version(message.raw) or version
             break
     return version, ja4
@@ -103,7 +106,7 @@ def _chosen_version(raw: bytes) -> str | None:
     at += 2
     while at + 4 <= end:
         kind, size = int.from_bytes(raw[at : at + 2], "big"), int.from_bytes(raw[at + 2 : at + 4], "big")
-        if kind == _SUPPORTED_VERSIONS and size == 2 and at + 6 <= end:
+        if kind == SUPPORTED_VERSIONS and size == 2 and at + 6 <= end:
             chosen = raw[at + 4 : at + 6]
         at += 4 + size
     return version_name(int.from_bytes(chosen, "big"))

@@ -17,6 +17,7 @@ CERTIFICATE: Final = 11
 CERTIFICATE_REQUEST: Final = 13
 FINISHED: Final = 20
 KEY_UPDATE: Final = 24
+COMPRESSED_CERTIFICATE: Final = 25
 
 # Extensions (RFC 8446 4.2).
 SUPPORTED_VERSIONS: Final = 43
@@ -24,7 +25,6 @@ SUPPORTED_VERSIONS: Final = 43
 # Alerts (RFC 8446 6): the level, and descriptions.
 FATAL: Final = 2
 CLOSE_NOTIFY: Final = 0
-HANDSHAKE_FAILURE: Final = 40
 DECODE_ERROR: Final = 50
 USER_CANCELED: Final = 90
 NO_RENEGOTIATION: Final = 100

@@ -290,10 +290,6 @@ class LegDecoder:
         """How many problems each side had; only the first hundred of a side were told."""
         return {Side.CLIENT: self._client.problems, Side.SERVER: self._server.problems}
 
-    def protected(self, side: Side) -> bool:
-        """Whether this side's records are encrypted from here on (TLS 1.3: but for an alert of one without keys)."""
-        return self.sealed_seen(side) or (self._is13 and self._agreement is not None)
-
     def sealed_seen(self, side: Side) -> bool:
         """Whether this side has protected its records already: nothing in clear can follow but by mistake."""
         direction = self._direction(side)

@@ -11,15 +11,15 @@ Registries: https://www.iana.org/assignments/tls-parameters and .../tls-extensio
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # --------------------------------------------------------------------------------------------------------- GREASE
 
 GREASE: Final[frozenset[int]] = frozenset(0x0A0A + 0x1010 * n for n in range(16))
 """The sixteen two-byte GREASE values of RFC 8701 section 2."""
-
-GREASE_PSK_MODES: Final[frozenset[int]] = frozenset({0x0B, 0x2A, 0x49, 0x68, 0x87, 0xA6, 0xC5, 0xE4})
-"""The one-byte GREASE values of RFC 8701 section 2, used for PskKeyExchangeMode."""
 
 
 def is_grease(value: int) -> bool:
@@ -524,11 +524,7 @@ def ssl2_cipher_name(kind: int) -> str:
 @cache
 def cipher_suite_number(name: str) -> int | None:
     """The number of an IANA suite name, None when there is none; ``0x1301`` is read as well."""
-    for table in (CIPHER_SUITES, _SUITES_OUTSIDE_THE_REGISTRY):
-        for number, known in table.items():
-            if known == name:
-                return number
-    return _number(name)
+    return _number_of(name, CIPHER_SUITES, _SUITES_OUTSIDE_THE_REGISTRY)
 
 
 @cache
@@ -629,13 +625,6 @@ def group_name(group: int) -> str:
     return GROUPS.get(group) or hexadecimal(group)
 
 
-@cache
-def group_number(name: str) -> int | None:
-    """The number of a group name, case ignored; None when there is none."""
-    wanted = name.lower()
-    return next((number for number, known in GROUPS.items() if known.lower() == wanted), None) or _number(name)
-
-
 # ---------------------------------------------------------------------------------------------- signature schemes
 
 SIGNATURE_SCHEMES: Final[dict[int, str]] = {
@@ -709,12 +698,6 @@ def signature_scheme_name(scheme: int) -> str:
     return SIGNATURE_SCHEMES.get(scheme) or hexadecimal(scheme)
 
 
-@cache
-def signature_scheme_number(name: str) -> int | None:
-    """The number of a scheme's name; None when there is none."""
-    return next((number for number, known in SIGNATURE_SCHEMES.items() if known == name), None) or _number(name)
-
-
 # --------------------------------------------------------------------------------------------------------- alerts
 
 ALERT_LEVELS: Final[dict[int, str]] = {1: "warning", 2: "fatal"}
@@ -769,10 +752,7 @@ def alert_name(description: int) -> str:
 @cache
 def alert_number(name: str) -> int | None:
     """The number of an alert's name; None when there is none."""
-    for number, known in ALERTS.items():
-        if known == name:
-            return number
-    return _number(name)
+    return _number_of(name, ALERTS)
 
 
 def alert_level_name(level: int) -> str:
@@ -863,15 +843,6 @@ EXTENSIONS: Final[dict[int, str]] = {
 def extension_name(extension: int) -> str:
     """``server_name`` for 0."""
     return EXTENSIONS.get(extension) or hexadecimal(extension)
-
-
-@cache
-def extension_number(name: str) -> int | None:
-    """The number of an extension's name; None when there is none."""
-    for number, known in EXTENSIONS.items():
-        if known == name:
-            return number
-    return _number(name)
 
 
 # -------------------------------------------------------------------------------------------- handshake, contents
@@ -1055,9 +1026,13 @@ def readable(data: bytes) -> str:
     return text.translate(_ESCAPES)
 
 
-def _number(text: str) -> int | None:
-    """``0x1301`` or ``4865`` as a number, None when it is neither."""
+def _number_of(name: str, *tables: Mapping[int, str]) -> int | None:
+    """The number with this name; ``0x1301`` or ``4865`` by itself; None when it is neither."""
+    for table in tables:
+        for number, known in table.items():
+            if known == name:
+                return number
     try:
-        return int(text, 0)
+        return int(name, 0)
     except ValueError:
         return None

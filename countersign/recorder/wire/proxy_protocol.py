@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Final, NamedTuple
 
-from countersign.recorder.wire.records import shown
-
 V1_AT_MOST: Final = 107
 V2_AT_MOST: Final = 4096
 
@@ -125,7 +123,7 @@ def read_proxy_header(data: bytes) -> ProxyHeader | NoHeader | None:
         return _version_2(data) if len(data) >= _V2_FIXED else None
     if _begins(data, _V1):
         return _version_1(data)
-    return NoHeader(f"sent no PROXY protocol header: it began with {shown(data[:16])}")
+    return NoHeader(f"sent no PROXY protocol header: it began with 0x{data[0]:02x}")
 
 
 def _begins(data: bytes, signature: bytes) -> bool:

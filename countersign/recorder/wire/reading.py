@@ -361,11 +361,6 @@ class HelloSummary:
     well_formed: bool
     sslv2: bool = False
 
-    @property
-    def highest_version(self) -> int:
-        """The highest version that is offered, GREASE left out."""
-        return max((one for one in self.versions if not names.is_grease(one)), default=self.legacy_version)
-
 
 def summarize_client_hello(raw: bytes) -> HelloSummary:
     """Read a ClientHello, header included, for a decision that must be made now. Never raises.

@@ -21,15 +21,11 @@ from __future__ import annotations
 
 from collections import deque
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from countersign.recorder.wire import codes, names, records
 from countersign.recorder.wire.events import Content, Event, Message, Problem, Side
 from countersign.recorder.wire.handshakes import KEEP
 from countersign.recorder.wire.leg import LegDecoder
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class _Inside:
@@ -59,28 +55,8 @@ class LegTap:
         self._serial = 0
 
     @property
-    def is_tls(self) -> bool | None:
-        return self._decoder.is_tls
-
-    @property
     def version(self) -> int | None:
         return self._decoder.version
-
-    @property
-    def cipher_suite(self) -> int | None:
-        return self._decoder.cipher_suite
-
-    @property
-    def client_random(self) -> bytes | None:
-        return self._decoder.client_random
-
-    @property
-    def problem_counts(self) -> Mapping[Side, int]:
-        return self._decoder.problem_counts
-
-    def protected(self, side: Side) -> bool:
-        """Whether this side's records are encrypted from here on."""
-        return self._decoder.protected(side)
 
     @property
     def wire_done(self) -> bool:

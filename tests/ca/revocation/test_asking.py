@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from countersign.ca import Authority, Plan
 from countersign.ca.pem import to_pem
@@ -165,13 +170,16 @@ async def test_every_manner_of_answering_is_believed(
         assert who in (answer.signer or "")
 
 
-@pytest.mark.parametrize("key", ["rsa:2048", "ec:P-384", "ed25519"])
-async def test_issuers_with_any_key_are_believed(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("key", ["rsa:2048", "rsa-pss:2048", "ec:P-384", "ec:P-521", "ed25519", "ed448"])
+async def test_issuers_with_any_key_are_believed_and_not_their_broken_signatures(tmp_path: Path, key: str) -> None:
     for signed_by in SignedBy:
         async with answered(tmp_path / signed_by, plan=Plan(key=key), manner=Manner(signed_by)) as chain:
-            for url, kind in ((chain.ocsp, Kind.OCSP), (chain.crl(), Kind.CRL)):
-                answer = await ask(url, chain.leaf, chain.issuer, kind=kind)
-                assert (answer.verdict, answer.doubts) == (Verdict.GOOD, ()), answer.text
+            for faults, verdict in (((), Verdict.GOOD), (("bad-signature",), Verdict.UNUSABLE)):
+                await chain.fault(*faults)
+                for url, kind in ((chain.ocsp, Kind.OCSP), (chain.crl(), Kind.CRL)):
+                    answer = await ask(url, chain.leaf, chain.issuer, kind=kind)
+                    assert answer.verdict is verdict, answer.text
+                    assert {doubt for doubt, _ in answer.doubts} == ({Doubt.SIGNATURE} if faults else set())
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
@@ -356,6 +364,34 @@ async def test_certificates_come_in_any_wrapping(tmp_path: Path) -> None:
             answer = await ask(url, chain.leaf, issuer, kind=Kind.AIA)
             assert answer.verdict is verdict, answer.text
             assert (answer.issuer == issuer) is (verdict is Verdict.FOUND)
+            server.close()
+            await server.wait_closed()
+
+
+async def test_a_crl_with_a_critical_extension_that_nobody_knows_is_not_believed(tmp_path: Path) -> None:
+    """RFC 5280 5.2: another's CRL, made by the library."""
+    async with answered(tmp_path / "f") as chain:
+        issuer = chain.responder.authority.issuer
+        key = issuer.signer.key
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
+        now = datetime.now(UTC)
+        for critical, verdict in ((False, Verdict.GOOD), (True, Verdict.UNUSABLE)):
+            builder = x509.CertificateRevocationListBuilder().issuer_name(
+                x509.load_der_x509_certificate(issuer.der).subject
+            )
+            builder = builder.last_update(now).next_update(now + timedelta(days=1)).add_extension(unknown, critical)
+            body = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+            async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes = body) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                writer.close()
+
+            server = await served(say)
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            answer = await ask(url, chain.leaf, chain.issuer, kind=Kind.CRL)
+            assert (answer.verdict, answer.has(Doubt.CRITICAL)) == (verdict, critical), answer.text
             server.close()
             await server.wait_closed()
 

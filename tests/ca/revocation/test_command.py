@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from countersign.ca import Authority, Plan, issue
-from countersign.ca.pem import to_pem
+from countersign.ca.pem import certificates_in, to_pem
 from countersign.ca.revocation import Kind, Verdict, ask, ask_all, pointed_at
 from countersign.ca.revocation.ocsp import serial_of
 from countersign.ca.revocation.points import CrlForm, Urls
 from tests.cli.commands import countersign
-from tests.peers.process import Background
+from tests.peers.process import Background, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +106,27 @@ def test_faults_and_revocations_of_the_command_line_are_for_this_run_alone(
     events = {line["event"]: line for line in log}
     assert events["answers are wrong on purpose"]["faults"][:2] == ["crl:http=404,issuer=root", "tryLater,times=1"]
     assert countersign("ca", "revoke").out == "no certificate is revoked\n"
+
+
+@pytest.mark.peer("openssl")
+def test_a_certificate_is_issued_for_a_responder_with_its_whole_chain(
+    home: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """And one that keytool or openssl has asked for, too."""
+    request = tmp_path / "request.pem"
+    run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=b",
+        "-keyout", tmp_path / "key.pem", "-out", request).check()  # fmt: skip
+    with responder(home) as (base, _):
+        for words in (("issue", "a.lab.test"), ("sign", request, "--eku", "server")):
+            out = tmp_path / f"{words[0]}.pem"
+            ran = countersign("ca", *words, "--responder", base, "--out", out)
+            assert ran.code == 0, ran.err
+            chain = certificates_in(out.read_bytes())
+            for certificate, issuer in zip(chain[:3], (*chain[1:3], authority.root.der), strict=True):
+                answers = asyncio.run(ask_all(certificate, issuer))
+                assert [answer.verdict for answer in answers] == [Verdict.GOOD, Verdict.GOOD, Verdict.FOUND]
+    refused = countersign("ca", "issue", "a.lab.test", "--responder", "ftp://a/")
+    assert (refused.code, "a responder is named by its address" in refused.err) == (2, True)
 
 
 def test_each_issuer_is_told_at_the_start_with_its_urls(home: Path, authority: Authority) -> None:

@@ -120,9 +120,10 @@ def test_only_a_hold_is_released(kept: Path) -> None:
         b"[" * 100_000,
         json.dumps({"schema": 1, "entries": [held().to_json() | {"at": "2026-11-20T08:00:00"}]}).encode(),
         json.dumps({"schema": 1, "entries": [held().to_json() | {"reason": "boredom"}]}).encode(),
+        json.dumps({"schema": 1, "entries": [held().to_json() | {"at": "0001-01-01T00:00:00+14:00"}]}).encode(),
         json.dumps({"schema": 1, "entries": [held().to_json()]}).encode()[:-20],
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_broken_file_is_a_sentence_and_stays(kept: Path, data: bytes) -> None:
     file = kept / "revoked.json"

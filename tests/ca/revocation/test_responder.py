@@ -235,6 +235,14 @@ async def test_crl_numbers_rise_through_restarts(tmp_path: Path) -> None:
     assert numbers == sorted(set(numbers))
 
 
+async def test_crl_numbers_rise_while_the_clock_stands_still(tmp_path: Path) -> None:
+    moment = datetime.now(UTC)
+    async with answered(tmp_path / "f", now=lambda: moment) as chain:
+        made = [x509.load_der_x509_crl((await get(chain.crl()))[2]) for _ in range(3)]
+    numbers = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in made]
+    assert numbers == sorted(set(numbers))
+
+
 async def test_partitions_cover_all_reasons_between_them(tmp_path: Path) -> None:
     async with answered(tmp_path / "f", crl=CrlStyle.REASONS) as chain:
         points = x509.load_der_x509_certificate(chain.leaf).extensions.get_extension_for_class(
@@ -409,10 +417,20 @@ async def test_a_refused_port_stays_ours_and_opens_again(tmp_path: Path) -> None
         for _ in range(3):
             await chain.fault("refuse")
             assert "refused" in (await ask(chain.ocsp, chain.leaf, chain.issuer)).text
-            with pytest.raises(OSError, match="in use"):
-                await asyncio.start_server(lambda *_: None, "127.0.0.1", port, reuse_address=False)
+            for reuse in (False, True):
+                with pytest.raises(OSError, match="in use"):
+                    await asyncio.start_server(lambda *_: None, "127.0.0.1", port, reuse_address=reuse)
             await chain.fault()
             assert (await ask(chain.ocsp, chain.leaf, chain.issuer)).verdict is Verdict.GOOD
+
+
+async def test_a_port_that_is_refused_from_the_start_is_ours_as_well() -> None:
+    async with Responder(Authority.make(), faults=[parse_fault("refuse")]) as responder:
+        port = int(responder.addresses[0].rpartition(":")[2])
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        with pytest.raises(OSError, match="in use"):
+            await asyncio.start_server(lambda *_: None, "127.0.0.1", port, reuse_address=True)
 
 
 async def test_connections_that_are_open_do_not_survive_a_refusal(tmp_path: Path) -> None:
@@ -509,6 +527,16 @@ async def test_a_fault_befalls_only_so_many_questions(tmp_path: Path) -> None:
         assert texts[2].startswith("good")
         listed = [await ask(chain.crl(), chain.leaf, chain.issuer, kind=Kind.CRL) for _ in range(2)]
         assert [answer.verdict for answer in listed] == [Verdict.NO_ANSWER, Verdict.GOOD]
+        await chain.fault("ocsp:tryLater,times=2")  # asked for again, it happens again
+        assert (await ask(chain.ocsp, chain.leaf, chain.issuer)).text == "declined: tryLater"
+
+
+async def test_dates_at_the_ends_of_time_can_be_answered(tmp_path: Path) -> None:
+    for date in ("0001-01-01", "1949-12-31", "1950-01-01", "2049-12-31", "2050-01-01", "9999-12-31T23:59:59Z"):
+        async with answered(tmp_path / date[:4], f"revoked=@{date},serial=SERIAL") as chain:
+            answers = await ask_all(chain.leaf, chain.issuer)
+            assert [answer.verdict for answer in answers[:2]] == [Verdict.REVOKED] * 2
+            assert {f"{answer.revoked_at:%m-%d}" for answer in answers[:2]} == {date[5:10]}
 
 
 async def test_each_question_is_remembered_with_its_answer(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 PASSWORD = "changeit"
 
+
+def _light(scheme: Scheme | None) -> Scheme:
+    """With less of scrypt, which a JVM takes seconds for."""
+    assert scheme is not None
+    return replace(scheme, rounds=512)
+
+
 _WRAPPED = Scheme("aes-256-kwp", "pbkdf2", 1_000, "sha3-512")
 FORMS: dict[str, tuple[StoreType, Form | None]] = {
     "jks": (StoreType.JKS, None),
@@ -29,7 +37,7 @@ FORMS: dict[str, tuple[StoreType, Form | None]] = {
     "pkcs12": (StoreType.PKCS12, MODERN),
     "pkcs12-legacy": (StoreType.PKCS12, LEGACY),
     "bcfks": (StoreType.BCFKS, PBKDF2),
-    "bcfks-scrypt": (StoreType.BCFKS, SCRYPT),
+    "bcfks-scrypt": (StoreType.BCFKS, Form(SCRYPT.keys, _light(SCRYPT.content), _light(SCRYPT.mac))),
     "bcfks-wrapped": (
         StoreType.BCFKS,
         Form(_WRAPPED, _WRAPPED, Scheme("hmac-sha3_512", "pbkdf2", 1_000, "sha3-512")),

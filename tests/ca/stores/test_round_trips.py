@@ -129,12 +129,18 @@ def test_pem_with_real_keys(password: str | None, real: tuple[Entry, ...]) -> No
     assert read_store(data, password).entries == meant
 
 
-@pytest.mark.parametrize("target", FORMS)
-@pytest.mark.parametrize("source", FORMS)
-def test_every_type_becomes_every_other(source: str, target: str, real: tuple[Entry, ...]) -> None:
+def around(steps: int) -> list[tuple[str, str]]:
+    """Each form with the one so many steps further, so that each is read and written."""
+    names = list(FORMS)
+    return [(name, names[(at + steps) % len(names)]) for at, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(("source", "target"), [*around(1), *around(3)])
+def test_every_type_becomes_another(source: str, target: str, real: tuple[Entry, ...]) -> None:
     kind, form = FORMS[source]
     other, other_form = FORMS[target]
-    store = read_store(write_store(kind, real, PASSWORD, form=form), PASSWORD)
+    meant = (real[0], real[-1])
+    store = read_store(write_store(kind, meant, PASSWORD, form=form), PASSWORD)
     made = write_store(other, entries_for(store, other), "another", form=other_form, now=MADE)
     again = read_store(made, "another")
 
@@ -142,7 +148,7 @@ def test_every_type_becomes_every_other(source: str, target: str, real: tuple[En
         held = (entry.key, entry.chain) if isinstance(entry, KeyEntry) else getattr(entry, "certificate", None)
         return entry.alias, held
 
-    assert sorted(map(repr, map(essence, again.entries))) == sorted(map(repr, map(essence, real)))
+    assert sorted(map(repr, map(essence, again.entries))) == sorted(map(repr, map(essence, meant)))
 
 
 @given(passwords)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign.ca.stores import (
+    SCRYPT,
     CertificateEntry,
     KeyEntry,
     SecretEntry,
@@ -83,6 +84,13 @@ def test_a_jvm_reads_what_we_write(name: str, listed: dict[str, Answer], meant: 
     assert_java_sees(listed[name].entries, meant, FORMS[name][0])
 
 
+def test_a_jvm_reads_our_default_of_scrypt(lab: Lab, tmp_path: Path) -> None:
+    root = CertificateEntry("root", key_entry(lab, "x", "ec-p256").chain[-1], MADE)
+    (tmp_path / "store").write_bytes(write_store(StoreType.BCFKS, [root], PASSWORD, form=SCRYPT))
+    answer = in_java(("list", "BCFKS", tmp_path / "store", PASSWORD, PASSWORD), bouncy_castle=True)[0]
+    assert_java_sees(answer.entries, (root,), StoreType.BCFKS)
+
+
 @pytest.fixture(scope="module")
 def made_by_java(written: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every type as a JVM writes it, with a secret key in it where there can be one; keys under their own password."""
@@ -96,7 +104,7 @@ def made_by_java(written: dict[str, Path], tmp_path_factory: pytest.TempPathFact
         if kind != "PKCS12":
             commands.append(("copy", *source, kind, directory / f"{kind}-keyed", PASSWORD, "for the keys"))
     # what the file says of parallelization is not what Bouncy Castle does
-    commands += [("scrypt", *source[:3], 4096, r, p, directory / f"scrypt-{r}-{p}") for r, p in ((8, 1), (8, 8))]
+    commands += [("scrypt", *source[:3], 512, r, p, directory / f"scrypt-{r}-{p}") for r, p in ((8, 1), (8, 8))]
     for command, answer in zip(commands, in_java(*commands, bouncy_castle=True), strict=True):
         assert answer.failure is None, (command, answer.failure)
     return {path.name: path for path in directory.iterdir()}
@@ -166,21 +174,18 @@ def test_secret_keys_are_carried_along_untouched(made_by_java: dict[str, Path], 
 
 def test_jvms_speak_tls_with_our_stores_on_both_sides(lab: Lab, tmp_path: Path) -> None:
     """R17: on each side a key store with key and whole chain and a trust store with the root; client authentication."""
-    root = CertificateEntry("root", key_entry(lab, "x", "ec-p256").chain[-1])
-    words: dict[str, list[object]] = {}
-    for name, (kind, form) in FORMS.items():
-        for what, held in (("rsa", key_entry(lab, "own", "rsa-2048")), ("ec", key_entry(lab, "own", "ec-p256"))):
-            (tmp_path / f"{name}.{what}").write_bytes(write_store(kind, [held], PASSWORD, form=form))
+    rsa, ec = key_entry(lab, "own", "rsa-2048"), key_entry(lab, "own", "ec-p256")
+    root = CertificateEntry("root", rsa.chain[-1])
+    sides: list[list[object]] = []
+    for number, (name, (kind, form)) in enumerate(FORMS.items()):
+        held = rsa if number % 2 else ec
+        (tmp_path / name).write_bytes(write_store(kind, [held], PASSWORD, form=form))
         (tmp_path / f"{name}.trust").write_bytes(write_store(kind, [root], PASSWORD, form=form))
         trust = [JAVA_TYPE[kind], tmp_path / f"{name}.trust", PASSWORD]
-        for what in ("rsa", "ec"):
-            words[f"{name} {what}"] = [JAVA_TYPE[kind], tmp_path / f"{name}.{what}", PASSWORD, PASSWORD, *trust]
-    others = [*list(words)[1:], *list(words)[:1]]
+        sides.append([JAVA_TYPE[kind], tmp_path / name, PASSWORD, PASSWORD, *trust])
     commands = [
-        ("handshake", *words[server], *words[client], protocol)
-        for (server, client), protocol in zip(
-            zip(words, others, strict=True), ["TLSv1.3", "TLSv1.2"] * len(words), strict=False
-        )
+        ("handshake", *server, *client, "TLSv1.2" if number % 3 else "TLSv1.3")
+        for number, (server, client) in enumerate(zip(sides, [*sides[1:], sides[0]], strict=True))
     ]
     for command, answer in zip(commands, in_java(*commands, bouncy_castle=True), strict=True):
         assert answer.failure is None, (command, answer.failure)

@@ -78,7 +78,10 @@ def test_the_example_without_qop_of_rfc_2617_comes_out() -> None:
         (['Basic realm="a, Digest \\"b\\""'], [("basic", {"realm": 'a, Digest "b"'})]),
         (
             ['Digest realm="a", nonce="n",qop="auth,auth-int" , Basic realm="b", charset="UTF-8"'],
-            [("digest", {"realm": "a", "nonce": "n", "qop": "auth,auth-int"}), ("basic", {"realm": "b", "charset": "UTF-8"})],
+            [
+                ("digest", {"realm": "a", "nonce": "n", "qop": "auth,auth-int"}),
+                ("basic", {"realm": "b", "charset": "UTF-8"}),
+            ],
         ),
         (["Negotiate", "NTLM"], [("negotiate", {}), ("ntlm", {})]),
         (["Negotiate, NTLM , Basic realm=x"], [("negotiate", {}), ("ntlm", {}), ("basic", {"realm": "x"})]),
@@ -204,6 +207,14 @@ def test_names_beyond_ascii_and_quotes_reach_the_proxy() -> None:
     plain = Authenticator(Login("J\u00e4s\u00f8n Doe", "x"), rng=lambda _: "c")
     plain.challenged(['Digest realm="a", nonce="n", qop="auth"'], answered=False)
     assert b"username*=UTF-8''J%C3%A4s%C3%B8n%20Doe" in (plain.answer("CONNECT", "a:443") or b"")
+
+
+def test_a_realm_in_any_encoding_is_given_back_as_it_came() -> None:
+    for realm in (b"caf\xe9", "caf\u00e9".encode()):
+        one = authenticator()
+        value = b'Digest realm="' + realm + b'", nonce="n"'
+        assert one.challenged([value.decode("utf-8", "surrogateescape")], answered=False) is None
+        assert b'realm="' + realm + b'"' in (one.answer("CONNECT", "a:443") or b"")
 
 
 def test_what_it_knows_is_not_printed() -> None:

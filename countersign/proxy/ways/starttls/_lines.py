@@ -84,7 +84,7 @@ class LineDialect(Dialect):
         end = data.find(b"\n", at) + 1
         piece = data[at : end or len(data)]
         if self.fits and not self.sure and NO_TEXT.search(piece):
-            self._odd(side, "line", "text", repr(piece[:40]), events)
+            self._odd(side, "line", "text", "control characters", events)
         partial += piece[: TEXT_AT_MOST - len(partial)]
         self._length[side] += len(piece)
         if not end:

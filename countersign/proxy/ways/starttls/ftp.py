@@ -37,7 +37,7 @@ class Ftp(ReplyDialect):
     def _command(self, line: str, events: list[Event]) -> None:
         word = verb(line)
         if not self.sure and word not in _VERBS:
-            self._odd(Side.CLIENT, "command", "a command of FTP", repr(word[:40]), events)
+            self._odd(Side.CLIENT, "command", "a command of FTP", "another word", events)
         self.sure = self.sure or word not in _SHARED
         upgrade = word == "AUTH" and line[4:].strip().upper() in _TLS
         self._await("AUTH TLS" if upgrade else word, events)

@@ -44,7 +44,7 @@ class Smtp(ReplyDialect):
             return
         word = verb(line)
         if not self.sure and word not in _VERBS:
-            self._odd(Side.CLIENT, "command", "a command of SMTP", repr(word[:40]), events)
+            self._odd(Side.CLIENT, "command", "a command of SMTP", "another word", events)
         self.sure = self.sure or word not in {"AUTH", "HELP", "NOOP", "QUIT"}  # those FTP has too
         if word == "LHLO":
             self._lmtp = True

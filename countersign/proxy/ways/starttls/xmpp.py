@@ -76,7 +76,7 @@ class Xmpp(Dialect):
         at = len(data)
         for token in stream.scanner.feed(data):
             if token.kind == "text" and not stream.header and token.raw.strip():
-                self._lose(side, "stream", "<stream:stream ...>", repr(token.raw[:40]), events)
+                self._lose(side, "stream", "<stream:stream ...>", "something else", events)
                 break
             start = token.end - len(token.raw)
             if start > 0 and token.kind == "text" and token.raw[0] == HELLO_START and side is Side.CLIENT:
@@ -100,7 +100,7 @@ class Xmpp(Dialect):
         """The first element must be the stream's."""
         if stream.header or token.kind in {"other", "text"}:
             return True
-        self._lose(side, "stream", "<stream:stream ...>", repr(token.raw[:40]), events)
+        self._lose(side, "stream", "<stream:stream ...>", "something else", events)
         return False
 
     def _element(self, side: Side, stream: _Stream, tag: bytes, events: list[Event]) -> bool:

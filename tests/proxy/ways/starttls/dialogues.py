@@ -25,6 +25,7 @@ def mysql_greeting(*, flags: int = 0xFFFF) -> bytes:
 
 
 MYSQL_SSL_REQUEST = mysql_packet(1, b"\x85\xae\xff\x19" + bytes(4) + b"\x21" + bytes(23))
+MYSQL_LOGIN = b"\x85\xa6\xff\x19" + bytes(28) + b"root\0" + SECRET
 SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 GSSENC_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x30"
 
@@ -71,10 +72,8 @@ DIALOGUES: dict[str, list[Turn]] = {
         (S, b"250-mx\r\n250 STARTTLS\r\n"),
         (C, b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nRCPT TO:<no@f>\r\nDATA\r\n"),
         (S, b"250 ok\r\n250 ok\r\n250 ok\r\n550 no\r\n354 go on\r\n"),
-        (C, b".\r\n"),
-        (S, b"250 c\r\n250 e\r\n"),
-        (C, b"STARTTLS\r\n"),
-        (S, b"220 go\r\n"),
+        (C, b".\r\nSTARTTLS\r\n"),
+        (S, b"250 c\r\n250 e\r\n220 go\r\n"),
     ],
     "imap": [
         (S, b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready\r\n"),
@@ -121,6 +120,11 @@ DIALOGUES: dict[str, list[Turn]] = {
         (C, b"AUTH TLS\r\n"),
         (S, b"234 proceed\r\n"),
     ],
+    "ftp pipelined": [
+        (S, b"120 soon\r\n220 server\r\n"),
+        (C, b"NOOP\r\nAUTH SSL\r\n"),
+        (S, b"150 wait\r\n200 ok\r\n234 proceed\r\n"),
+    ],
     "ldap": [
         (C, LDAP_BIND),
         (S, LDAP_BIND_NO),
@@ -158,7 +162,7 @@ REFUSALS: dict[str, tuple[list[Turn], str]] = {
     "ldap": ([(C, LDAP_START_TLS), (S, ldap_answer(2))], "extendedResponse 2"),
     "postgres": ([(C, SSL_REQUEST), (S, b"N")], "N to the SSLRequest"),
     "xmpp": (
-        [DIALOGUES["xmpp"][0], DIALOGUES["xmpp"][1], (C, b"<starttls xmlns='" + NS + b"'/>"), (S, b"<failure xmlns='" + NS + b"'/>")],
+        [*DIALOGUES["xmpp"][:2], (C, b"<starttls xmlns='" + NS + b"'/>"), (S, b"<failure xmlns='" + NS + b"'/>")],
         "<failure/>",
     ),
 }  # fmt: skip
