@@ -26,7 +26,6 @@ _CUT_BEGIN = re.compile(rb"-----B(?:E(?:G(?:I(?:N(?: [A-Z0-9 #]{0,40}-{0,4})?)?)
 _HEADER = re.compile(rb"[ \t]*([A-Za-z][A-Za-z0-9-]{0,30}):[ \t]*([^\r\n]{0,200})(?:\r\n|\n|\r)")
 _FRIENDLY_NAME = re.compile(rb"friendlyName:[ \t]*([^\r\n]{1,2000})")
 _NOT_BASE64 = re.compile(rb"\\[nr]|\xef\xbb\xbf|\xc2\xa0|\s+")
-_LINE = 64
 
 
 class PemError(ValueError):
@@ -70,8 +69,8 @@ def blocks_in(data: bytes) -> Iterator[Block]:
         names = _FRIENDLY_NAME.findall(data, before, begin.start())
         name = names[-1].decode("utf-8", "replace").strip() if names else None
         before = begin.end()
+        problem: str | None = "has no END line: the file is cut or was pasted badly"
         if stop < 0:
-            problem = "has no END line: the file is cut or was pasted badly"
             yield Block(label, begin.start(), limit, problem=problem, name=name)
             continue
         before = stop + len(end_line)
@@ -148,9 +147,4 @@ def _what(data: bytes) -> str:
     return "something else"
 
 
-def to_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
-    """``der`` between BEGIN and END lines (RFC 7468)."""
-    text = base64.b64encode(der)
-    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    name = label.encode("ascii")
-    return b"\n".join((b"-----BEGIN " + name + b"-----", *lines, b"-----END " + name + b"-----", b""))
+to_pem = asn1.to_pem

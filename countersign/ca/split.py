@@ -91,7 +91,8 @@ def split_file(
         notes.append("the key is encrypted and was not compared with the certificate: give its password to have it so")
     else:
         check_entry(entry)
-    secret = None if clear_key else given
+    protected = entry.sealed is not None or store.kind not in {StoreType.PEM, StoreType.DER}
+    secret = given if protected and not clear_key else None
     bare = replace(entry, chain=())
     key_pem = write_store(StoreType.PEM, [replace(bare, alias="key")], secret, rng=rng)
     notes += _notes(store, entry.chain)

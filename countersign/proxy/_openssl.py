@@ -23,6 +23,8 @@ measure of level 2 by us. Towards the client it is 0 always: what is shown there
 Names that are missing in another version of pyOpenSSL are reported at import, by name.
 """
 
+# ruff: noqa: SLF001 - pyOpenSSL's private names are what this module is for
+
 from __future__ import annotations
 
 import base64
@@ -147,11 +149,14 @@ def _accepted(result: int) -> None:
 _connections: dict[int, TlsConnection] = {}
 
 
+_callback: Callable[[str], Callable[[Callable[..., Any]], Any]] = _ffi.callback
+
+
 def _address(ssl: Any) -> int:
     return int(_ffi.cast("uintptr_t", ssl))
 
 
-@_ffi.callback("void(int, int, int, void *, size_t, SSL *, void *)")  # type: ignore[untyped-decorator]
+@_callback("void(int, int, int, void *, size_t, SSL *, void *)")
 def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
     written: int, version: int, content_type: int, buf: Any, length: int, ssl: Any, _arg: Any
 ) -> None:
@@ -166,7 +171,7 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
     made.hear(bool(written), content_type, version, data)
 
 
-@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+@_callback("int(int, X509_STORE_CTX *)")
 def _on_verify(ok: int, store: Any) -> int:
     """Notes the first thing that is wrong with the target's chain; OpenSSL sends the alert that goes with it."""
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
@@ -174,13 +179,13 @@ def _on_verify(ok: int, store: Any) -> int:
     return int(made is not None and made.judge(store, ok=bool(ok)))
 
 
-@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+@_callback("int(int, X509_STORE_CTX *)")
 def _on_verify_take_any(_ok: int, store: Any) -> int:
     _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
     return 1
 
 
-@_ffi.callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")  # type: ignore[untyped-decorator]
+@_callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")
 def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _arg: Any) -> int:
     """RFC 7301 3.2: the protocol that the target chose, where the client offered it; ours points into the offer."""
     made = _connections.get(_address(ssl))
@@ -195,7 +200,7 @@ def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _ar
     return int(_lib.SSL_TLSEXT_ERR_NOACK)
 
 
-@_ffi.callback("void(SSL *, char *)")  # type: ignore[untyped-decorator]
+@_callback("void(SSL *, char *)")
 def _on_secret(ssl: Any, line: Any) -> None:
     made = _connections.get(_address(ssl))
     if made is not None:
@@ -229,7 +234,7 @@ def suite_name(number: int) -> str | None:
     OpenSSL does not speak at its usual security level.
     """
     connection, spoken = _probe()
-    found = _lib.SSL_CIPHER_find(connection._ssl, number.to_bytes(2, "big"))  # noqa: SLF001
+    found = _lib.SSL_CIPHER_find(connection._ssl, number.to_bytes(2, "big"))
     name = "" if found == _ffi.NULL else _ffi.string(_lib.SSL_CIPHER_get_name(found)).decode("ascii")
     return name if name in spoken and not _NOT_FOR_US.search(name) else None
 
@@ -240,7 +245,7 @@ def signature_name(scheme: int) -> str | None:
     name = SIGNATURE_SCHEMES.get(scheme)
     if name is None:
         return None
-    context = SSL.Context(SSL.TLS_METHOD)._context  # noqa: SLF001
+    context = SSL.Context(SSL.TLS_METHOD)._context
     known = _lib.SSL_CTX_set1_sigalgs_list(context, name.encode("ascii")) == 1
     _lib.ERR_clear_error()
     return name if known else None
@@ -289,7 +294,7 @@ def _new_context(
 ) -> SSL.Context:
     """Raises :class:`TlsTrouble` where OpenSSL takes nothing of some kind, :class:`IdentityRefused` for our chain."""
     context = SSL.Context(SSL.TLS_METHOD)
-    raw = context._context  # noqa: SLF001
+    raw = context._context
     names = [(number, suite_name(number)) for number in offer.ciphers]
     below = [name for number, name in names if name and number >> 8 != 0x13]
     tls13 = [name for number, name in names if name and number >> 8 == 0x13]
@@ -373,8 +378,8 @@ class TlsClientSide:
         Raises :class:`TlsTrouble` where OpenSSL can make none, and :class:`IdentityRefused`.
         """
         context = _new_context(offer, level=level, keylog=self._keylog, identity=self._identity)
-        raw = context._context  # noqa: SLF001
-        store = self._store()._store  # noqa: SLF001
+        raw = context._context
+        store = self._store()._store
         _lib.X509_STORE_up_ref(store)  # SSL_CTX_set_cert_store takes over one reference
         _lib.SSL_CTX_set_cert_store(raw, store)
         _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify)
@@ -455,7 +460,7 @@ class TlsServerSide:
         asked: Sequence[bytes] | None,
     ) -> SSL.Context:
         context = _new_context(offer, level=0, keylog=self._keylog, identity=(chain, key))
-        raw = context._context  # noqa: SLF001
+        raw = context._context
         context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_session_id(b"countersign")
         _lib.SSL_CTX_set_alpn_select_cb(raw, _on_alpn, _ffi.NULL)
@@ -463,7 +468,7 @@ class TlsServerSide:
             if offer.versions[0] < TLS13:
                 _use_dh_parameters(raw)
             for authority in asked or ():
-                _accepted(_lib.SSL_CTX_add_client_CA(raw, _openssl_certificate(authority)._x509))  # noqa: SLF001
+                _accepted(_lib.SSL_CTX_add_client_CA(raw, _openssl_certificate(authority)._x509))
         if asked is not None:
             _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify_take_any)
         return context
@@ -472,13 +477,13 @@ class TlsServerSide:
 def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> None:
     """Straight to OpenSSL, which can serve certificates that ``cryptography`` cannot read (T16)."""
     leaf, *above = [_openssl_certificate(encoded) for encoded in chain]
-    _accepted(_lib.SSL_CTX_use_certificate(context._context, leaf._x509))  # noqa: SLF001
+    _accepted(_lib.SSL_CTX_use_certificate(context._context, leaf._x509))
     for certificate in above:
-        copy = _lib.X509_dup(certificate._x509)  # noqa: SLF001
-        _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))  # noqa: SLF001
+        copy = _lib.X509_dup(certificate._x509)
+        _accepted(_lib.SSL_CTX_add_extra_chain_cert(context._context, copy))
     if isinstance(key, bytes):
         loaded = crypto.load_privatekey(crypto.FILETYPE_ASN1, key)
-        _accepted(_lib.SSL_CTX_use_PrivateKey(context._context, loaded._pkey))  # noqa: SLF001
+        _accepted(_lib.SSL_CTX_use_PrivateKey(context._context, loaded._pkey))
     else:
         context.use_privatekey(key)  # type: ignore[arg-type]  # its annotation leaves out Edwards keys, which it takes
 
@@ -545,7 +550,7 @@ class TlsConnection:
     def __init__(
         self, context: SSL.Context, *, alpn: bytes | None = None, enforce: bool = True, judges_weakness: bool = False
     ) -> None:
-        made = _lib.SSL_new(context._context)  # noqa: SLF001
+        made = _lib.SSL_new(context._context)
         if made == _ffi.NULL:
             raise MemoryError("OpenSSL can make no connection")
         self.ssl = _ffi.gc(made, _lib.SSL_free)

@@ -23,6 +23,9 @@ from tests.peers.keystores import PASSWORD, keytool, openssl
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.peers.certs import KeyType
+    from tests.peers.process import Arg
+
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
@@ -31,15 +34,14 @@ def authority() -> Authority:
 
 def request(
     *attributes: tuple[x509.ObjectIdentifier, str],
-    key: str = "ec-p256",
+    key: KeyType = "ec-p256",
     extensions: tuple[x509.ExtensionType, ...] = (),
 ) -> x509.CertificateSigningRequest:
     names = attributes or ((NameOID.COMMON_NAME, "own.example.com"), (NameOID.ORGANIZATION_NAME, "Example"))
     builder = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(*each) for each in names]))
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)
-    signer = a_key(key)  # type: ignore[arg-type]
-    return builder.sign(signer, None if key.startswith("ed") else hashes.SHA256())  # type: ignore[arg-type]
+    return builder.sign(a_key(key), None if key.startswith("ed") else hashes.SHA256())
 
 
 def encoded(made: x509.CertificateSigningRequest) -> bytes:
@@ -77,7 +79,15 @@ def test_keytool_takes_the_reply_and_holds_a_chain_of_three(
 @pytest.mark.peer("openssl")
 @pytest.mark.parametrize("form", ["PEM", "DER"])
 def test_a_request_of_openssl_is_signed(form: str, authority: Authority, tmp_path: Path) -> None:
-    words = ("-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key", "-subj", "/CN=a.example.com/O=x")
+    words: tuple[Arg, ...] = (
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        tmp_path / "key",
+        "-subj",
+        "/CN=a.example.com/O=x",
+    )
     words += ("-addext", "subjectAltName=DNS:a.example.com,IP:192.0.2.1", "-outform", form, "-out", tmp_path / "csr")
     openssl("req", "-new", *words).check()
     reply = sign_request(authority, read_request((tmp_path / "csr").read_bytes()), purpose="both", days=10)
@@ -93,12 +103,12 @@ def test_a_request_of_openssl_is_signed(form: str, authority: Authority, tmp_pat
 
 
 @pytest.mark.parametrize("key", ["rsa-2048", "ec-p256", "ec-p521", "ed25519", "ed448"])
-def test_subject_and_key_are_those_of_the_request_to_the_byte(key: str, authority: Authority) -> None:
+def test_subject_and_key_are_those_of_the_request_to_the_byte(key: KeyType, authority: Authority) -> None:
     made = request(key=key)
     reply = sign_request(authority, read_request(encoded(made)))
     parts = cut_certificate(reply.chain[0])
     assert parts.subject == made.subject.public_bytes()
-    assert parts.public_key == a_key(key).public_key().public_bytes(  # type: ignore[arg-type]
+    assert parts.public_key == a_key(key).public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     assert len(reply.chain) == 3
@@ -144,7 +154,7 @@ def test_without_a_subject_the_names_are_critical(authority: Authority) -> None:
     """RFC 5280 4.2.1.6."""
     names = x509.SubjectAlternativeName([x509.DNSName("a.test")])
     builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, critical=False)
-    made = signed(authority, encoded(builder.sign(a_key("ec-p256"), hashes.SHA256())))  # type: ignore[arg-type]
+    made = signed(authority, encoded(builder.sign(a_key("ec-p256"), hashes.SHA256())))
     assert made.extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
 
 
@@ -167,7 +177,7 @@ def test_whoever_does_not_have_the_key_gets_no_certificate() -> None:
     data[-3] ^= 1
     with pytest.raises(RequestError, match="signature of the request is wrong"):
         read_request(bytes(data))
-    other = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(a_key("ec-p384"), hashes.SHA256())  # type: ignore[arg-type]
+    other = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(a_key("ec-p384"), hashes.SHA256())
     info = der.first_piece(der.first_piece(encoded(other)).body).raw
     _, algorithm, signature = der.exactly(3, der.first_piece(encoded(request())).body, "a request")
     with pytest.raises(RequestError, match="signature of the request is wrong"):

@@ -269,9 +269,23 @@ def test_a_copy_has_the_subject_and_the_key_of_its_original_and_another_serial(a
     assert signed(made.certificates["cross"], made.certificates["old-root"])
 
 
-def test_a_copy_of_a_copy_of_itself_is_told(authority: Authority) -> None:
-    with pytest.raises(RecipeError, match="a is like b is like a"):
-        make(authority, Recipe(other=(CertSpec(name="a", like="b"), CertSpec(name="b", like="a"))))
+@pytest.mark.parametrize(
+    ("recipe", "circle"),
+    [
+        ({"other": (CertSpec(name="a", like="b"), CertSpec(name="b", like="a"))}, "a is subject_of b is subject_of a"),
+        ({"leaf": CertSpec(key_of="leaf")}, "leaf is key_of leaf"),
+        (
+            {"leaf": CertSpec(key_of="intermediate"), "intermediate": CertSpec(key_of="leaf")},
+            "is key_of leaf is key_of",
+        ),
+        ({"root": CertSpec(key_of="issuer")}, "root is key_of root"),
+        ({"leaf": CertSpec(subject_of="issuer", issuer="leaf")}, "leaf is subject_of leaf"),
+    ],
+)
+def test_a_subject_or_key_that_comes_from_itself_is_refused(recipe: dict[str, Any], circle: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(**recipe)
+    assert circle in str(caught.value)
 
 
 def test_a_key_that_must_sign_and_is_not_here_is_told(tmp_path: Path, authority: Authority) -> None:

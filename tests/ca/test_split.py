@@ -151,6 +151,22 @@ def test_an_encrypted_key_stays_encrypted_unless_asked(lab: Lab, tmp_path: Path)
     assert "wrong-one" not in str(caught.value)
 
 
+@pytest.mark.peer("openssl")
+def test_a_key_is_as_protected_as_it_was(lab: Lab, tmp_path: Path) -> None:
+    """A password that happens to be there encrypts nothing that was in clear; openssl's older encryption is kept up."""
+    issued = lab.issue("localhost", key="rsa-2048")
+    (tmp_path / "clear").write_bytes(key_pem(issued) + b"".join(map(pem, chain(issued))))
+    assert_is_split(split_file(tmp_path / "clear", "secret"), issued)
+    words = ("-in", issued.key_pem, "-out", tmp_path / "key", "-aes256", "-traditional", "-passout", "pass:secret")
+    openssl("pkey", *words).check()
+    (tmp_path / "old").write_bytes((tmp_path / "key").read_bytes() + b"".join(map(pem, chain(issued))))
+    kept = split_file(tmp_path / "old", "secret")
+    assert kept.key_encrypted
+    assert serialization.load_pem_private_key(kept.files()[KEY_AND_LEAF], b"secret")
+    with pytest.raises(PasswordMissing):
+        split_file(tmp_path / "old")
+
+
 def test_one_key_of_several_is_chosen(lab: Lab, tmp_path: Path) -> None:
     held = [key_entry(lab, "first", "rsa-2048"), key_entry(lab, "second", "ec-p256")]
     held_root = CertificateEntry("root", chain(lab.root)[0])

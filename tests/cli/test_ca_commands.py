@@ -23,6 +23,7 @@ from tests.peers.process import run
 if TYPE_CHECKING:
     from tests.cli.commands import Ran
     from tests.peers.certs import Lab
+    from tests.peers.process import Arg
 
 
 @pytest.fixture
@@ -104,9 +105,8 @@ def test_issue_says_what_it_did_as_json(made: Path, tmp_path: Path) -> None:
     ],
 )
 def test_issue_refuses_what_it_cannot_do(words: list[str], parts: list[str], made: Path, tmp_path: Path) -> None:
-    assert_refused(
-        countersign("ca", "issue", *words, *(["--out", tmp_path / "x"] if words[-1] != "jks" else [])), 2, *parts
-    )
+    out: tuple[Arg, ...] = () if words[-1] == "jks" else ("--out", tmp_path / "x")
+    assert_refused(countersign("ca", "issue", *words, *out), 2, *parts)
     assert not (tmp_path / "x").exists()
 
 
@@ -168,8 +168,8 @@ def test_passwords_come_from_a_file_the_environment_or_a_flag(
 def test_a_password_is_read_from_standard_input_and_windows_files(lab: Lab, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.write_bytes(write_store(StoreType.JKS, entries(lab)[-1:], "grüße"))
-    words = [sys.executable, "-m", "countersign", "ca", "keystore", "list", store, "--store-password-file", "-"]
-    done = run(*words, stdin="grüße\r\nmore".encode(), timeout=60)
+    words = ("-m", "countersign", "ca", "keystore", "list", store, "--store-password-file", "-")
+    done = run(sys.executable, *words, stdin="grüße\r\nmore".encode(), timeout=60)
     assert (done.returncode, "digest right" in done.stdout) == (0, True), done
     (tmp_path / "password").write_bytes(b"\xef\xbb\xbf" + "grüße\r\n".encode())
     assert countersign("ca", "keystore", "list", store, "--store-password-file", tmp_path / "password").code == 0
@@ -383,7 +383,16 @@ def test_the_cas_keys_may_be_encrypted(home: Path, tmp_path: Path, monkeypatch: 
 def test_the_whole_way_of_a_mid_server_in_fips_mode(made: Path, tmp_path: Path, password_file: Path) -> None:
     """K3: a client certificate for a MID Server, as PKCS #12, then as BCFKS; keytool reads both."""
     given = ("--store-password-file", password_file)
-    words = ("--eku", "client", "--key-type", "rsa:2048", "--store-type", "pkcs12", "--out", tmp_path / "mid.p12")
+    words: tuple[Arg, ...] = (
+        "--eku",
+        "client",
+        "--key-type",
+        "rsa:2048",
+        "--store-type",
+        "pkcs12",
+        "--out",
+        tmp_path / "mid.p12",
+    )
     assert countersign("ca", "issue", "mid-1", *words, *given).code == 0
     words = (tmp_path / "mid.p12", tmp_path / "mid.bcfks", "--to", "bcfks")
     assert countersign("ca", "keystore", "convert", *words, *given).code == 0

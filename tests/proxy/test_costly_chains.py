@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,26 @@ def test_a_long_chain_of_usual_keys_is_affordable(tmp_path: Path) -> None:
     leaf, chain = Leaf(), above([p256_key()] * 99)
     with (
         Target(leaf.server(tmp_path, chain, version="TLSv1_3")) as target,
+        RunningProxy(target=target.address, verify=False) as proxy,
+        watched(proxy) as lag,
+    ):
+        assert ask(proxy, client_context()) == b"good morning\n"
+    assert lag.longest < 0.25
+
+
+@pytest.mark.long
+@pytest.mark.peer("openssl")
+def test_a_target_of_rsa_16384_is_served_and_its_leaf_mimicked_aside(tmp_path: Path) -> None:
+    """Five primes make such a key in half a minute; the leaf's own, of 4096 bits, is made in a thread."""
+    key, shown = tmp_path / "key.pem", tmp_path / "leaf.pem"
+    options = ("-pkeyopt", "rsa_keygen_bits:16384", "-pkeyopt", "rsa_keygen_primes:5")
+    subprocess.run(["openssl", "genpkey", "-algorithm", "RSA", *options, "-out", key], check=True, capture_output=True)
+    words = ["openssl", "req", "-x509", "-key", str(key), "-subj", "/CN=localhost", "-days", "2", "-out", str(shown)]
+    subprocess.run([*words, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(shown, key)
+    with (
+        Target(echo(context)) as target,
         RunningProxy(target=target.address, verify=False) as proxy,
         watched(proxy) as lag,
     ):

@@ -412,6 +412,20 @@ def test_an_untrusted_target_is_refused_with_the_reason(
     assert (leg.verification.trusted, leg.verification.enforced) == (False, True)
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_target_that_wants_a_client_certificate_names_the_flag_that_gives_one(lab: Lab, version: str) -> None:
+    context = server_context(lab.server)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(lab.root.cert_pem)
+    with Target(echo(context)) as target, proxied(target, lab) as proxy:
+        with contextlib.suppress(OSError):
+            ask(proxy, client_context(version=version))
+        recording = proxy.recording()
+    outcome = recording.outcome
+    assert (outcome.status, outcome.broken_by, outcome.leg) == (Status.FAILED, Party.TARGET, LegRole.SERVER)
+    assert outcome.text.endswith("got none: --client-cert gives the proxy one to show.")
+
+
 def test_a_missing_intermediate_is_refused_with_the_reason(lab: Lab) -> None:
     with Target(echo(server_context(lab.server, chain=False))) as target, proxied(target, lab) as proxy:
         assert send(proxy, HELLO) == alert("handshake_failure")

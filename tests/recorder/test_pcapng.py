@@ -152,8 +152,8 @@ def test_tshark_sees_the_recorded_messages_in_order_and_of_the_same_lengths(
     # One file with a section for each: tshark takes longer to start than to read them all.
     file = tmp_path / "all.pcapng"
     with file.open("wb") as out:
-        for n, one in enumerate(every.values()):
-            out.write(export_pcapng(replace(one, client=f"127.0.0.1:{50_001 + n}")))
+        for n, exported in enumerate(every.values()):
+            out.write(export_pcapng(replace(exported, client=f"127.0.0.1:{50_001 + n}")))
     by_stream: dict[int, list[tuple[str, str, str, int]]] = {}
     for one in tshark_handshakes(file):
         by_stream.setdefault(one.stream, []).append((one.sender, one.content, one.type, one.length))

@@ -24,7 +24,7 @@ from countersign.ca.issue import draft_leaf
 from countersign.ca.leaf import Minted, key_kind_of, mimic
 from countersign.ca.randomness import Seeded, is_system
 from countersign.ca.recipes.changing import change, filled, named_algorithm
-from countersign.ca.recipes.model import ISSUER, CertSpec, Recipe, RecipeError
+from countersign.ca.recipes.model import ISSUER, CertSpec, Recipe
 from countersign.ca.recipes.sending import ordered, unrelated
 from countersign.ca.signer import impostor_key
 from countersign.recorder.certificates import describe_key
@@ -241,15 +241,16 @@ class _Making:
             ],
         )
 
-    def _draft(self, name: str, seen: tuple[str, ...] = ()) -> Draft:
+    def _draft(self, name: str) -> Draft:
         """The draft as the spec has it."""
         found = self._drafts.get(name)
-        if found is not None:
-            return found
-        if name in seen:
-            raise RecipeError(f"cannot make the recipe '{self.recipe.id}': {' is like '.join((*seen, name))}")
+        if found is None:
+            found = self._drafts[name] = self._find_draft(name)
+        return found
+
+    def _find_draft(self, name: str) -> Draft:
         spec = self.specs[name]
-        base = self._draft(spec.like, (*seen, name)) if spec.like else self._base(name)
+        base = self._draft(spec.like) if spec.like else self._base(name)
         draft = replace(base, extensions=list(base.extensions))
         draft.subject = self._subject(name)
         draft.serial = assemble.new_serial(self.chance(f"{name} serial"))
@@ -263,7 +264,6 @@ class _Making:
         if draft.find(assemble.AKI):
             draft.put(assemble.AKI, assemble.issuer_key_id_value(self._signer(issuer).key_id), critical=False)
         change(draft, spec, host=self.host, now=self.now, rng=self.chance(f"{name} extensions"))
-        self._drafts[name] = draft
         return draft
 
     # -- the certificates ----------------------------------------------------------------------------------------

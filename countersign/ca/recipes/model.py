@@ -204,6 +204,7 @@ class Recipe:
         if self.role not in {"server", "client"}:
             raise RecipeError(f"cannot use the recipe '{self.id}': its role is server or client, not {self.role!r}")
         self._check_names()
+        self._check_circles()
         for path in self.breaks:
             self._without(path)
 
@@ -333,6 +334,21 @@ class Recipe:
                 f"cannot send the chain of the recipe '{self.id}' in the order {order!r}: "
                 f"expected {', '.join(ORDERS)}, or a list of certificates"
             )
+
+    def _check_circles(self) -> None:
+        """Certificates may sign each other in circles, but each needs a subject and a key of its own to begin with."""
+        known = self.specs
+        usual = {"root": "root", "intermediate": "root", "leaf": "intermediate"}
+        for relation in ("subject_of", "key_of", "like"):
+            for name in known:
+                seen = [name]
+                while (spec := known.get(seen[-1])) and (other := getattr(spec, relation) or spec.like):
+                    seen.append((spec.issuer or usual.get(seen[-1], "root")) if other == ISSUER else other)
+                    if seen[-1] in seen[:-1]:
+                        raise RecipeError(
+                            f"cannot use the recipe '{self.id}': {f' is {relation} '.join(seen)}, and so on for ever; "
+                            f"take {relation} away from one of them"
+                        )
 
     def _check_name(self, where: str, name: str | None) -> None:
         if name is not None and name not in self.specs:

@@ -179,7 +179,6 @@ _KINDS = {
     "w": "a list of texts",
     "b": "true or false",
     "f": "false",
-    "T": "true",
     "d": '{ der = "hexadecimal digits" }',
     "x": 'hexadecimal digits in quotes ("0500")',
     "e": 'a list of { oid = "1.2.3", value = "0500", critical = true }',
@@ -269,7 +268,7 @@ def _taken(letter: str, value: Any, place: _Place) -> Any:
     match letter, value:
         case "b", bool():
             return value
-        case ("f", False) | ("T", True) if isinstance(value, bool):
+        case "f", bool() if not value:
             return value
         case "n", int() if not isinstance(value, bool):
             return value

@@ -42,7 +42,6 @@ MOST_ROUNDS = 5_000_000
 
 MOST_ROUNDS_A_FILE = 25_000_000
 MOST_SCRYPT_MEMORY = 512 << 20
-_MOST_SCRYPT_WORK = 1 << 23
 _MOST_RC2 = 1 << 20  # bytes; half a second for each 200 KB
 _LONGEST_KEY = 64
 _TAG = 8  # bytes of a CCM tag, as Bouncy Castle has it
@@ -75,7 +74,7 @@ class Budget:
     def spend_memory(self, cost: int, block: int, parallel: int) -> None:
         """The same for scrypt (RFC 7914 2)."""
         memory = 128 * block * (cost + parallel)
-        if memory > MOST_SCRYPT_MEMORY or cost * block * parallel > _MOST_SCRYPT_WORK:
+        if memory > MOST_SCRYPT_MEMORY or cost * block * parallel > MOST_ROUNDS:
             raise TooCostly(
                 f"the file asks scrypt for {memory >> 20} MiB (N {cost}, r {block}, p {parallel}), and at most "
                 f"{MOST_SCRYPT_MEMORY >> 20} MiB are given; if it is your own, write it anew with N 16384, r 8, p 1"

@@ -6,6 +6,7 @@ cost of its password is bounded, and so is OpenSSL's own older form (``Proc-Type
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from countersign.ca.pem import CERTIFICATE_LABELS, Block, as_utf8, blocks_in, certificate_of, to_pem
@@ -69,7 +70,8 @@ def _key(block: Block, source: Source, access: Access, budget: pbe.Budget) -> lo
         key = _traditional(block, access, budget)
         if key is None:  # one wrong password in 256 leaves a padding that is right by chance
             raise DigestWrong(StoreType.PEM.label, what="what its encrypted key decrypts to")
-        return loose.LooseKey(block.start, key, None, block.name)
+        sealed = pbe.seal_key(key, pbe.Secret(access.for_keys), pbe.new_algorithm(_SCHEME, os.urandom))
+        return loose.LooseKey(block.start, key, sealed, block.name)  # sealed as it would be today
     if block.label.startswith("OPENSSH"):
         key = loose.as_pkcs8(to_pem(block.data, block.label), openssh=True)
     else:

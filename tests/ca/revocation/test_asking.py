@@ -243,7 +243,8 @@ async def test_all_that_is_wrong_is_told_and_not_the_first_thing_alone(tmp_path:
     "words", ["", "revoked", "unknown", "tryLater", "expired", "bad-signature", "wrong-serial", "empty"]
 )
 async def test_staples_are_judged_like_answers(tmp_path: Path, words: str) -> None:
-    async with answered(tmp_path / "f", *([words] if words else [])) as chain:
+    moment = datetime.now(UTC)
+    async with answered(tmp_path / "f", *([words] if words else []), now=lambda: moment) as chain:
         staple = chain.responder.staple(chain.leaf)
         judged = judge_staple(staple, chain.leaf, chain.issuer, now=chain.responder.answers.now())
         asked = await ask(chain.ocsp, chain.leaf, chain.issuer, nonce=False)

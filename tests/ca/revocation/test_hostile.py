@@ -268,7 +268,9 @@ async def test_a_flood_of_questions_leaves_memory_as_it_was(tmp_path: Path, scal
 async def test_names_in_a_question_are_escaped_wherever_they_are_told(chain: Chain) -> None:
     evil = b"/\\u202e%1b[31m" + "\u00e9\u202e".encode() + b"?<script>"
     await raw(chain, b"GET " + evil + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    await raw(chain, b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     await raw(chain, b"EVIL /ocsp HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert chain.responder.asked[-2].url.endswith("a... (9801 more)")
     for asked in chain.responder.asked:
         for text in (asked.url, asked.answer, asked.method, asked.client):
             assert text.isascii()

@@ -373,6 +373,17 @@ def test_a_large_crl_is_a_right_one_of_nearly_the_size(key: str, size: int) -> N
     assert der.encode(der.SEQUENCE, der.whole(made, der.SEQUENCE, "a CRL").body) == made  # the shortest lengths
 
 
+def test_a_large_crl_has_the_shortest_lengths_at_the_border_too() -> None:
+    """Where its length begins to need a third byte once the signature is there."""
+    for size in range((1 << 16) + 1800, (1 << 16) + 2400, 20):
+        with tempfile.TemporaryFile() as file:
+            write_big_crl(file, AUTHORITY.issuer.signer, fields(AUTHORITY.issuer), size)
+            file.seek(0)
+            made = file.read()
+        assert der.encode(der.SEQUENCE, der.whole(made, der.SEQUENCE, "a CRL").body) == made
+        assert read_crl(made).find(7) is None
+
+
 def test_what_follows_a_crl_is_told() -> None:
     whole = build_crl(AUTHORITY.issuer.signer, fields(AUTHORITY.issuer))
     for wrong in (whole + b"\x00", whole[:-1], b"", b"\x30\x00", io.BytesIO(whole).read(20)):

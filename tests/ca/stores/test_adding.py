@@ -33,6 +33,7 @@ from tests.peers.keystores import in_java, openssl
 
 if TYPE_CHECKING:
     from tests.peers.certs import Lab
+    from tests.peers.process import Arg
 
 NOW = datetime(2026, 11, 21, 12, 3, 4, tzinfo=UTC)
 CACERTS = Path("/etc/ssl/certs/java/cacerts")
@@ -61,7 +62,15 @@ def test_everything_else_stays_as_it_was(name: str, lab: Lab, tmp_path: Path) ->
 @pytest.mark.parametrize("protection", ["PBE-SHA1-RC4-128", "NONE", "PBE-SHA1-RC2-40"])
 def test_what_openssl_made_is_added_to(protection: str, lab: Lab, tmp_path: Path) -> None:
     """A protection that is only read (RC4) becomes the nearest that is written."""
-    words = ("-inkey", lab.server.key_pem, "-in", lab.server.cert_pem, "-legacy", "-certpbe", protection)
+    words: tuple[Arg, ...] = (
+        "-inkey",
+        lab.server.key_pem,
+        "-in",
+        lab.server.cert_pem,
+        "-legacy",
+        "-certpbe",
+        protection,
+    )
     openssl("pkcs12", "-export", *words, "-out", tmp_path / "p12", "-passout", f"pass:{PASSWORD}").check()
     add_to_file(tmp_path / "p12", [chain(lab.root)[0]], PASSWORD)
     words = ("-in", tmp_path / "p12", "-passin", f"pass:{PASSWORD}", "-nodes", "-legacy")

@@ -42,7 +42,8 @@ from tests.peers.keystores import openssl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.peers.certs import Lab
+    from tests.peers.certs import KeyType, Lab
+    from tests.peers.process import Arg
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,17 @@ def test_what_is_no_key_store_is_named_with_what_to_do(data: bytes, told: str) -
 
 @pytest.mark.peer("openssl")
 def test_requests_lists_and_public_keys_in_der_are_named(lab: Lab, tmp_path: Path) -> None:
-    words = ("-new", "-key", lab.server.key_pem, "-subj", "/CN=x", "-outform", "DER", "-out", tmp_path / "csr")
+    words: tuple[Arg, ...] = (
+        "-new",
+        "-key",
+        lab.server.key_pem,
+        "-subj",
+        "/CN=x",
+        "-outform",
+        "DER",
+        "-out",
+        tmp_path / "csr",
+    )
     openssl("req", *words).check()
     openssl("pkey", "-in", lab.server.key_pem, "-pubout", "-outform", "DER", "-out", tmp_path / "public").check()
     (tmp_path / "index").touch()
@@ -186,8 +197,9 @@ def test_a_chain_in_the_wrong_order_is_told_and_put_in_order_on_demand(lab: Lab)
 
 
 def test_a_key_that_is_not_its_certificates_is_told(lab: Lab) -> None:
-    for other in ("ec-p384", "rsa-2048"):
-        entry = replace(key_entry(lab, "own", "ec-p256"), key=key_entry(lab, "x", other).key)  # type: ignore[arg-type]
+    others: tuple[KeyType, ...] = ("ec-p384", "rsa-2048")
+    for other in others:
+        entry = replace(key_entry(lab, "own", "ec-p256"), key=key_entry(lab, "x", other).key)
         with pytest.raises(KeyMismatch, match="is not the key of its certificate"):
             check_entry(entry)
 

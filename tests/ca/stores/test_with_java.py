@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from countersign.ca.stores import Entry
     from tests.peers.certs import Lab
     from tests.peers.keystores import Answer, JavaEntry
+    from tests.peers.process import Arg
 
 pytestmark = pytest.mark.peer("java", "javac", "keytool", "bcprov")
 
@@ -258,7 +259,15 @@ def test_keytool_turns_our_bcfks_into_pkcs12_and_back(written: dict[str, Path], 
         (tmp_path / "x.p12", "PKCS12", tmp_path / "x", "BCFKS"),
     )
     for source, source_type, target, target_type in way:
-        words = ("-srckeystore", source, "-srcstoretype", source_type, "-srcstorepass", PASSWORD, "-noprompt")
+        words: tuple[Arg, ...] = (
+            "-srckeystore",
+            source,
+            "-srcstoretype",
+            source_type,
+            "-srcstorepass",
+            PASSWORD,
+            "-noprompt",
+        )
         words += ("-destkeystore", target, "-deststoretype", target_type, "-deststorepass", PASSWORD)
         keytool("-importkeystore", *words, bouncy_castle=True).check()
     before, after = (read_store(path.read_bytes(), PASSWORD) for path in (written["bcfks"], tmp_path / "x"))
