@@ -35,7 +35,7 @@ WORK = ROOT / "build" / "fuzz"
 _SHOWN = 2048
 _MEGABYTES = 512
 """A target's process may use so much more than it begins with."""
-_GRACE = 60
+_GRACE = 120
 
 
 def main() -> int:
