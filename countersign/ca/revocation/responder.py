@@ -5,19 +5,11 @@
         responder.revoke(leaf)
         await responder.change([parse_fault("ocsp:tryLater")])
 
-aiohttp parses HTTP; what is said is decided in :mod:`~countersign.ca.revocation.answers`; here are the doors, the
-paths, and the ways of sending that are faults. Three things are done for the faults' sake:
+aiohttp parses HTTP; what is said is decided in :mod:`~countersign.ca.revocation.answers`; here are the paths,
+the questions, and what is remembered of them.
 
-*Doors.* To refuse a connection the port must be closed, and yet nobody else may take it meanwhile. So every port is
-held by a socket that is bound and never listens, and the one that listens is opened and closed beside it; the holder
-allows a second socket on its port (SO_REUSEADDR) only for the moment that this takes. All kinds of URLs share one door,
-unless they are ``apart``: who connects has not said yet what for, so a responder can refuse for one kind or one issuer
-alone only where each has its own port.
-
-*A reset* is a close with SO_LINGER at nought; anything else would be a polite end.
-
-*A large CRL* is written to a file without a name and sent from there, so that a hundred of them asked for at once cost
-a hundred buffers.
+All kinds of URLs share one port, unless they are ``apart``: who connects has not said yet what for, so a responder can
+refuse for one kind or one issuer alone only where each has its own.
 
 Whoever asks is held for hostile: requests are bounded in bytes and time, connections in number; what is no OCSP request
 gets malformedRequest and what is no HTTP request a 400; nothing that came in is echoed. It listens on loopback unless
@@ -29,18 +21,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import ipaddress
 import logging
-import os
 import re
 import socket
-import struct
-import tempfile
 import time
-import weakref
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -50,12 +37,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from countersign.ca.revocation.answers import Answers, Manner
-from countersign.ca.revocation.crl import write_big_crl
+from countersign.ca.revocation.doors import Door
 from countersign.ca.revocation.faults import Fault, Kind, What
 from countersign.ca.revocation.issuers import Issuers, Served, entry_for, labelled, named
 from countersign.ca.revocation.points import CaForm, CrlForm, CrlStyle, Points, Urls, with_points
 from countersign.ca.revocation.register import Entry, Reason, Register, State
-from countersign.ca.revocation.replies import MOVED, BigCrl, Reply, disguised
+from countersign.ca.revocation.replies import MOVED, Reply, disguised
+from countersign.ca.revocation.sending import BigFile, Sending, reset, write_big
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.wire.text import printable
 
@@ -69,11 +57,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("countersign.revocation")
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
-_PIECE = 1 << 16
 _LONGEST_LINE = 1 << 17
 _SHOWN = 200
-_STALLED = 30.0  # seconds for a client to read a piece
-_WIRE = (What.RESET, What.HANG, What.SLOW, What.DRIP, What.TRUNCATED)
 _HELD = 1000
 
 
@@ -156,10 +141,10 @@ class Responder:
         self._faults = self._checked(faults)
         self._authorities: tuple[Authority, ...] = ()
         self._answers: Answers | None = None
-        self._doors: list[_Door] = []
+        self._doors: list[Door] = []
         self._routes: dict[str, Callable[[], Reply]] = {}
         self._server: web.Server | None = None
-        self._big: dict[tuple[Any, ...], tuple[float, asyncio.Task[_BigFile]]] = {}
+        self._big: dict[tuple[Any, ...], tuple[float, asyncio.Task[BigFile]]] = {}
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +173,7 @@ class Responder:
                     connection.transport.abort()
             await self._server.shutdown(1.0)
         for big in await asyncio.gather(*(task for _, task in self._big.values()), return_exceptions=True):
-            if isinstance(big, _BigFile):
+            if isinstance(big, BigFile):
                 big.close()
         self._big.clear()
 
@@ -300,7 +285,7 @@ class Responder:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
             behind = [(label, kind) for label in self.labels for kind in Kind] if self._apart else [None]
             for number, what in enumerate(behind):
-                self._doors.append(_Door(found[0], port + number if port else 0, what))
+                self._doors.append(Door(found[0], port + number if port else 0, what))
         except OSError as wrong:
             reason = (wrong.strerror or str(wrong)).lower()
             raise EnvironmentFault(
@@ -316,7 +301,7 @@ class Responder:
             for label in self.labels
         }
 
-    def _host_in_urls(self, door: _Door) -> str:
+    def _host_in_urls(self, door: Door) -> str:
         host = self._host or door.host
         return f"[{host}]" if ":" in host else host
 
@@ -333,7 +318,7 @@ class Responder:
                 for connection in self._server.connections:
                     transport = connection.transport
                     if transport is not None and transport.get_extra_info("sockname")[1] == door.port:
-                        _reset(transport)
+                        reset(transport)
             else:
                 await door.open(self._connection)
 
@@ -382,7 +367,7 @@ class Responder:
             status=reply.status,
             answer=reply.says,
         )
-        sending = _Sending(request, reply)
+        sending = Sending(request, reply)
         try:
             await sending.send(await self._body(reply))
         except (ConnectionError, asyncio.CancelledError):
@@ -439,7 +424,7 @@ class Responder:
             return b"", "a path that is no base64"
         return (data, "") if len(data) <= self._limits.request_bytes else (b"", f"{len(data)} bytes in the path")
 
-    async def _body(self, reply: Reply) -> bytes | _BigFile:
+    async def _body(self, reply: Reply) -> bytes | BigFile:
         """The body, a large CRL as a file that is written once and serves until half of its life is over."""
         if isinstance(reply.body, bytes):
             return reply.body
@@ -448,7 +433,7 @@ class Responder:
         until, task = self._big.get(key, (0.0, None))
         if task is None or until <= now or (task.done() and (task.cancelled() or task.exception())):
             self._big = {kept: value for kept, value in list(self._big.items())[-3:] if value[0] > now}
-            task = asyncio.create_task(asyncio.to_thread(_write_big, big), name="write a large CRL")
+            task = asyncio.create_task(asyncio.to_thread(write_big, big), name="write a large CRL")
             self._big[key] = (now + self._manner.lasts.total_seconds() / 2, task)
         return await asyncio.shield(task)
 
@@ -481,128 +466,6 @@ class Responder:
         """What came was no HTTP request; aiohttp answers 400."""
         answer = f"400: no HTTP request ({type(error).__name__})"
         self._note(replace(self._noted(request), answer=answer, status=400))
-
-
-# -- sending -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Sending:
-    """One reply on its way, and what became of it."""
-
-    request: BaseRequest
-    reply: Reply
-    response: web.StreamResponse | None = None
-    sent: int = 0
-    left: bool = False
-    started: float = field(default_factory=time.monotonic)
-
-    async def send(self, body: bytes | _BigFile) -> None:
-        """The whole of it, or what the first fault of the wire leaves of it."""
-        fault = self._fault
-        response = self.response = web.StreamResponse(status=self.reply.status)
-        response.headers.update(self.reply.headers)
-        response.headers["Server"] = "countersign"
-        if self.reply.status not in {204, 304}:
-            response.headers["Content-Type"] = self.reply.content_type
-            response.content_length = len(body)
-        if fault and fault.what is What.RESET:
-            self._reset()
-            return
-        if fault and fault.what in {What.HANG, What.SLOW}:
-            await asyncio.sleep(fault.seconds)
-        if fault and fault.what is What.HANG:
-            self._close()
-            return
-        await response.prepare(self.request)
-        if self.request.method == "HEAD":
-            await response.write_eof()
-            return
-        if fault and fault.what is What.DRIP:
-            await self._drip(body, fault.seconds)
-        elif fault and fault.what is What.TRUNCATED:
-            await self._write(body, len(body) // 2)
-            self._close()
-            return
-        else:
-            await self._write(body, len(body))
-        await response.write_eof()
-
-    @property
-    def _fault(self) -> Fault | None:
-        """The first fault of the wire, which is the one that is done."""
-        return next((fault for fault in self.reply.faults if fault.what in _WIRE), None)
-
-    async def _write(self, body: bytes | _BigFile, count: int) -> None:
-        assert self.response is not None
-        for start in range(0, count, _PIECE):
-            piece = body[start : min(start + _PIECE, count)]
-            try:
-                async with asyncio.timeout(_STALLED):
-                    await self.response.write(piece)
-            except TimeoutError:
-                self._reset()
-                raise ConnectionResetError("nobody reads the answer") from None
-            self.sent += len(piece)
-
-    async def _drip(self, body: bytes | _BigFile, seconds: float) -> None:
-        assert self.response is not None
-        for at in range(len(body)):
-            await asyncio.sleep(seconds)
-            await self.response.write(body[at : at + 1])
-            self.sent += 1
-
-    def _reset(self) -> None:
-        if self.request.transport is not None:
-            _reset(self.request.transport)
-
-    def _close(self) -> None:
-        """Once what was written has gone out."""
-        if self.request.transport is not None:
-            self.request.transport.close()
-
-    def in_words(self, said: str) -> str:
-        """What was said, what was done to it on purpose, and whether anybody waited for the end."""
-        match self._fault.what if self._fault else None:
-            case What.RESET:
-                said = "a reset"
-            case What.HANG:
-                said = "nothing"
-            case What.TRUNCATED:
-                said = f"the first {self.sent} bytes of: {said}"
-        faults = f" [{', '.join(map(str, self.reply.faults))}]" if self.reply.faults else ""
-        left = f"; the client left after {time.monotonic() - self.started:.1f} s and {self.sent} bytes"
-        return f"{said}{faults}{left if self.left else ''}"
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    """Close with a RST: linger for no time at all."""
-    there = transport.get_extra_info("socket")
-    if there is not None:
-        with contextlib.suppress(OSError):
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-class _BigFile:
-    """A file without a name that is read at any place by anybody; it is gone when nobody reads it any more."""
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor, self._size = descriptor, size
-        self.close = weakref.finalize(self, os.close, descriptor)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, wanted: slice) -> bytes:
-        start, end, _ = wanted.indices(self._size)
-        return os.pread(self._descriptor, end - start, start)
-
-
-def _write_big(big: BigCrl) -> _BigFile:
-    with tempfile.TemporaryFile() as file:
-        size = write_big_crl(file, big.signer, big.fields, big.size, broken=big.broken)
-        return _BigFile(os.dup(file.fileno()), size)
 
 
 # -- connections -------------------------------------------------------------------------------------------------
@@ -659,71 +522,6 @@ class _Full(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
-
-
-class _Door:
-    """A port that is ours whether it is open or not; see the top of the module.
-
-    ``behind`` is what is asked for there, an issuer's label and a kind of URL, or ``None`` for everything.
-    """
-
-    def __init__(self, where: tuple[Any, ...], port: int, behind: tuple[str, Kind] | None) -> None:
-        self._family, address = where[0], where[4]
-        self.behind = behind
-        self._server: asyncio.Server | None = None
-        self._holder = self._bound((address[0], port, *address[2:]))
-        self._address = self._holder.getsockname()
-        try:
-            with self._bound(self._address) as trial:  # whether it can be listened on; and Linux checks the port anew
-                trial.listen()
-            self._let_others_in(allow=False)
-        except BaseException:
-            self._holder.close()
-            raise
-
-    def _bound(self, address: tuple[Any, ...]) -> socket.socket:
-        made = socket.socket(self._family, socket.SOCK_STREAM)
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    def _let_others_in(self, *, allow: bool) -> None:
-        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(allow))
-
-    @property
-    def host(self) -> str:
-        return str(self._address[0])
-
-    @property
-    def port(self) -> int:
-        return int(self._address[1])
-
-    @property
-    def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    async def open(self, make: Callable[[], asyncio.Protocol]) -> None:
-        if self._server is not None:
-            return
-        self._let_others_in(allow=True)
-        try:
-            listener = self._bound(self._address)
-            self._server = await asyncio.get_running_loop().create_server(make, sock=listener, backlog=128)
-        finally:
-            self._let_others_in(allow=False)
-
-    def shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    def close(self) -> None:
-        self.shut()
-        self._holder.close()
 
 
 # -- what is where -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ password may cost), so the structures are read here, and only the ciphers and ke
 from countersign.ca.stores.adding import Added, add_to_file
 from countersign.ca.stores.bcfks import SCRYPT
 from countersign.ca.stores.chains import Pool, check_entry, common_name, leaf_first, public_key_of
-from countersign.ca.stores.convert import Addition, entries_for, key_entries, with_certificates
+from countersign.ca.stores.convert import Addition, entries_for, with_certificates
 from countersign.ca.stores.describe import describe_store, problems_of
 from countersign.ca.stores.detect import detect
 from countersign.ca.stores.errors import (
@@ -89,7 +89,6 @@ __all__ = [
     "describe_store",
     "detect",
     "entries_for",
-    "key_entries",
     "leaf_first",
     "load_store",
     "problems_of",

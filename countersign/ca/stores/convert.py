@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from countersign.ca.stores.chains import check_entry, common_name, reordered
-from countersign.ca.stores.errors import AlreadyThere, CannotHold, EmptyStore, KeyWithoutChain, shown
+from countersign.ca.stores.errors import AlreadyThere, CannotHold, EmptyStore, shown
 from countersign.ca.stores.model import (
     CertificateEntry,
     Entry,
@@ -138,13 +138,3 @@ def with_certificates(store: Store, certificates: Iterable[bytes], *, alias: str
 
 def _fingerprint(der: bytes) -> str:
     return f"SHA-256 {read_certificate(der).sha256[:16]}..."
-
-
-def key_entries(store: Store) -> tuple[KeyEntry, ...]:
-    """The keys of a store that must hold one with its chain. Raises :class:`EmptyStore`, :class:`KeyWithoutChain`."""
-    if not store.keys:
-        raise EmptyStore(store.kind.label)
-    for entry in store.keys:
-        if not entry.chain:
-            raise KeyWithoutChain(entry.alias)
-    return store.keys

@@ -22,7 +22,6 @@ KEY_LABELS = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRI
 PKCS7_LABELS = ("PKCS7", "CMS", "PKCS #7 SIGNED DATA")
 
 _SIGNED_DATA = der.encode_oid("1.2.840.113549.1.7.2")
-_ALGORITHM_FIRST = (der.SEQUENCE, der.OID)
 
 
 def detect(data: bytes) -> StoreType:
