@@ -2,7 +2,7 @@
 
 *Key and leaf*, the *leaf*, and *the CAs* above it, nearest first and the root last: the first is for the machine that
 authenticates itself, the second for whoever is to know it, the third for whoever is to trust it. File names are
-fixed, so that no name in a certificate decides where anything is written (THREATS.md T6).
+fixed, so that no name in a certificate decides where anything is written.
 
 The key stays as protected as it was (an encrypted one is not even opened unless its password is given) unless it is
 asked for in clear.

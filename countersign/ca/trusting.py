@@ -1,8 +1,8 @@
 """The exact commands that make a client trust a root, one client after another, quoted for the shell they are for.
 
-Whatever is in a path (THREATS.md T7: spaces, quotes, ``$(...)``) stays text in the shell: POSIX
-shells get ``shlex``'s quotes, PowerShell its single quotes, in which nothing means anything but a quote (and the four
-typographic ones that PowerShell takes for it). What does not show in a terminal is refused. Nothing is run here.
+Whatever is in a path (spaces, quotes, ``$(...)``) stays text in the shell: POSIX shells get ``shlex``'s quotes,
+PowerShell its single quotes, in which nothing means anything but a quote (and the four typographic ones that it takes
+for one). What does not show in a terminal is refused. Nothing is run here.
 """
 
 from __future__ import annotations

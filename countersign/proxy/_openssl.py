@@ -30,6 +30,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
@@ -43,6 +44,8 @@ from OpenSSL import SSL, _util, crypto
 from countersign.errors import EnvironmentFault
 from countersign.proxy.measures import costly_chain, costly_prime, ffdhe_prime, weakness
 from countersign.recorder import der
+from countersign.recorder.certificates import cut_certificate, read_validity
+from countersign.recorder.der import DerError
 from countersign.recorder.wire.names import SIGNATURE_SCHEMES, TLS12, TLS13
 
 if TYPE_CHECKING:
@@ -79,6 +82,7 @@ _FALLBACK_SCSV = 0x5600  # RFC 7507: the target has to know, or it could not not
 _HANDSHAKE = 22
 _SERVER_HELLO, _CERTIFICATE, _SERVER_KEY_EXCHANGE = 2, 11, 12
 _WEIGHED = frozenset({_SERVER_HELLO, _CERTIFICATE, _SERVER_KEY_EXCHANGE})
+_VERDICT_HOLDS = 60.0  # seconds
 _TOO_LONG = "excessive message size"  # OpenSSL's reason; its bound is 100 KiB for certificates
 
 CHUNK = 64 * 1024
@@ -177,6 +181,12 @@ def _on_verify(ok: int, store: Any) -> int:
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
     made = _connections.get(_address(ssl))
     return int(made is not None and made.judge(store, ok=bool(ok)))
+
+
+@_callback("int(int, X509_STORE_CTX *)")
+def _on_verify_known(_ok: int, _store: Any) -> int:
+    """Ends the verification where it begins: its result is known, and not asked for (``SSL_VERIFY_NONE``)."""
+    return 0
 
 
 @_callback("int(int, X509_STORE_CTX *)")
@@ -329,6 +339,37 @@ def _new_context(
     return context
 
 
+class Verdicts:
+    """Chains that were found good. For a minute, and while all of it is valid, the same chain is good again.
+
+    Two signatures of a chain cost as much as the rest of a handshake of ours, and a target shows the same chain each
+    time. What is remembered is the chain byte for byte, the name that it was for, and the measure it was held to.
+    """
+
+    def __init__(self, *, size: int = 256) -> None:
+        self._size = size
+        self._until: OrderedDict[object, float] = OrderedDict()
+
+    def knows(self, key: object) -> bool:
+        return self._until.get(key, 0.0) > time.time()
+
+    def keep(self, key: object, verified: Sequence[bytes]) -> None:
+        """``verified`` is the chain as OpenSSL has built it, root included (DER)."""
+        until = time.time() + _VERDICT_HOLDS
+        for certificate in verified:
+            try:
+                _, not_after, _ = read_validity(cut_certificate(certificate).validity)
+            except DerError:
+                not_after = None
+            if not_after is None:
+                return
+            until = min(until, not_after.timestamp())
+        self._until[key] = until
+        self._until.move_to_end(key)
+        if len(self._until) > self._size:
+            self._until.popitem(last=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A context in which we are the client, and the ClientHello that it makes, before names and ALPN are in it."""
@@ -358,6 +399,7 @@ class TlsClientSide:
         self.own_schemes = {} if identity is None else own_schemes(identity[1])
         self._identity = identity
         self._keylog = keylog
+        self._verdicts = Verdicts()
         self._trusting = SSL.Context(SSL.TLS_METHOD)
         if roots is None:
             self._trusting.set_default_verify_paths()
@@ -392,7 +434,8 @@ class TlsClientSide:
         """
         if sni is not None and (b"\0" in sni or not 0 < len(sni) < 256):
             raise TlsTrouble("a server name that is empty, too long or has a NUL byte")
-        made = TlsConnection(prepared.context, enforce=self.enforce, judges_weakness=prepared.judges_weakness)
+        verifying = Verifying(name, self.enforce, prepared.judges_weakness, self._verdicts)
+        made = TlsConnection(prepared.context, verifying=verifying)
         if sni is not None:
             _lib.SSL_set_tlsext_host_name(made.ssl, sni)
         # OpenSSL takes no empty protocol; nor does the client leg
@@ -544,12 +587,24 @@ class Buffers:
         return bytes(_ffi.buffer(self.plain, count))
 
 
+@dataclass(frozen=True, slots=True)
+class Verifying:
+    """How the peer's chain is verified: for whom, whether a bad one ends the handshake, and what is known already."""
+
+    name: str
+    enforce: bool
+    judges_weakness: bool
+    verdicts: Verdicts
+
+    def key(self, chain: tuple[bytes, ...]) -> object:
+        """What a verdict on this chain is remembered under."""
+        return chain, self.name, self.judges_weakness
+
+
 class TlsConnection:
     """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
-    def __init__(
-        self, context: SSL.Context, *, alpn: bytes | None = None, enforce: bool = True, judges_weakness: bool = False
-    ) -> None:
+    def __init__(self, context: SSL.Context, *, alpn: bytes | None = None, verifying: Verifying | None = None) -> None:
         made = _lib.SSL_new(context._context)
         if made == _ffi.NULL:
             raise MemoryError("OpenSSL can make no connection")
@@ -559,14 +614,13 @@ class TlsConnection:
         self._from = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self.ssl, self._into, self._from)  # which is the owner of both from here on
         self.alpn = alpn
-        self.enforce = enforce
         self.verify_error: tuple[str, int] | None = None
         self.verify_number = 0  # of that error, an X509_V_ERR; 0 for a weakness that we found
         self.on_secret: Callable[[bytes], None] = lambda _line: None
         self.hear: Callable[[bool, int, int, bytes], None] = lambda *_: None
         self._peer_chain: tuple[bytes, ...] = ()
-        self._judges_weakness = judges_weakness
-        self._anchor: int | None = None
+        self._verifying = verifying
+        self._verified: list[bytes] = []  # the chain that is being verified, from its root on
         self._suite: str | None = None
         self._too_costly: str | None = None
         self._held = bytearray()
@@ -607,26 +661,34 @@ class TlsConnection:
         if reason is not None:
             self._too_costly = reason
             original[at : at + len(spoilt)] = spoilt
+        elif message[0] == _CERTIFICATE and self._verifying is not None:
+            self._verified.clear()
+            if self._verifying.verdicts.knows(self._verifying.key(self._peer_chain)):
+                _lib.SSL_set_verify(self.ssl, SSL.VERIFY_NONE, _on_verify_known)
+            else:
+                _lib.SSL_set_verify(self.ssl, SSL.VERIFY_PEER, _on_verify)
 
     def judge(self, store: Any, *, ok: bool) -> bool:
         """What the verification of a chain says of one certificate of it; whether to go on."""
+        verifying = self._verifying
+        assert verifying is not None
         text, number = None, 0
         depth = _lib.X509_STORE_CTX_get_error_depth(store)
-        if not ok:
+        if ok:
+            certificate = _der(_lib.X509_STORE_CTX_get_current_cert(store))
+            self._verified.append(certificate)
+            if verifying.judges_weakness:
+                text = weakness(certificate, depth=depth, anchor=len(self._verified) == 1)
+        else:
             number = int(_lib.X509_STORE_CTX_get_error(store))
             text = _ffi.string(_lib.X509_verify_cert_error_string(number)).decode("ascii")
-        elif self._judges_weakness:
-            if self._anchor is None:
-                self._anchor = depth  # from there down to the leaf
-            certificate = _der(_lib.X509_STORE_CTX_get_current_cert(store))
-            text = weakness(certificate, depth=depth, anchor=depth == self._anchor)
         if text is None:
             return True
         if self.verify_error is None:
             self.verify_error, self.verify_number = (text, depth), number
-        if not self.enforce:
+        if not verifying.enforce:
             _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
-        return not self.enforce
+        return not verifying.enforce
 
     # -- the network side
 
@@ -655,6 +717,8 @@ class TlsConnection:
         _lib.ERR_clear_error()
         result = _lib.SSL_do_handshake(self.ssl)
         if result == 1:
+            if self._verified and self._verifying is not None and self.verify_error is None:
+                self._verifying.verdicts.keep(self._verifying.key(self._peer_chain), self._verified)
             return True
         try:
             self._wait_or_raise(result)

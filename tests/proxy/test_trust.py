@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,14 +15,31 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from countersign.proxy import _openssl
 from countersign.proxy.measures import weakness
 from countersign.recorder.recording import LegRole, Party, Verification
 from tests.peers.openssl import openssl_client
 from tests.proxy.running import RunningProxy
-from tests.proxy.wire import TLS10, TLS11, TLS12, TLS13, Target, client_hello, connect, echo, in_records
+from tests.proxy.wire import (
+    TLS10,
+    TLS11,
+    TLS12,
+    TLS13,
+    Target,
+    ask,
+    client_context,
+    client_hello,
+    connect,
+    echo,
+    in_records,
+    server_context,
+)
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
+
+    from tests.peers.certs import Issued, Lab
 
 LEVEL_2 = ("-cipher", "DEFAULT:@SECLEVEL=2")  # what Debian 12 has in its openssl.cnf
 ANY_SUITE = (0x1301, 0xC02F, 0xC02B, 0xC013, 0xC009, 0x002F)
@@ -216,3 +234,97 @@ def old_identity() -> tuple[Any, x509.Certificate]:
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
     return key, builder.sign(key, hashes.SHA256())
+
+
+# -- verdicts that are remembered ----------------------------------------------------------------------------------
+
+
+class Clock:
+    """Stands in for the module ``time``."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(_openssl, "time", made)
+    return made
+
+
+def der(issued: Issued) -> bytes:
+    return issued.certificate.public_bytes(Encoding.DER)
+
+
+def test_a_good_chain_is_good_for_a_minute_and_no_longer_than_it_is_valid(lab: Lab, clock: Clock) -> None:
+    for days, holds in ((30.0, 60.0), (1 / 24 + 10 / 86400, 10.0)):  # from an hour ago
+        verdicts = _openssl.Verdicts()
+        chain = [der(lab.root), der(lab.intermediate), der(lab.issue("localhost", days=days))]
+        verdicts.keep("a chain", chain)
+        before = clock.now
+        assert verdicts.knows("a chain")
+        assert not verdicts.knows("another")
+        clock.now = before + holds - 3
+        assert verdicts.knows("a chain")
+        clock.now = before + holds + 1
+        assert not verdicts.knows("a chain")
+        clock.now = before
+
+
+def test_a_chain_whose_dates_cannot_be_read_is_verified_each_time(lab: Lab) -> None:
+    verdicts = _openssl.Verdicts()
+    unreadable = der(lab.server).replace(b"Z\x17\x0d", b"Z\x17\x0dx")[:-1]  # notAfter is shifted by a byte
+    assert unreadable != der(lab.server)
+    verdicts.keep("a chain", [unreadable])
+    assert not verdicts.knows("a chain")
+
+
+def test_only_the_latest_verdicts_are_kept(lab: Lab) -> None:
+    verdicts = _openssl.Verdicts(size=2)
+    for name in ("one", "two", "three"):
+        verdicts.keep(name, [der(lab.root)])
+    assert [verdicts.knows(name) for name in ("one", "two", "three")] == [False, True, True]
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_what_was_trusted_once_vouches_for_nothing_else(lab: Lab, version: str) -> None:
+    """Not for another leaf of the same names, and not for the same chain under another name."""
+    good, forged = server_context(lab.server, version=version), server_context(lab.issue("localhost", signer=None))
+    asked = 0
+
+    def serve(connection: socket.socket) -> None:
+        nonlocal asked
+        asked += 1
+        echo(forged if asked == 3 else good)(connection)
+
+    with Target(serve) as target, RunningProxy(target=target.address, roots=(der(lab.root),)) as proxy:
+        context = client_context(proxy.authority.root_pem.decode())
+        for _ in range(2):
+            assert ask(proxy, context) == b"good morning\n"
+        for name in ("localhost", "other.test"):
+            with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
+                ask(proxy, client_context(), name=name)
+        assert ask(proxy, context) == b"good morning\n"
+        recordings = proxy.recordings(5)
+    trusted = [recording.leg(LegRole.SERVER).verification.trusted for recording in recordings]  # type: ignore[union-attr]
+    assert trusted == [True, True, False, False, True]
+
+
+def test_a_chain_that_was_let_through_is_judged_again_each_time(lab: Lab) -> None:
+    leaf = lab.issue("localhost", signer=None)
+    with (
+        Target(echo(server_context(leaf))) as target,
+        RunningProxy(target=target.address, roots=(der(lab.root),), verify=False) as proxy,
+    ):
+        for _ in range(3):
+            assert ask(proxy, client_context()) == b"good morning\n"
+        recordings = proxy.recordings(3)
+    for recording in recordings:
+        leg = recording.leg(LegRole.SERVER)
+        assert leg is not None
+        assert leg.verification is not None
+        assert leg.verification.trusted is False

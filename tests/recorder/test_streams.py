@@ -374,7 +374,7 @@ def test_with_any_loss_and_any_acknowledgement_every_byte_is_at_its_place(data: 
         packets += TALK.fins(size, 0)
     events = followed(at_ms(packets))
     assert not [event for event in events if isinstance(event, Noted)]
-    assert place_of(events, whole, from_initiator=True) <= size
+    assert place_of(events, whole, from_initiator=True) <= size + 1  # it may have been a FIN that was acknowledged
 
 
 @given(st.data())
@@ -416,7 +416,7 @@ def test_a_missing_end_that_was_acknowledged_is_a_gap_before_the_fin() -> None:
 
 def test_bytes_that_were_acknowledged_and_never_came_are_a_gap_at_the_end() -> None:
     tail = [*TALK.open(), TALK.s(0, b"ab"), TALK.c(0, flags=ACK, acked=2), TALK.c(0, flags=ACK, acked=9)]
-    assert said(*tail)[-2:] == ["1 < ab", "1 < gap 7"]
+    assert said(*tail)[-2:] == ["1 < ab", "1 < gap 6"]
     fin_alone = [*TALK.open(), TALK.s(0, b"ab"), TALK.c(0, flags=ACK, acked=3)]
     assert said(*fin_alone)[-1] == "1 < ab"
 
@@ -424,8 +424,8 @@ def test_bytes_that_were_acknowledged_and_never_came_are_a_gap_at_the_end() -> N
 def test_a_side_of_which_the_capture_has_nothing_is_one_gap() -> None:
     """As with a mirror of one direction, from the beginning and from the middle."""
     sent = [TALK.c(0, b"hello", acked=0), TALK.c(5, b"!", acked=4000), TALK.c(6, flags=FIN | ACK, acked=5000)]
-    assert said(TALK.syn(), TALK.c(0, flags=ACK), *sent)[-2:] == ["1 > fin", "1 < gap 5000"]
-    assert said(*sent)[-1] == "1 < gap 5000"
+    assert said(TALK.syn(), TALK.c(0, flags=ACK), *sent)[-2:] == ["1 > fin", "1 < gap 4999"]
+    assert said(*sent)[-1] == "1 < gap 4999"
     assert said(TALK.syn(), TALK.c(0, flags=ACK), TALK.c(0, b"hello"))[-1] == "1 > hello"
 
 

@@ -443,11 +443,11 @@ class Reassembler:
             self._give_up(side)
 
     def _give_up_end(self, side: _Side) -> None:
-        """What was acknowledged and never came. A single number more is that of a FIN."""
+        """What was acknowledged and never came. The last number of it may be that of a FIN, so it does not count."""
         base = side.first_acknowledged if side.base < 0 else side.base
         if base >= 0 and side.acknowledged >= 0 and not side.ended:
-            missing = (side.acknowledged - base - side.count) & _NUMBERS
-            self._miss(side, missing if 1 < missing < _FAR else 0)
+            missing = (side.acknowledged - base - side.count - 1) & _NUMBERS
+            self._miss(side, missing if missing < _FAR else 0)
 
     def _acknowledged(self, side: _Side, acknowledged: int) -> None:
         """The receiver says what it has of this stream."""

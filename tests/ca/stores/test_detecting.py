@@ -132,7 +132,7 @@ def test_a_file_that_is_not_there_is_the_users_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [StoreType.JKS, StoreType.JCEKS, StoreType.PKCS12, StoreType.BCFKS])
 def test_a_wrong_password_and_altered_bytes_are_one_error_and_a_cut_file_is_another(kind: StoreType, lab: Lab) -> None:
-    """JVM.md 12."""
+    """Nothing in the file can tell those two apart."""
     form = {StoreType.PKCS12: QUICK, StoreType.BCFKS: QUICK_BCFKS}.get(kind)
     data = write_store(kind, entries(lab)[-1:], PASSWORD, form=form)
     with pytest.raises(DigestWrong, match="the password is wrong, or bytes were altered") as password:

@@ -194,7 +194,7 @@ def test_jvms_speak_tls_with_our_stores_on_both_sides(lab: Lab, tmp_path: Path) 
 
 
 def test_a_trust_store_that_openssl_made_is_empty_for_a_jvm_until_we_wrote_it(lab: Lab, tmp_path: Path) -> None:
-    """JVM.md 15: entries lack Java's mark of trust."""
+    """Its entries lack Java's mark of trust."""
     theirs, ours = tmp_path / "theirs.p12", tmp_path / "ours.p12"
     openssl("pkcs12", "-export", "-nokeys", "-in", lab.root_pem, "-out", theirs, "-passout", f"pass:{PASSWORD}").check()
     store = load_store(theirs, PASSWORD)
