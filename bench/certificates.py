@@ -4,7 +4,7 @@ The measure of a mimicked leaf is the signature that has to be in it: at most on
 signature is made over the same bytes with the same key by the library alone. Both are medians of rounds that take
 turns; what counts is CPU time, which a busy machine disturbs little.
 
-    python bench/certificates.py --count 2000 --rounds 5 --json
+    python -m bench.certificates --count 2000 --rounds 5 --json
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ import argparse
 import json
 import platform
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from countersign.ca import Authority, Plan, issue, keys, mint
 from countersign.ca.recipes import CertSpec, Recipe

@@ -8,6 +8,7 @@ The smallest calls::
 """
 
 from countersign.ca.authority import Authority, Issuer, Plan, Retired
+from countersign.ca.client import ClientMint
 from countersign.ca.errors import AuthorityError
 from countersign.ca.issue import issue
 from countersign.ca.keypair import KeyPair, KeyPairError, load_key_pair
@@ -19,6 +20,7 @@ __all__ = [
     "Authority",
     "AuthorityError",
     "CannotMimic",
+    "ClientMint",
     "Issuer",
     "KeyPair",
     "KeyPairError",

@@ -78,7 +78,7 @@ def assemble(
 
 
 def new_serial(rng: Rng = os.urandom) -> int:
-    """A positive number of exactly 20 bytes, 158 bits of it random: unique without keeping count (T21, 4.1.2.2)."""
+    """A positive number of exactly 20 bytes, 158 bits of it random: unique without keeping count (4.1.2.2)."""
     return int.from_bytes(rng(20)) >> 2 | 1 << 158
 
 

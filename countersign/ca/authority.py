@@ -4,7 +4,7 @@ The smallest call makes one in memory (:meth:`Authority.make`) or in a directory
 :mod:`countersign.ca.keeping`); several stand side by side without knowing of each other. :meth:`Authority.given` is one
 that somebody else made: its key and certificate, and what is known of the certificates above it.
 
-Every install has its own keys and names (T20: one vendor shipped the same root on every laptop), and can be told by six
+Every install has its own keys and names (one vendor shipped the same root on every laptop), and can be told by six
 digits of its root key's hash: ``countersign inspection root 3fa2c1``. A root lives for a year at most unless asked for
 more, says how many authorities may follow it, and can be constrained to names (RFC 5280 4.2.1.10), after which it can
 harm nobody else even when its key is stolen.
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from countersign.ca.signer import Signer
 
 YEAR = 365
-"""Days that a root lives unless asked for more (THREATS.md T20)."""
+"""Days that a root lives unless asked for more."""
 
 _BACKDATED = timedelta(days=1)  # a client's clock may be behind
 _LONGEST_NAME = 40  # with its role and mark behind it, within the 64 of a common name (RFC 5280 A.1)

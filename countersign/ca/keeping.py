@@ -2,7 +2,7 @@
 
 The directory of an authority is made whole under another name and renamed, so that two processes that start at once
 agree: a rename onto a directory with something in it fails, and who loses takes what the winner made. It is 0700, the
-keys in it are 0600 from birth, and a key file that others can read is refused as ssh refuses it (THREATS.md T23).
+keys in it are 0600 from birth, and a key file that others can read is refused as ssh refuses it.
 
     root.pem  root.key.pem  intermediate-1.pem  intermediate-1.key.pem  ...  crossed-1.pem
 
@@ -51,6 +51,8 @@ from countersign.recorder.private_files import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from countersign.ca.authority import Rotated
 
 _GENERATIONS = "generations.json"
 _PLACE = re.compile(r"\.|generation-[1-9][0-9]{0,5}")
@@ -248,8 +250,8 @@ def _retired(directory: Path, marks: list[dict[str, str]], passphrase: bytes | N
     for each in marks:
         place = directory / each["directory"]
         if (place / "root.pem").exists():
-            what = "root" if each["what"] == "root" else "intermediate"
-            yield Retired(_load_one(place, passphrase), what, _moment(each["at"]), _moment(each["until"]))  # type: ignore[arg-type]
+            what: Rotated = "root" if each["what"] == "root" else "intermediate"
+            yield Retired(_load_one(place, passphrase), what, _moment(each["at"]), _moment(each["until"]))
 
 
 # -- reading -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ and everybody who waits for the same kind waits for the same key.
 
 The kinds are few on purpose. A target chooses its own key, and one that showed an RSA key of another odd size to each
 connection would have us make a key for each: sizes are rounded *down* to those of ``RSA_SIZES``, never up, because a
-weak key that turned strong would make a bad certificate good (THREATS.md T19).
+weak key that turned strong would make a bad certificate good.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ To reproduce what an inspection product breaks, the certificate that the client 
 what inspection changes and in nothing else. So a leaf is the target's certificate, taken apart as DER
 (:func:`countersign.recorder.certificates.cut_certificate`) and put together again: subject, names, usages, policies
 and even unknown, duplicate or malformed extensions are the target's bytes in the target's order. An odd certificate
-stays odd, and a bad one stays bad (THREATS.md T19). What is not copied, and why:
+stays odd, and a bad one stays bad. What is not copied, and why:
 
-*Serial, issuer, signature, key, key identifiers* are ours. The serial is random (T21); the key is of the target's type
+*Serial, issuer, signature, key, key identifiers* are ours. The serial is random; the key is of the target's type
 and size (:mod:`countersign.ca.keys`) with a fallback that never makes a weak key strong; the authority key identifier
 is always there, because Python from 3.13 on refuses a leaf without.
 
@@ -17,7 +17,7 @@ is always there, because Python from 3.13 on refuses a leaf without.
 EC certificate broke browsers on an RSA leaf (droe/sslsplit#188).
 
 *Dates* are the target's, to the second and in its encoding, with one exception: where the target's certificate is valid
-at the time of minting, a date that lies outside the authority's own is moved to the authority's (T21), since many
+at the time of minting, a date that lies outside the authority's own is moved to the authority's, since many
 clients refuse a leaf that outlives its issuer. A certificate that is expired, not yet valid, or whose dates are not in
 the form that they must have, is copied as it is: nothing that was refused for its dates becomes valid by our hand.
 """

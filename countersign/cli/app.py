@@ -216,14 +216,15 @@ def _checked(document: dict[str, Any], command: _Command, path: Path, table: str
     Raises :class:`UserError` for a key that no option has.
     """
     commands = _commands(command)
-    options = {_option(parameter): parameter.name for parameter in _parameters(command)}
+    options = {_option(parameter): parameter for parameter in _parameters(command)}
     result: dict[str, Any] = {}
     for key, value in document.items():
         name = key.replace("-", "_")
         if isinstance(value, dict) and key in commands:
             result[key] = _checked(value, commands[key], path, f"{table}{key}.")
         elif not isinstance(value, dict) and name in options:
-            result[options[name]] = value
+            several = getattr(options[name], "multiple", False) and isinstance(value, str)
+            result[options[name].name] = [value] if several else value
         elif key in commands:
             raise UserError(f"cannot use {path}: {table}{key} is a command; its settings go under [{table}{key}]")
         else:

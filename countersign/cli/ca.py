@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from countersign.cli import ca_files, ca_issue, ca_keystore, ca_responder, ca_trust
 from countersign.cli.ca_passwords import PassphraseFile, open_authority
 from countersign.cli.common import Home, Json, home_of, print_json
+
+if TYPE_CHECKING:
+    from countersign.ca import Authority
 
 app = typer.Typer(
     help="The CA: make it, hand out its root, issue, sign, revoke, rotate; key stores; verify.",
@@ -106,7 +109,7 @@ def rotate(
     from countersign.errors import UserError
 
     if what not in {"intermediate", "root"}:
-        leaf = "; leaves are made as they are needed: a running proxy has `countersign ctl rotate leaf`"
+        leaf = "; leaves are made as they are needed"
         raise UserError(f"cannot rotate {what!r}: expected intermediate or root{leaf if what == 'leaf' else ''}")
     authority = open_authority(home, passphrase_file)
     made = authority.rotate(
@@ -139,7 +142,7 @@ app.command("split")(ca_files.split)
 app.command("verify")(ca_files.verify)
 
 
-def _facts(authority: Any) -> dict[str, Any]:
+def _facts(authority: Authority) -> dict[str, Any]:
     from countersign.recorder.certificates import read_certificate
 
     return {"certificates": [read_certificate(der).to_json() for der in (*authority.chain, authority.root.der)]}

@@ -16,7 +16,7 @@ from countersign.cli.ca_passwords import (
     read_password,
 )
 from countersign.cli.ca_responder import ResponderUrl, answered_for
-from countersign.cli.common import Home, Json, print_json
+from countersign.cli.common import Home, Json, print_json, write_out
 from countersign.errors import UserError
 from countersign.recorder.wire.text import printable
 
@@ -85,7 +85,7 @@ def issue(
     data = write_store(StoreType(store_type), [entry], password)
     to_file = out is not None and str(out) != "-"
     if to_file or not as_json:
-        _put(data, out, overwrite=overwrite)
+        write_out(data, out, overwrite=overwrite)
     if as_json:
         where = {"file": str(out)} if to_file else {"file": None, "pem": data.decode("ascii")}
         print_json({"schema": 1, **where, "type": store_type, **_made(entry.chain)})
@@ -109,18 +109,6 @@ def purpose_of(eku: str) -> Purpose:
     if eku not in known:
         raise UserError(f"--eku takes {', '.join(known)}; got {eku!r}")
     return cast("Purpose", eku)
-
-
-def _put(data: bytes, out: Path | None, *, overwrite: bool) -> None:
-    import sys
-
-    if out is None or str(out) == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    from countersign.recorder.private_files import write_private
-
-    write_private(out, data, overwrite=overwrite, allow_sticky=True)
 
 
 def _made(chain: tuple[bytes, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from countersign.errors import UserError
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from countersign.ca.stores import Entry, Form, Store, StoreType
+    from countersign.ca.stores import Added, Entry, Form, Store, StoreType
 
 app = typer.Typer(
     help="Key stores of every type: list, show, convert, add to.", no_args_is_help=True, rich_markup_mode=None
@@ -259,7 +259,7 @@ def add(
     typer.echo("programs that are running read it when they start again")
 
 
-def _added(added: Any) -> dict[str, Any]:
+def _added(added: Added) -> dict[str, Any]:
     from countersign.ca.stores.describe import describe_entry
 
     return {
@@ -274,7 +274,7 @@ def _added(added: Any) -> dict[str, Any]:
     }
 
 
-def _doubts(added: Any) -> list[str]:
+def _doubts(added: Added) -> list[str]:
     """What may not be what was meant: a leaf in place of its root, an old one of the same name, one that has
     expired.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,6 +14,8 @@ from countersign.cli.values import parse_moment
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from countersign.ca import Authority
     from countersign.ca.revocation import Asked, Entry, Fault, Responder
 
@@ -210,7 +212,7 @@ def revoke(
     _show(entries, as_json=as_json)
 
 
-def _entry(authority: Authority, what: str, issuer: str | None, at: Any) -> Entry:
+def _entry(authority: Authority, what: str, issuer: str | None, at: datetime) -> Entry:
     """What to enter for ``SERIAL|FILE``: a file if there is one of that name, its first certificate."""
     from countersign.ca.pem import PemError, certificates_in
     from countersign.ca.revocation import entry_for, named, parse_serial

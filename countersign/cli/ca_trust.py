@@ -34,8 +34,8 @@ def trust(
     from countersign.ca.trusting import instructions
 
     authority = open_authority(home, passphrase_file)
-    told = instructions(client, root or str(_root_file(authority.directory, authority.root.der)), authority.root.der,
-                        mid_home=mid_home)  # fmt: skip
+    file = root or str(_root_file(authority.directory, authority.root.der))
+    told = instructions(client, file, authority.root.der, mid_home=mid_home)
     if as_json:
         print_json({"schema": 1, **told.to_json()})
         return

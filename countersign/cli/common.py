@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from countersign.errors import EnvironmentFault
-from countersign.recorder.private_files import make_private_dir, write_private
+from countersign.errors import EnvironmentFault, UserError
+from countersign.recorder.private_files import FileFault, make_private_dir, read_regular, write_private
 
 if TYPE_CHECKING:
     from countersign.recorder.store import Store
@@ -64,6 +64,17 @@ def store_location(home: Path | None, url: str | None) -> str:
     return url or str(home_of(home) / "recordings.sqlite")
 
 
+def read_file(path: Path, *, what: str) -> bytes:
+    """The bytes of a file that an option names; ``what`` is the option."""
+    try:
+        data = read_regular(path)
+    except FileFault as fault:
+        raise UserError(f"{what}: {fault}") from None
+    if data is None:
+        raise UserError(f"{what}: there is no file {path}")
+    return data
+
+
 def open_store(home: Path | None, url: str | None, *, make: bool = False) -> closing[Store]:
     """The store, for a ``with``. The home's is made if it is not there; one that was named only with ``make``."""
     from countersign.recorder.store import Store
@@ -90,10 +101,10 @@ def coloured_output() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def write_out(data: bytes, out: Path | None) -> None:
+def write_out(data: bytes, out: Path | None, *, overwrite: bool = True) -> None:
     """To a file (0600, whole or not at all), or to standard output."""
     if out is None or str(out) == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    write_private(out, data, overwrite=True, allow_sticky=True)
+    write_private(out, data, overwrite=overwrite, allow_sticky=True)

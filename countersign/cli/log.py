@@ -161,7 +161,7 @@ def _rendering(terminal: bool) -> list[Processor]:
 
 
 def _printable(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """No value of a peer's can forge a line or move a cursor (THREATS T9, T10)."""
+    """No value of a peer's can forge a line or move a cursor."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = printable(value)

@@ -2,25 +2,78 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, StoreUrl, home_of, store_location
+from countersign.cli.common import Home, StoreUrl, home_of, read_file, store_location
 from countersign.cli.values import parse_label, parse_size
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
-    from countersign.proxy import Identity, Mode, SecretsKept, Settings
+    from ipaddress import IPv4Address, IPv6Address
+
+    from countersign.proxy import Address, Identity, Mode, SecretsKept, Settings
+    from countersign.proxy.ways.addressing import Targets
+    from countersign.proxy.ways.credentials import Credentials
+    from countersign.proxy.ways.upstream import UpstreamProxy
 
 
 def proxy(
     home: Home = None,
     store: StoreUrl = None,
     listen: Annotated[str, typer.Option(help="Where clients connect; port 0 takes any free one.")] = "127.0.0.1:8443",
-    mode: Annotated[str, typer.Option(help="reverse (one target) or connect (clients ask with CONNECT).")] = "reverse",
-    target: Annotated[str | None, typer.Option(help="HOST:PORT, for --mode reverse.", show_default=False)] = None,
+    mode: Annotated[str, typer.Option(help="How clients come: reverse, connect, socks5 or transparent.")] = "reverse",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="HOST:PORT, for --mode reverse; as SNI=HOST:PORT for one server name, may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    proxy_auth: Annotated[
+        Path | None,
+        typer.Option(help="USER:PASSWORD lines; clients of connect and socks5 must show one.", show_default=False),
+    ] = None,
+    proxy_protocol: Annotated[
+        bool, typer.Option("--proxy-protocol", help="Each connection begins with the header of the PROXY protocol.")
+    ] = False,
+    tproxy: Annotated[
+        bool, typer.Option("--tproxy", help="For --mode transparent by a TPROXY rule in place of REDIRECT.")
+    ] = False,
+    starttls: Annotated[
+        str | None,
+        typer.Option(
+            help="The dialogue before TLS: smtp, lmtp, imap, pop3, ftp, ldap, postgres, mysql, xmpp or auto.",
+            show_default=False,
+        ),
+    ] = None,
+    resolve: Annotated[
+        list[str] | None,
+        typer.Option(help="HOST:PORT:ADDRESS[,...], as curl has it; may be repeated.", show_default=False),
+    ] = None,
+    bind_out: Annotated[
+        str | None, typer.Option(help="The address that connections to targets come from.", show_default=False)
+    ] = None,
+    upstream_proxy: Annotated[
+        str | None,
+        typer.Option(help="Go out through this http://, https:// or socks5:// proxy.", show_default=False),
+    ] = None,
+    upstream_proxy_auth: Annotated[
+        Path | None, typer.Option(help="A file with the USER:PASSWORD for it.", show_default=False)
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Rules (TOML) that decide by connection; SIGHUP reads them again.", show_default=False),
+    ] = None,
+    bypass_after_failure: Annotated[
+        bool,
+        typer.Option("--bypass-after-failure", help="Pass through, for an hour, where a client turned us down."),
+    ] = False,
     intercept: Annotated[
         bool, typer.Option("--intercept/--passthrough", help="Re-sign and record inside, or only watch from outside.")
     ] = True,
@@ -55,8 +108,9 @@ def proxy(
     """Run the inspecting proxy until Ctrl-C or SIGTERM, recording every session."""
     from countersign.ca import load_roots
     from countersign.cli.log import logs
-    from countersign.cli.serve import serve
+    from countersign.cli.serve import load_policy, serve
     from countersign.proxy import Action, Limits, Settings, parse_address, parse_network
+    from countersign.proxy.ways.addressing import Overrides
 
     for name, seconds in (
         ("--hello-timeout", hello_timeout),
@@ -66,11 +120,21 @@ def proxy(
     ):
         if not seconds > 0:
             raise UserError(f"{name} takes seconds above 0, got {seconds:g}")
+    action = Action.INTERCEPT if intercept else Action.PASSTHROUGH
     settings = Settings(
         listen=parse_address(listen, what="--listen", any_port=True),
         mode=_mode(mode),
-        target=parse_address(target, what="--target") if target is not None else None,
-        action=Action.INTERCEPT if intercept else Action.PASSTHROUGH,
+        target=_targets(target),
+        credentials=_credentials(proxy_auth),
+        proxy_protocol=proxy_protocol,
+        tproxy=tproxy,
+        starttls=_starttls(starttls),
+        resolve=Overrides.parse(resolve) if resolve else None,
+        bind_out=_address(bind_out),
+        upstream=_upstream(upstream_proxy, upstream_proxy_auth),
+        action=action,
+        policy=load_policy(rules, action) if rules is not None else None,
+        bypass_after_failure=bypass_after_failure,
         roots=load_roots(upstream_ca) if upstream_ca is not None else None,
         verify=not upstream_insecure,
         identity=_identity(client_cert, client_key),
@@ -82,7 +146,7 @@ def proxy(
     max_bytes = _at_least_16_mib(parse_size(store_max, what="--store-max"), store_max)
     _warn(settings)
     with logs():
-        serve(settings, home_of(home), store_location(home, store), max_bytes=max_bytes, ready=ready_file)
+        serve(settings, home_of(home), store_location(home, store), max_bytes=max_bytes, ready=ready_file, rules=rules)
 
 
 def _mode(text: str) -> Mode:
@@ -92,6 +156,63 @@ def _mode(text: str) -> Mode:
         return Mode(text)
     except ValueError:
         raise UserError(f"--mode takes {' or '.join(mode.value for mode in Mode)}; got {text!r}") from None
+
+
+def _targets(values: list[str] | None) -> Address | Targets | None:
+    from countersign.proxy.ways.addressing import Targets
+
+    if not values:
+        return None
+    targets = Targets.parse(values)
+    return targets.single or targets
+
+
+def _credentials(path: Path | None) -> Credentials | None:
+    from countersign.proxy.ways.credentials import Credentials
+
+    if path is None:
+        return None
+    return Credentials.parse(read_file(path, what="--proxy-auth"), name=str(path))
+
+
+def _starttls(name: str | None) -> str | None:
+    from countersign.proxy.ways.starttls import dialect_named
+
+    if name is not None:
+        dialect_named(name)
+    return name
+
+
+def _address(text: str | None) -> IPv4Address | IPv6Address | None:
+    if text is None:
+        return None
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise UserError(f"--bind-out takes an address of this machine, got {text!r}") from None
+
+
+def _upstream(url: str | None, auth: Path | None) -> UpstreamProxy | None:
+    """A password stands in a file, in the environment or in the configuration, never on the command line, where every
+    user of the machine can read it.
+    """
+    from countersign.proxy.ways.upstream import parse_login, parse_upstream
+
+    if url is None:
+        if auth is not None:
+            raise UserError("--upstream-proxy-auth needs --upstream-proxy with the proxy that it is for")
+        return None
+    upstream = parse_upstream(url)
+    if upstream.login is not None and any(url in argument for argument in sys.argv):
+        raise UserError(
+            "--upstream-proxy shows a password to everybody who lists processes: "
+            "give it with --upstream-proxy-auth FILE, or the URL in COUNTERSIGN_PROXY_UPSTREAM_PROXY"
+        )
+    if auth is None:
+        return upstream
+    if upstream.login is not None:
+        raise UserError("--upstream-proxy has a user name in it, and --upstream-proxy-auth another: give one of them")
+    return replace(upstream, login=parse_login(read_file(auth, what="--upstream-proxy-auth"), upstream, name=str(auth)))
 
 
 def _secrets(text: str) -> SecretsKept:

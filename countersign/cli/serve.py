@@ -6,45 +6,60 @@ import asyncio
 import contextlib
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from countersign.ca import Authority
+from countersign.ca import Authority, Plan
 from countersign.ca.keeping import read_passphrase
+from countersign.cli.common import read_file
 from countersign.cli.ready import ready_file
-from countersign.proxy import Engine
+from countersign.errors import CountersignError, UserError
+from countersign.proxy import Engine, Mtls
+from countersign.proxy.ways.policy import Policy, Verdict, parse_policy
 from countersign.recorder.store import Owner, Store, StoreTrouble, StoreWriter, Trouble
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from countersign.proxy import Settings
+    from countersign.proxy import Action, Settings
 
 log = structlog.get_logger("countersign")
 
 
-def serve(settings: Settings, home: Path, store: str, *, max_bytes: int, ready: Path | None) -> None:
-    """Until SIGINT, SIGTERM or SIGHUP. Raises what is wrong before the first client is served."""
+def serve(
+    settings: Settings, home: Path, store: str, *, max_bytes: int, ready: Path | None, rules: Path | None
+) -> None:
+    """Until a signal says stop; with ``rules`` SIGHUP reads them again.
+
+    Raises what is wrong before the first client is served.
+    """
     authority = Authority.open(home / "ca", passphrase=read_passphrase())
     with contextlib.closing(Store.open(store)) as kept:
         interrupted = kept.mark_interrupted()
     if interrupted:
         log.warning("sessions of a proxy that died were marked interrupted", count=interrupted)
+    clients = None
+    if settings.mtls_mode is Mtls.RELAY:
+        plan = Plan(name="countersign clients")
+        clients = Authority.open(home / "client-ca", plan, passphrase=read_passphrase())
+        log.info("signs clients' certificates again; targets have to trust this root", root=str(home / "client-ca/root.pem"))
     writer = StoreWriter(store, owner=Owner.current(), max_bytes=max_bytes, on_error=_store_trouble)
     writer.start()
     try:
-        asyncio.run(_run(Engine(settings, authority, writer), ready))
+        asyncio.run(_run(Engine(settings, authority, writer, client_authority=clients), ready, rules))
     finally:
         writer.stop()
         if writer.lost:
             log.error("recordings were lost, the store could not take them", lost=writer.lost)
 
 
-async def _run(engine: Engine, ready: Path | None) -> None:
+async def _run(engine: Engine, ready: Path | None, rules: Path | None) -> None:
     stop = asyncio.Event()
-    on_signals(stop.set)
+    on_signals(stop.set, reload=None if rules is None else partial(_reload, engine, rules))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(engine)
         settings = engine.settings
@@ -61,10 +76,36 @@ async def _run(engine: Engine, ready: Path | None) -> None:
         log.info("stopping", open_sessions=engine.open_sessions)
 
 
-def on_signals(stop: Callable[[], None]) -> None:
+def load_policy(rules: Path, action: Action) -> Policy:
+    """The rules of this file; ``action`` is for connections that none of them fits."""
+    data = read_file(rules, what="--rules")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        raise UserError(f"--rules {rules} must be UTF-8 text, byte {wrong.start} is not") from None
+    policy = parse_policy(text, name=f"--rules {rules}", default=Verdict(action.value))
+    named = next((rule for rule in policy.rules if rule.scenario is not None), None)
+    if named is not None:
+        raise UserError(f"--rules {rules}: {named} names a scenario, and `countersign proxy` runs none")
+    return policy
+
+
+def _reload(engine: Engine, rules: Path) -> None:
+    """Open connections live on; a file that cannot be used changes nothing."""
+    try:
+        policy = load_policy(rules, engine.settings.action)
+    except CountersignError as wrong:
+        log.warning("the rules stay as they were", reason=printable(str(wrong)))
+        return
+    engine.use(policy)
+    log.info("the rules were read again", file=str(rules), rules=len(policy.rules))
+
+
+def on_signals(stop: Callable[[], None], *, reload: Callable[[], None] | None = None) -> None:
     """What signals mean to what runs until it is stopped.
 
-    SIGINT, SIGTERM: stop in order. SIGHUP: the same, for the terminal has gone. A signal that was ignored when we were
+    SIGINT, SIGTERM: stop in order. SIGHUP: ``reload`` where there is something to read again; else the same, for the
+    terminal has gone. A signal that was ignored when we were
     started stays ignored: that is what ``nohup`` does with SIGHUP, and a shell with the SIGINT of a background job.
     """
     loop = asyncio.get_running_loop()
@@ -72,7 +113,7 @@ def on_signals(stop: Callable[[], None]) -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run itself
-                loop.add_signal_handler(number, stop)
+                loop.add_signal_handler(number, (reload or stop) if name == "SIGHUP" else stop)
 
 
 def _store_trouble(trouble: StoreTrouble) -> None:

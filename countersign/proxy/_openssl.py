@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 _NEEDED = (
     "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_CTX_set1_curves_list", "SSL_CTX_set_cert_store",
     "SSL_CTX_set_verify", "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_keylog_callback", "SSL_CTX_add_client_CA",
+    "SSL_set_cert_cb", "SSL_set_SSL_CTX", "SSL_CTX_set_client_CA_list", "SSL_CTX_set_session_cache_mode",
+    "d2i_X509_NAME", "X509_NAME_free", "sk_X509_NAME_new_null", "sk_X509_NAME_push",
     "SSL_CTX_use_PrivateKey", "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "SSL_CTX_set_tmp_dh",
     "PEM_read_bio_DHparams", "BIO_new_mem_buf", "X509_STORE_up_ref", "X509_dup", "X509_VERIFY_PARAM_set1_host",
     "X509_VERIFY_PARAM_set1_ip", "X509_verify_cert_error_string", "X509_STORE_CTX_get_current_cert",
@@ -118,6 +120,10 @@ class TooCostly(TlsTrouble):
 
 class IdentityRefused(TlsTrouble):
     """OpenSSL does not take the certificate or key that we are to show."""
+
+
+class CertificateAsked(Exception):  # noqa: N818 - a fact about the wire
+    """The target has asked for a certificate, and the handshake waits for :meth:`TlsConnection.present`."""
 
 
 class EndOfData(Exception):  # noqa: N818 - the peer's close_notify has been read
@@ -208,6 +214,13 @@ def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _ar
             return int(_lib.SSL_TLSEXT_ERR_OK)
         at += 1 + size
     return int(_lib.SSL_TLSEXT_ERR_NOACK)
+
+
+@_callback("int(SSL *, void *)")
+def _on_certificate_asked(ssl: Any, _arg: Any) -> int:
+    """SSL_CTX_set_cert_cb(3): 1 goes on with what there is, -1 waits, 0 ends the handshake."""
+    made = _connections.get(_address(ssl))
+    return 0 if made is None else made.answer
 
 
 @_callback("void(SSL *, char *)")
@@ -427,6 +440,21 @@ class TlsClientSide:
         _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify)
         return Prepared(context, level == 0, _first_flight(context))
 
+    def identity(self, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> SSL.Context:
+        """A context for :meth:`TlsConnection.present`. Raises :class:`IdentityRefused`."""
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+        with _as_trouble(IdentityRefused):
+            _use_chain(context, chain, key)
+        raw = context._context
+        store = self._store()._store
+        _lib.X509_STORE_up_ref(store)
+        _lib.SSL_CTX_set_cert_store(raw, store)  # for a renegotiation, in which the target shows its chain again
+        _lib.SSL_CTX_set_msg_callback(raw, _on_message)
+        if self._keylog:
+            _lib.SSL_CTX_set_keylog_callback(raw, _on_secret)
+        return context
+
     def connection(self, prepared: Prepared, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
         """A connection that has not begun; ``name`` is the host or address that the certificate must be for.
 
@@ -446,6 +474,28 @@ class TlsClientSide:
         _expect_name(_lib.SSL_get0_param(made.ssl), name)
         _lib.SSL_set_connect_state(made.ssl)
         return made
+
+
+def _ask_under(context: SSL.Context, names: Sequence[bytes]) -> None:
+    """Have clients asked for a certificate under these names (DER), which OpenSSL sends byte for byte as they are.
+
+    Raises :class:`TlsTrouble` for a name that it does not take for one.
+    """
+    stack = _lib.sk_X509_NAME_new_null()
+    _lib.SSL_CTX_set_client_CA_list(context._context, stack)  # which is its owner from here on
+    for name in names:
+        at = _ffi.new("unsigned char[]", name)
+        into = _ffi.new("unsigned char **", at)
+        loaded = _lib.d2i_X509_NAME(_ffi.NULL, into, len(name))
+        if loaded == _ffi.NULL:
+            _lib.ERR_clear_error()
+            raise TlsTrouble("a name of a certificate authority that cannot be sent")
+        if _lib.sk_X509_NAME_push(stack, loaded) < 1:
+            _lib.X509_NAME_free(loaded)
+            raise MemoryError("OpenSSL can keep no name")
+    # A client that resumes is not asked again, and each answer is for one connection to the target.
+    _lib.SSL_CTX_set_session_cache_mode(context._context, SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET)
 
 
 def _first_flight(context: SSL.Context) -> bytes:
@@ -475,18 +525,24 @@ class TlsServerSide:
         key: PrivateKeyTypes | bytes,
         alpn: bytes | None = None,
         ask_for: Sequence[bytes] | None = None,
+        ask_under: Sequence[bytes] | None = None,
     ) -> TlsConnection:
         """A connection that has not begun.
 
         ``chain`` is sent exactly as given (DER, leaf first), ``key`` is the leaf's. With ``ask_for``,
         even empty, the client is asked for a certificate under these CA certificates' names (DER); what it sends is
-        not judged. Raises :class:`TlsTrouble` where OpenSSL can serve no such certificate.
+        not judged. ``ask_under`` is the same with the names themselves (DER). Raises :class:`TlsTrouble` where OpenSSL
+        can serve no such certificate.
         """
         asked = None if ask_for is None else tuple(ask_for)
-        cache_key = (offer, tuple(chain), asked)
+        under = None if ask_under is None else tuple(ask_under)
+        cache_key = (offer, tuple(chain), asked, under)
         context = self._contexts.get(cache_key)
         if context is None:
-            context = self._contexts[cache_key] = self._make(offer, chain, key, asked)
+            context = self._make(offer, chain, key, asked if under is None else ())
+            if under is not None:
+                _ask_under(context, under)
+            self._contexts[cache_key] = context
             if len(self._contexts) > self._size:
                 self._contexts.popitem(last=False)
         else:
@@ -625,6 +681,8 @@ class TlsConnection:
         self._too_costly: str | None = None
         self._held = bytearray()
         self._closing = False
+        self._presented: SSL.Context | None = None
+        self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
         self._address = _address(self.ssl)
         _connections[self._address] = self
 
@@ -690,6 +748,31 @@ class TlsConnection:
             _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
         return not verifying.enforce
 
+    # -- a target that asks for a certificate
+
+    def wait_when_asked(self) -> None:
+        """From now on :meth:`handshake` raises :class:`CertificateAsked` when the target asks for a certificate.
+
+        By then its CertificateRequest has been heard, in TLS 1.3 its Finished too. The next :meth:`handshake` goes on.
+        """
+        self.answer = -1
+        _lib.SSL_set_cert_cb(self.ssl, _on_certificate_asked, _ffi.NULL)
+
+    def present(self, identity: SSL.Context | None) -> None:
+        """Answer with the chain and key of this context (:meth:`TlsClientSide.identity`), or with no certificate.
+
+        The binding has no chain for a single connection, so the whole context is put in the place of the old one; what
+        a connection has taken over from the old one (versions, suites, callbacks, what is verified) it keeps.
+        """
+        self.answer = 1
+        if identity is not None:
+            _lib.SSL_set_SSL_CTX(self.ssl, identity._context)
+            self._presented = identity
+
+    def refuse_to_present(self) -> None:
+        """Answer nothing: the next :meth:`handshake` tells the target ``internal_error`` and raises."""
+        self.answer = 0
+
     # -- the network side
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -743,6 +826,8 @@ class TlsConnection:
         error = _lib.SSL_get_error(self.ssl, result)
         if error == _lib.SSL_ERROR_WANT_READ:
             return
+        if error == _lib.SSL_ERROR_WANT_X509_LOOKUP:
+            raise CertificateAsked
         if error == _lib.SSL_ERROR_ZERO_RETURN:
             raise EndOfData
         if error == _lib.SSL_ERROR_SYSCALL:
@@ -835,7 +920,9 @@ class TlsConnection:
 
     def _cipher_name(self) -> str:
         cipher = _lib.SSL_get_current_cipher(self.ssl)
-        return "" if cipher == _ffi.NULL else _ffi.string(_lib.SSL_CIPHER_get_name(cipher)).decode("ascii")
+        if cipher == _ffi.NULL:  # below TLS 1.3 it is there with the keys, and a target asks for a certificate before
+            return self._suite or ""
+        return str(_ffi.string(_lib.SSL_CIPHER_get_name(cipher)).decode("ascii"))
 
 
 def _certificates(message: bytes, *, tls13: bool) -> list[tuple[int, bytes]]:

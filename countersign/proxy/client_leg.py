@@ -12,6 +12,7 @@ from countersign.ca import AuthorityError, CannotMimic
 from countersign.proxy._openssl import GROUP_NAMES, OPENSSL_VERSION, IdentityRefused, TlsTrouble
 from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.offer import CannotSpeak, Mirrored, client_leg_offer
+from countersign.proxy.server_leg import go_on
 from countersign.proxy.trouble import failed_handshake
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.events import EncryptedRecord
@@ -20,6 +21,7 @@ from countersign.recorder.wire.messages import message_type
 if TYPE_CHECKING:
     from countersign.proxy.context import Context, Over
     from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.mtls import Exchange
     from countersign.proxy.sniff import Hello
     from countersign.recorder.wire.reading import HelloSummary
     from countersign.recorder.wire.tap import LegTap
@@ -70,8 +72,14 @@ def check_hello(context: Context, hello: Hello, tap: LegTap) -> Offered:
     return Offered(summary, mirrored)
 
 
-async def open_client_leg(context: Context, hello: Hello, summary: HelloSummary, server: TlsLeg, tap: LegTap) -> TlsLeg:
-    """The leg with the client, its handshake done, on a leaf that mimics the target's. A failure ends the session."""
+async def open_client_leg(
+    context: Context, hello: Hello, summary: HelloSummary, server: TlsLeg, tap: LegTap, exchange: Exchange
+) -> TlsLeg:
+    """The leg with the client, its handshake done, on a leaf that mimics the target's. A failure ends the session.
+
+    Where the server leg waits for a certificate, the client is asked for it and the server leg is done as well.
+    """
+    asks = None if server.stands or exchange.request is None else exchange.request.names
     chain = server.connection.peer_chain()
     try:
         minted = await context.engine.mint.leaf_for(chain[0])
@@ -83,11 +91,13 @@ async def open_client_leg(context: Context, hello: Hello, summary: HelloSummary,
         ) from None
     context.recording.not_mirrored += minted.left_out
     try:
+        offer = client_leg_offer(server.connection, summary)
         connection = context.engine.server_side.connection(
-            client_leg_offer(server.connection, summary),
+            offer if asks is None else exchange.offer(offer, summary, minted),
             chain=minted.chain,
             key=minted.key,
             alpn=server.connection.chosen_alpn,
+            ask_under=asks,
         )
     except TlsTrouble as trouble:
         words = f"cannot mimic the target's certificate: {OPENSSL_VERSION} cannot serve such a one"
@@ -97,10 +107,44 @@ async def open_client_leg(context: Context, hello: Hello, summary: HelloSummary,
     for _t, data in hello.chunks:
         leg.feed(data, seen=True)
     try:
-        await leg.handshake(context.settings.limits.handshake)
+        if asks is not None:
+            exchange.watch_client(leg)
+            await exchange.client_answers(leg, context.settings.limits.handshake)
+            await _hand_over(context, leg, server, tap, exchange)
+        if not leg.stands:
+            await leg.handshake(context.settings.limits.handshake)
     except (TlsTrouble, HandshakeEnded) as trouble:
-        raise failed_handshake(context, leg, trouble) from None
+        over = failed_handshake(context, leg, trouble)
+        if not server.stands:
+            exchange.refuse(server)
+        raise over from None
     return leg
+
+
+async def _hand_over(context: Context, leg: TlsLeg, server: TlsLeg, tap: LegTap, exchange: Exchange) -> None:
+    """The client has shown a certificate, or that it has none; with that the server leg goes on to its end.
+
+    What the target has against it, the client is told in the target's words where its own handshake is not done yet.
+    """
+
+    def tell(alert: str) -> None:
+        if not leg.stands:
+            context.alert_client(tap, alert)
+
+    def cannot(code: FailureCode, text: str) -> Over:
+        over = context.over(LegRole.SERVER, Party.PROXY, code=code, text=text)
+        tell("internal_error")
+        exchange.refuse(server)
+        return over
+
+    try:
+        await exchange.answer(server)
+    except (CannotMimic, IdentityRefused) as reason:
+        text = f"cannot present the client's certificate to the target: {reason}. Use --mtls bypass for this target"
+        raise cannot(FailureCode.CANNOT_MIMIC, text) from None
+    except AuthorityError as reason:
+        raise cannot(FailureCode.CA_EXPIRED, str(reason)) from None
+    await go_on(context, server, exchange, tell)
 
 
 def _cannot_mimic(context: Context, tap: LegTap, reason: str) -> Over:

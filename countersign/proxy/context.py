@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.proxy.leg import TlsLeg
-from countersign.proxy.settings import SecretsKept
+from countersign.proxy.settings import Address, SecretsKept
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
@@ -43,7 +43,7 @@ class Context:
             mode=settings.mode.value,
             action=settings.action.value,
             client=client.peer(),
-            target=str(settings.target) if settings.target else None,
+            target=str(settings.target) if isinstance(settings.target, Address) else None,
             label=settings.label,
             pool=engine.pool,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy.dial import DialFailed
 from countersign.proxy.ways.policy import RESET, Decision, Facts, Policy, Verdict
-from countersign.recorder.recording import FailureCode, LegRole, Party
+from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.tap import LegTap
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from countersign.proxy.context import Context, Over
     from countersign.proxy.settings import Address, Settings
     from countersign.proxy.sniff import Hello
+    from countersign.recorder.recording import Recording
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -40,8 +41,27 @@ def decide(context: Context, policy: Policy, target: Address, hello: Hello) -> D
         ja4=lambda: summary.ja4 if summary else None,
     )
     decision = policy.decide(facts)
+    if context.engine.bypasses is not None:
+        decision = context.engine.bypasses.apply(decision, facts, now=context.engine.monotonic())
     context.recording.action = decision.verdict.value
+    if policy.rules or context.engine.bypasses is not None:
+        context.recording.prelude["decision"] = decision.reason
     return decision
+
+
+def turned_down(recording: Recording) -> str | None:
+    """Why the client would have none of our certificate, behind "the client"; None where that is not what happened.
+
+    Only the client leg tells, and only when the target's is done: whatever failed before has nothing to do with us.
+    """
+    outcome = recording.outcome
+    ours = recording.action == Verdict.INTERCEPT and outcome.status is Status.FAILED
+    if not ours or outcome.broken_by is not Party.CLIENT or outcome.leg is not LegRole.CLIENT:
+        return None
+    client = next((leg for leg in recording.legs if leg.role is LegRole.CLIENT), None)
+    if client is None or not any(message.sender is Side.SERVER for message in client.messages):
+        return None
+    return f"answered it with the alert {outcome.alert}" if outcome.alert else "broke off the handshake"
 
 
 def check_before_dial(context: Context, policy: Policy, target: Address) -> None:

@@ -1,6 +1,6 @@
 """Reaching the target: names to addresses, what must not be reached, and why it could not be.
 
-Addresses are tried one after the other in the resolver's order, a new one 250 ms after the last if that has not
+Addresses are tried one after the other, the families in turn, a new one 250 ms after the last if that has not
 answered (RFC 8305 5). Two kinds of addresses are refused where the *client* names the target: our own listeners under
 any name (a proxy that talks to itself), and those at which clouds serve machines their credentials: all that is
 link-local, and the few that are not.
@@ -12,7 +12,6 @@ again. So each address that stands in another is judged as well (:func:`embedded
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy.resolver import RESOLVER, ResolverBusy
 from countersign.proxy.stream import Stream
+from countersign.proxy.ways.addressing import interleaved
 from countersign.recorder.recording import FailureCode, Party
 from countersign.recorder.wire.text import printable
 
@@ -63,12 +63,8 @@ async def resolve(target: Address, *, limit: float, resolver: Resolver = RESOLVE
 
     An address needs no resolver: names that are slow to resolve hold up nobody else's.
     """
-    with contextlib.suppress(ValueError):
-        literal = ip_address(target.host)
-        if isinstance(literal, IPv4Address):
-            return [(socket.AF_INET, (target.host, target.port))]
-        if not literal.scope_id:
-            return [(socket.AF_INET6, (target.host, target.port, 0, 0))]
+    if known := literal(target):
+        return known
     name = printable(target.host, limit=255)
     try:
         found = await resolver.addresses(target.host, limit=limit)
@@ -86,6 +82,17 @@ async def resolve(target: Address, *, limit: float, resolver: Resolver = RESOLVE
         (family, (host, target.port) if family == socket.AF_INET else (host, target.port, 0, scope))
         for family, host, scope in found
     ]
+
+
+def literal(target: Address) -> list[SockAddr]:
+    """The address that stands in the target itself, if it is one; with a scope it has to be looked up."""
+    try:
+        address = ip_address(target.host)
+    except ValueError:
+        return []
+    if isinstance(address, IPv4Address):
+        return [(socket.AF_INET, (target.host, target.port))]
+    return [] if address.scope_id else [(socket.AF_INET6, (target.host, target.port, 0, 0))]
 
 
 # -- what a client may not have us dial ----------------------------------------------------------------------------
@@ -158,20 +165,40 @@ def _is_ours(address: IPv4Address | IPv6Address) -> bool:
 # -- dialling ------------------------------------------------------------------------------------------------------
 
 
-async def dial(target: Address, addresses: Sequence[SockAddr], *, buffer: bytearray, limit: float) -> Stream:
-    """A TCP connection to the first address that answers. Raises :class:`DialFailed`."""
+async def dial(
+    target: Address,
+    addresses: Sequence[SockAddr],
+    *,
+    buffer: bytearray,
+    limit: float,
+    source: IPv4Address | IPv6Address | None = None,
+) -> Stream:
+    """A TCP connection to the first address that answers, from ``source``. Raises :class:`DialFailed`."""
+    connected = await connect(target, addresses, limit=limit, source=source)
+    loop = asyncio.get_running_loop()
+    _transport, stream = await loop.create_connection(lambda: Stream(buffer), sock=connected)
+    return stream
+
+
+async def connect(
+    target: Address, addresses: Sequence[SockAddr], *, limit: float, source: IPv4Address | IPv6Address | None
+) -> socket.socket:
+    """The same as a bare socket."""
+    if source is not None:
+        family = socket.AF_INET if source.version == 4 else socket.AF_INET6
+        addresses = [address for address in addresses if address[0] == family]
+        if not addresses:
+            text = f"has no address of {target} that can be dialled from {source}: it has none of IPv{source.version}"
+            raise DialFailed(FailureCode.UNREACHABLE, Party.PROXY, text)
     try:
         async with asyncio.timeout(limit):
-            connected = await _first(addresses)
+            return await _first(interleaved(addresses), source)
     except TimeoutError:
         raise DialFailed(
             FailureCode.DIAL_TIMEOUT, Party.NETWORK, f"gave no connection to {target} within {limit:g} s"
         ) from None
     except OSError as error:
         raise _refusal(target, error) from None
-    loop = asyncio.get_running_loop()
-    _transport, stream = await loop.create_connection(lambda: Stream(buffer), sock=connected)
-    return stream
 
 
 def _refusal(target: Address, error: OSError) -> DialFailed:
@@ -187,7 +214,7 @@ def _refusal(target: Address, error: OSError) -> DialFailed:
     return DialFailed(FailureCode.UNREACHABLE, Party.NETWORK, f"gave no connection to {target}: {reason.lower()}")
 
 
-async def _first(addresses: Sequence[SockAddr]) -> socket.socket:
+async def _first(addresses: Sequence[SockAddr], source: IPv4Address | IPv6Address | None = None) -> socket.socket:
     """Happy eyeballs: the first socket that connects; the others are closed. Raises the last OSError."""
     dials: list[asyncio.Task[socket.socket]] = []
     waiting: set[asyncio.Task[socket.socket]] = set()
@@ -196,7 +223,7 @@ async def _first(addresses: Sequence[SockAddr]) -> socket.socket:
     try:
         while rest or waiting:
             if rest:
-                dials.append(asyncio.create_task(_connect(*rest.pop(0)), name="dial"))
+                dials.append(asyncio.create_task(_connect(*rest.pop(0), source), name="dial"))
                 waiting.add(dials[-1])
             done, waiting = await asyncio.wait(
                 waiting, timeout=_NEXT_ADDRESS_AFTER if rest else None, return_when=asyncio.FIRST_COMPLETED
@@ -221,10 +248,16 @@ def _close_late(task: asyncio.Task[socket.socket]) -> None:
         task.result().close()
 
 
-async def _connect(family: socket.AddressFamily, address: tuple[str, int] | tuple[str, int, int, int]) -> socket.socket:
+async def _connect(
+    family: socket.AddressFamily,
+    address: tuple[str, int] | tuple[str, int, int, int],
+    source: IPv4Address | IPv6Address | None,
+) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setblocking(False)
     try:
+        if source is not None:
+            made.bind((str(source), 0))
         await asyncio.get_running_loop().sock_connect(made, address)
     except BaseException:
         made.close()

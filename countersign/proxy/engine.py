@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,11 +26,16 @@ import structlog
 from countersign.ca import LeafMint
 from countersign.errors import EnvironmentFault
 from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
-from countersign.proxy.dial import DialFailed, resolve
+from countersign.proxy.decide import policy_of, turned_down
+from countersign.proxy.dial import DialFailed, literal, resolve
+from countersign.proxy.mtls import ClientCertificates
 from countersign.proxy.offer import Mirror
+from countersign.proxy.outward import Outward
 from countersign.proxy.session import Session
-from countersign.proxy.settings import SecretsKept
+from countersign.proxy.settings import Address, Mode, SecretsKept
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.proxy.ways.policy import Bypasses
+from countersign.proxy.ways.transparent import make_transparent, original_destination
 from countersign.recorder.budget import Pool
 from countersign.recorder.recording import Outcome, Party, Status
 from countersign.recorder.wire.text import printable
@@ -38,7 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from countersign.ca import Authority
-    from countersign.proxy.settings import Address, Settings
+    from countersign.proxy.dial import SockAddr
+    from countersign.proxy.settings import Settings
+    from countersign.proxy.ways.policy import Policy
     from countersign.recorder.recording import Recording
 
 _SNAPSHOT_EVERY = 0.1
@@ -59,6 +67,7 @@ class Keeper(Protocol):
 class Engine:
     """An asyncio proxy. ``start``, then ``stop``; or ``async with``.
 
+    ``client_authority`` signs clients' certificates again, where these are relayed (``Mtls.RELAY``).
     ``now`` and ``monotonic`` are the clocks: the first gives aware UTC datetimes, the second seconds.
     """
 
@@ -68,6 +77,7 @@ class Engine:
         authority: Authority,
         keeper: Keeper,
         *,
+        client_authority: Authority | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,6 +88,10 @@ class Engine:
         self.buffers = Buffers()
         self.pool = Pool()
         self.mint = LeafMint(authority)
+        self.certificates = ClientCertificates(settings, client_authority, monotonic=monotonic)
+        self.policy = policy_of(settings)
+        self.bypasses = Bypasses() if settings.bypass_after_failure else None
+        self.upstream = Outward(settings, self.receive_buffer) if settings.upstream is not None else None
         keylog = settings.secrets is not SecretsKept.NONE
         identity = settings.identity
         self.client_side = TlsClientSide(
@@ -103,19 +117,45 @@ class Engine:
     async def start(self) -> None:
         """Listen. Raises :class:`EnvironmentFault` when the address cannot be had, or the target has none."""
         listen = self.settings.listen
-        if self.settings.target is not None:
-            try:
-                await resolve(self.settings.target, limit=self.settings.limits.connect)
-            except DialFailed as failed:
-                raise EnvironmentFault(
-                    f"cannot serve {self.settings.target}: {failed.by.value} {failed.text}"
-                ) from None
+        if self.settings.mode is Mode.TRANSPARENT and sys.platform != "linux":
+            raise EnvironmentFault("--mode transparent is there on Linux only; use --mode connect or socks5")
+        await self._check_places()
         try:
             await self._listen(listen)
         except OSError as error:
             self._close_listeners()
             raise EnvironmentFault(_cannot_listen(str(listen), error)) from None
+        try:
+            if self.upstream is not None:
+                await self.upstream.check(self.ports)
+        except EnvironmentFault:
+            self._close_listeners()
+            raise
         self._snapshots = asyncio.create_task(self._take_snapshots(), name="countersign-snapshots")
+
+    async def _check_places(self) -> None:
+        """Each target has an address, as long as we are who looks for it."""
+        target = self.settings.target
+        if target is None or self.upstream is not None:
+            return
+        for place in (target,) if isinstance(target, Address) else target.places:
+            if self.overrides(place):
+                continue
+            try:
+                await resolve(place, limit=self.settings.limits.connect)
+            except DialFailed as failed:
+                raise EnvironmentFault(f"cannot serve {place}: {failed.by.value} {failed.text}") from None
+
+    def overrides(self, target: Address) -> list[SockAddr]:
+        """The addresses that ``--resolve`` has for it."""
+        found = self.settings.resolve.lookup(target) if self.settings.resolve is not None else ()
+        return [address for host in found for address in literal(Address(host, target.port))]
+
+    def use(self, policy: Policy) -> None:
+        """From now on new connections are decided by this one; what is open goes on as it was decided."""
+        self.policy = policy
+        if self.bypasses is not None:
+            self.bypasses.forget()
 
     async def stop(self) -> None:
         """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
@@ -172,6 +212,8 @@ class Engine:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if self.settings.tproxy:
+                make_transparent(listener)
             listener.bind(address)
             listener.listen(_BACKLOG)
             loop.add_reader(listener, self._accept, listener)
@@ -228,13 +270,15 @@ class Engine:
             self._refused_since = None
 
     async def _connected(self, accepted: socket.socket) -> None:
-        make = partial(Stream, self.receive_buffer, self._accepted)
+        transparent = self.settings.mode is Mode.TRANSPARENT
+        destination = original_destination(accepted) if transparent else None
+        make = partial(Stream, self.receive_buffer, partial(self._accepted, destination))
         await asyncio.get_running_loop().connect_accepted_socket(make, accepted)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def _accepted(self, stream: Stream) -> None:
-        session = Session(self, stream)
+    def _accepted(self, destination: Address | None, stream: Stream) -> None:
+        session = Session(self, stream, destination)
         task = asyncio.get_running_loop().create_task(session.run(), name=f"session-{session.recording.id}")
         self._sessions[task] = session
         task.add_done_callback(self._over)
@@ -258,6 +302,9 @@ class Engine:
             # A bug of ours: the recording says so, the log has where, and the next client is served.
             session.broke(broke)
         recording, unjudged = self._finished(session)
+        why = turned_down(recording) if self.bypasses is not None else None
+        if self.bypasses is not None and session.aimed is not None and why is not None:
+            self.bypasses.remember(session.aimed, recording.sni, why, now=self.monotonic())
         self._keeper.submit(recording)
         for what, error in (("session broke", broke), ("session cannot be judged", unjudged)):
             if error is not None:

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy.client_leg import check_hello, not_mirrored, open_client_leg
 from countersign.proxy.dial import DialFailed
+from countersign.proxy.mtls import Exchange
+from countersign.proxy.passthrough import pass_through
 from countersign.proxy.relay import Relay, TlsDirection
 from countersign.proxy.server_leg import open_server_leg
+from countersign.proxy.settings import Action, Mtls
+from countersign.proxy.sniff import Hello
 from countersign.proxy.trouble import peer_of
-from countersign.recorder.recording import Failure, FailureCode, LegRole
+from countersign.recorder.recording import Failure, FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.tap import LegTap
 
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
     from countersign.proxy.settings import Address
-    from countersign.proxy.sniff import Hello
     from countersign.proxy.stream import Stream
 
 
@@ -41,8 +44,14 @@ async def intercept(
     ``dial`` gives the connection to the target or raises :class:`~countersign.proxy.dial.DialFailed`; ``left`` is
     called when the client leaves while the target is being spoken to.
     """
-    tap = LegTap()
-    for t, data in hello.chunks:
+    if context.engine.certificates.passes((target, context.recording.sni)):
+        context.recording.action = Action.PASSTHROUGH.value
+        context.recording.mtls.update(mode=Mtls.BYPASS.value, why="the target asked for a client certificate before")
+        await pass_through(context, hello, dial=dial)
+        return
+    tap = LegTap(decoder=hello.decoder)
+    context.recording.add(LegRole.CLIENT, tap.told(hello.events))
+    for t, data in hello.unread:
         context.recording.add(LegRole.CLIENT, tap.wire(Side.CLIENT, data, t))
     offered = check_hello(context, hello, tap)
     if context.client.ending is not None:
@@ -54,10 +63,43 @@ async def intercept(
         raise context.refuse(
             tap, "internal_error", LegRole.SERVER, failed.by, code=failed.code, text=failed.text
         ) from None
-    server = await open_server_leg(context, stream, target, offered, tap)
+    exchange = Exchange(context)
+    server = await open_server_leg(context, stream, target, offered, tap, exchange)
+    if not server.stands and exchange.mode is Mtls.BYPASS:
+        await _pass_by(context, target, hello, server, tap, dial=dial)
+        return
     context.recording.not_mirrored += not_mirrored(server)
-    client = await open_client_leg(context, hello, offered.summary, server, tap)
+    client = await open_client_leg(context, hello, offered.summary, server, tap, exchange)
     await _relay(context, client, server)
+
+
+async def _pass_by(
+    context: Context, target: Address, hello: Hello, server: TlsLeg, tap: LegTap, *, dial: Callable[[], Awaitable[Stream]]
+) -> None:
+    """Close the connection in which the target asked for a certificate, and make one that passes through."""
+    recording = context.recording
+    context.engine.certificates.remember((target, recording.sni))
+    server.close()
+    if context.settings.starttls is not None:
+        text = "closed the connection: the target asked for a client certificate, and --mtls bypass cannot begin anew"
+        text += " behind a dialogue in clear; the next connection to this target passes through"
+        raise context.refuse(
+            tap, "internal_error", LegRole.SERVER, Party.PROXY, code=FailureCode.UNSUPPORTED_OFFER, text=text
+        )
+    context.legs.remove(server)
+    server.stream.close()
+    context.engine.lingers(server.stream)
+    context.target = None
+    for role in (LegRole.CLIENT, LegRole.SERVER):  # the client's hello is on the leg that passes through
+        recording.legs.pop(role).budget.release()
+    recording.not_mirrored.clear()
+    recording.action = Action.PASSTHROUGH.value
+    recording.mtls["why"] = (
+        "the target asked for a client certificate, so this connection was closed and made again to pass through;"
+        " the next ones pass through from the start"
+    )
+    context.client.on_end = None
+    await pass_through(context, Hello(hello.first, hello.summary, hello.chunks, unread=hello.chunks), dial=dial)
 
 
 async def _relay(context: Context, client: TlsLeg, server: TlsLeg) -> None:

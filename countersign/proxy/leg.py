@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from countersign.proxy._openssl import TlsTrouble
 from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire import codes, records
 from countersign.recorder.wire.events import Side
@@ -100,7 +99,9 @@ class TlsLeg:
         return len(out)
 
     async def handshake(self, limit: float) -> None:
-        """Raises :class:`TlsTrouble` or :class:`HandshakeEnded`; what was to be sent then has been sent."""
+        """Go on until it is done. What was to be sent has been sent, also when this raises
+        :class:`~countersign.proxy._openssl.TlsTrouble` or :class:`HandshakeEnded`.
+        """
         try:
             async with asyncio.timeout(limit):
                 while True:
@@ -139,6 +140,3 @@ class TlsLeg:
     def close(self) -> None:
         """Forget the OpenSSL connection; the stream stays as it is."""
         self.connection.close()
-
-
-__all__ = ["HandshakeEnded", "TlsLeg", "TlsTrouble"]

@@ -138,7 +138,7 @@ def _rsa_cost(modulus: int, exponent: int) -> float:
 def costly_prime(prime: bytes) -> str | None:
     """Why a target's prime for DHE (RFC 5246 7.4.3, ``dh_p``) is too costly to compute with."""
     digits = prime.lstrip(b"\0")
-    bits = _bits(digits)
+    bits = asn1.bit_length(digits)
     if bits <= _PRIME or digits == ffdhe_prime(8192, 10965728).to_bytes(1024):
         return None
     return f"a Diffie-Hellman prime of {bits} bits, where {_PRIME} are the most that is worked with"
@@ -226,7 +226,7 @@ def _algorithm(encoded: bytes) -> tuple[str, asn1.Piece | None]:
 def _rsa_sizes(key: bytes) -> tuple[int, int]:
     """Bits of modulus and exponent of an RSAPublicKey (RFC 8017 A.1.1)."""
     modulus, exponent = asn1.exactly(2, asn1.first_piece(key).body, "an RSAPublicKey")
-    return _bits(modulus.body), _bits(exponent.body)
+    return asn1.bit_length(modulus.body), asn1.bit_length(exponent.body)
 
 
 def _ec_bits(key: bytes) -> int:
@@ -237,10 +237,4 @@ def _ec_bits(key: bytes) -> int:
 def _dsa_sizes(parameters: asn1.Piece | None) -> tuple[int, int]:
     """Bits of p and q (RFC 3279 2.3.2); none where they are the issuer's."""
     numbers = list(islice(asn1.pieces(parameters.body), 2)) if parameters is not None else []
-    return (_bits(numbers[0].body), _bits(numbers[1].body)) if len(numbers) == 2 else (0, 0)
-
-
-def _bits(number: bytes) -> int:
-    """The size of a positive INTEGER in bits, without making a number of it."""
-    digits = number.lstrip(b"\0")
-    return len(digits) * 8 - 8 + digits[0].bit_length() if digits else 0
+    return (asn1.bit_length(numbers[0].body), asn1.bit_length(numbers[1].body)) if len(numbers) == 2 else (0, 0)

@@ -1,7 +1,7 @@
 """What of a client's offer our own hello to the target repeats, and what the client then gets of the target's choice.
 
 Our hello offers nothing that the client did not: no version, suite, group or signature scheme. Else the target could
-choose what the client cannot follow, or something weaker than the client would have taken (T22). What OpenSSL cannot
+choose what the client cannot follow, or something weaker than the client would have taken. What OpenSSL cannot
 repeat of the offer is named on the recording as ``not_mirrored``, and GREASE (RFC 8701) is not missed.
 
 *Versions.* OpenSSL offers versions without a hole. Where the client leaves one out, the run with its highest version is

@@ -8,7 +8,6 @@ from countersign.proxy.redaction import first_bytes
 from countersign.proxy.relay import RawDirection, Relay
 from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire.events import Problem, Side
-from countersign.recorder.wire.leg import LegDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,8 +32,8 @@ class _Watcher(Protocol):
 
 async def pass_through(context: Context, hello: Hello, *, dial: Callable[[], Awaitable[Stream]]) -> None:
     """Relay TLS unchanged, and record what shows from outside."""
-    watcher = _TlsWatcher(context)
-    for t, data in hello.chunks:
+    watcher = _TlsWatcher(context, hello)
+    for t, data in hello.unread:
         watcher.saw(Side.CLIENT, data, t)
     await _relay(context, await dial(), hello, watcher)
 
@@ -55,9 +54,10 @@ async def relay_not_tls(context: Context, hello: Hello, *, dial: Callable[[], Aw
 
 
 class _TlsWatcher:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, hello: Hello) -> None:
         self._context = context
-        self._decoder = LegDecoder()
+        self._decoder = hello.decoder
+        context.recording.add(LegRole.THROUGH, hello.events)
 
     def saw(self, side: Side, data: bytes | memoryview, t: float) -> None:
         self._context.recording.add(LegRole.THROUGH, self._decoder.receive(side, data, t))

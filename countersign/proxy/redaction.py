@@ -1,6 +1,6 @@
 """What a recording may keep of what strangers say in clear, before TLS or in its place.
 
-A recording is made to be attached to a ticket (DESIGN 3), and what a client says to a proxy holds its credentials more
+A recording is made to be attached to a ticket, and what a client says to a proxy holds its credentials more
 often than not. Where they stand is known for some places and guessed for the others, and a guess by name ("does this
 look like a password?") misses. So it goes the other way round: of a request, only what cannot hold any is kept.
 

@@ -1,5 +1,8 @@
 """The server leg: we are the client of the target, and offer it what our own client offered.
 
+Where the target asks for a certificate and the client decides about that, the leg is not done yet when it is opened:
+:mod:`.mtls` has the answer, and :func:`go_on` takes the handshake to its end.
+
 What that is, :mod:`.offer` says. What the target's chain is worth is on the recording; one that cannot be trusted ends
 the session, unless asked otherwise.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.proxy._openssl import TlsTrouble
+from countersign.proxy._openssl import CertificateAsked, TlsTrouble
 from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.trouble import failed_handshake
 from countersign.recorder.recording import FailureCode, LegRole, Party, Verification
@@ -17,16 +20,24 @@ from countersign.recorder.wire.events import Content
 from countersign.recorder.wire.names import alert_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from countersign.proxy.client_leg import Offered
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.mtls import Exchange
     from countersign.proxy.settings import Address
     from countersign.proxy.stream import Stream
     from countersign.recorder.wire.tap import LegTap
 
 
-async def open_server_leg(context: Context, stream: Stream, target: Address, offered: Offered, tap: LegTap) -> TlsLeg:
-    """The leg with the target, its handshake done. A failure ends the session; the client hears of it by ``tap``."""
+async def open_server_leg(
+    context: Context, stream: Stream, target: Address, offered: Offered, tap: LegTap, exchange: Exchange
+) -> TlsLeg:
+    """The leg with the target, its handshake done, or waiting for a certificate (``stands`` tells).
+
+    A failure ends the session; the client hears of it by ``tap``.
+    """
     summary = offered.summary
     try:
         connection = context.engine.client_side.connection(
@@ -45,15 +56,28 @@ async def open_server_leg(context: Context, stream: Stream, target: Address, off
             text=f"cannot begin TLS with the target: OpenSSL says {trouble.reason!r}",
         ) from None
     leg = context.leg(LegRole.SERVER, stream, connection)
+    exchange.watch_server(leg)
+    await go_on(context, leg, exchange, lambda alert: context.alert_client(tap, alert))
+    return leg
+
+
+async def go_on(context: Context, leg: TlsLeg, exchange: Exchange, tell: Callable[[str], None]) -> None:
+    """The handshake with the target, to its end or to where it waits for a certificate.
+
+    A failure ends the session; ``tell`` lets the client know of it by the alert that it is given.
+    """
     try:
         await leg.handshake(context.settings.limits.handshake)
+    except CertificateAsked:
+        _note_verification(context, leg)
+        return
     except (TlsTrouble, HandshakeEnded) as trouble:
         _note_verification(context, leg)
         over = failed_handshake(context, leg, trouble)
-        context.alert_client(tap, _fitting_alert(leg, trouble))
+        tell(_fitting_alert(leg, trouble))
         raise over from None
+    exchange.handshake_over(leg)
     _note_verification(context, leg)
-    return leg
 
 
 def _note_verification(context: Context, leg: TlsLeg) -> None:

@@ -16,16 +16,17 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from countersign.proxy.context import Context, Over
-from countersign.proxy.decide import check_before_dial, decide, policy_of, refuse, turn_away
-from countersign.proxy.dial import DialFailed, barred, dial, resolve
+from countersign.proxy.decide import check_before_dial, decide, refuse, turn_away
+from countersign.proxy.dial import DialFailed, barred, dial, literal, resolve
+from countersign.proxy.entry import prelude_of
 from countersign.proxy.intercept import intercept
 from countersign.proxy.passthrough import pass_through, relay_not_tls
-from countersign.proxy.prelude import Asked, PreludeFailed, prelude_of
+from countersign.proxy.prelude import Asked, PreludeFailed
 from countersign.proxy.relay import LastWords
-from countersign.proxy.settings import Action, may_connect
+from countersign.proxy.settings import Action, Address, may_connect
 from countersign.proxy.sniff import Sniffer
 from countersign.proxy.ways.policy import Verdict
 from countersign.recorder.live import LiveLeg
@@ -33,11 +34,14 @@ from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from countersign.proxy.engine import Engine
-    from countersign.proxy.settings import Address, Limits
+    from countersign.proxy.settings import Limits
     from countersign.proxy.sniff import Hello
     from countersign.proxy.stream import Stream
     from countersign.recorder.recording import Recording
+    from countersign.recorder.wire.events import Problem
 
 _LAST_WORDS = 1.0  # seconds
 _SMALL = 128 * 1024  # bytes of a recording whose snapshots are taken as often as any
@@ -47,12 +51,14 @@ _SNAPSHOT_AGAIN = 0.1 / (256 * 1024)  # seconds until the next one for each byte
 class Session:
     """One client connection. Preludes see it as their :class:`~countersign.proxy.prelude.Reach`."""
 
-    def __init__(self, engine: Engine, stream: Stream) -> None:
+    def __init__(self, engine: Engine, stream: Stream, destination: Address | None = None) -> None:
         self._engine = engine
+        self.destination = destination
+        self.aimed: Address | None = None
         self._context = context = Context(engine, stream)
         role = LegRole.CLIENT if engine.settings.action is Action.INTERCEPT else LegRole.THROUGH
         self._role = role
-        self._policy = policy_of(engine.settings)
+        self._policy = engine.policy  # a later one is for later sessions
         self._sniffer = Sniffer(context, role)
         self._client_left = False
         self._task: asyncio.Task[object] | None = None
@@ -134,7 +140,7 @@ class Session:
         try:
             asked = await prelude_of(context.settings).run(context.client, self)
         except PreludeFailed as failed:
-            context.recording.prelude = dict(failed.record)
+            context.recording.prelude.update(failed.record)
             raise context.over(None, failed.by, code=failed.code, text=failed.text) from None
         if asked is not None:
             self._note(asked)
@@ -142,14 +148,33 @@ class Session:
                 await self.open(asked)
         return asked
 
+    def note(self, record: Mapping[str, Any], *, client: str | None = None, problems: Iterable[Problem] = ()) -> None:
+        """:meth:`countersign.proxy.prelude.Reach.note`."""
+        self.recording.prelude.update(record)
+        self.recording.problems += [(LegRole.CLIENT, problem) for problem in problems]
+        if client is not None:
+            self.recording.client = client
+            self._context.client_host = client.rpartition(":")[0].strip("[]")
+        self.recording.changed = True
+
+    def exchanged(self, record: Mapping[str, Any]) -> None:
+        """:meth:`countersign.proxy.prelude.Reach.exchanged`."""
+        self.recording.http.append({"t": round(self.clock(), 6), **record})
+        self.recording.changed = True
+
+    def stop_idle(self) -> NoReturn:
+        """:meth:`countersign.proxy.prelude.Reach.stop_idle`."""
+        self.recording.not_tls = True
+        self.recording.action = "relay"
+        self.recording.stopped = f"ended the session, in which nothing had moved for {self.limits.idle:g} s"
+        raise Over
+
     def _note(self, asked: Asked) -> None:
         recording = self.recording
         recording.prelude.update(asked.record)
         if asked.target is not None:
+            self.aimed = asked.target
             recording.target = printable(str(asked.target))
-        if asked.client is not None:
-            recording.client = asked.client
-            self._context.client_host = asked.client.rpartition(":")[0].strip("[]")
         recording.changed = True
 
     async def open(self, asked: Asked) -> Stream:
@@ -181,15 +206,20 @@ class Session:
 
     async def _dial(self, asked: Asked) -> Stream:
         """A TCP connection to what was asked for, if it may be had. Raises :class:`DialFailed`."""
-        target, limit = asked.target, self.limits.connect
+        target, limit, engine = asked.target, self.limits.connect, self._engine
         assert target is not None
         if asked.by_client:
             check_before_dial(self._context, self._policy, target)
-        found = asked.addresses or await resolve(target, limit=limit)
-        reason = barred(found, self._engine.ports) if asked.by_client else None
+        found = asked.addresses or literal(target) or engine.overrides(target)
+        if engine.upstream is None and not found:
+            found = await resolve(target, limit=limit)
+        reason = barred(found, engine.ports) if asked.by_client else None
         if reason is not None:
             raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, f"does not dial {target}: {reason}")
-        return await dial(target, found, buffer=self._engine.receive_buffer, limit=limit)
+        if engine.upstream is not None:
+            asked_for = Address(str(found[0][1][0]), target.port) if found else target
+            return await engine.upstream.connect(asked_for, limit=limit, note=self.note)
+        return await dial(target, found, buffer=engine.receive_buffer, limit=limit, source=engine.settings.bind_out)
 
     def _forget_fetched(self) -> None:
         """Count what came from connections that are over."""

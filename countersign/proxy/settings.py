@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from countersign.errors import UserError
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+    from countersign.proxy.ways.addressing import Overrides, Targets
+    from countersign.proxy.ways.credentials import Credentials
     from countersign.proxy.ways.policy import Policy
+    from countersign.proxy.ways.upstream import UpstreamProxy
 
 
 class Mode(StrEnum):
@@ -23,6 +26,8 @@ class Mode(StrEnum):
 
     REVERSE = "reverse"
     CONNECT = "connect"
+    SOCKS5 = "socks5"
+    TRANSPARENT = "transparent"
 
 
 class Action(StrEnum):
@@ -30,6 +35,15 @@ class Action(StrEnum):
 
     INTERCEPT = "intercept"
     PASSTHROUGH = "passthrough"
+
+
+class Mtls(StrEnum):
+    """What becomes of a target's request for a client certificate (:mod:`countersign.proxy.mtls`)."""
+
+    RELAY = "relay"
+    PRESENT = "present"
+    STRIP = "strip"
+    BYPASS = "bypass"
 
 
 class SecretsKept(StrEnum):
@@ -101,6 +115,11 @@ class Identity:
 class Settings:
     """All that a running proxy needs to know.
 
+    ``target`` is one for all, or several by the server name of the ClientHello. ``credentials`` are what clients of an
+    explicit proxy must show. ``resolve`` has addresses that stand before the resolver's, and ``bind_out`` is where
+    connections to targets come from. ``starttls`` names the dialogue before TLS, and ``proxy_protocol`` wants the
+    header of a load balancer before anything else.
+
     ``roots`` are the DER certificates that the target's chain is verified against; none means the system's store.
     ``verify`` off lets untrusted targets through, and every recording says what was wrong. ``policy`` decides what is
     done with a connection; without one, or where none of its rules fits, it is ``action``.
@@ -108,12 +127,22 @@ class Settings:
 
     listen: Address
     mode: Mode = Mode.REVERSE
-    target: Address | None = None
+    target: Address | Targets | None = None
+    credentials: Credentials | None = None
+    proxy_protocol: bool = False
+    starttls: str | None = None
+    tproxy: bool = False
+    resolve: Overrides | None = None
+    bind_out: IPv4Address | IPv6Address | None = None
+    upstream: UpstreamProxy | None = None
     action: Action = Action.INTERCEPT
     policy: Policy | None = None
+    bypass_after_failure: bool = False
+    http_summary: bool = False
     roots: tuple[bytes, ...] | None = None
     verify: bool = True
     identity: Identity | None = None
+    mtls: Mtls | None = None
     label: str | None = None
     secrets: SecretsKept = SecretsKept.NONE
     allow: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -124,11 +153,29 @@ class Settings:
             raise UserError("--mode reverse needs to know where to go: give --target HOST:PORT")
         if self.mode is not Mode.REVERSE and self.target is not None:
             raise UserError(f"--target is for --mode reverse; in --mode {self.mode} each client names its own target")
+        if self.credentials is not None and self.mode not in {Mode.CONNECT, Mode.SOCKS5}:
+            raise UserError(f"--proxy-auth is for --mode connect and socks5; in --mode {self.mode} nobody can be asked")
+        if self.tproxy and self.mode is not Mode.TRANSPARENT:
+            raise UserError("--tproxy is for --mode transparent")
+        if self.starttls is not None and self.target is not None and not isinstance(self.target, Address):
+            raise UserError(
+                "--starttls needs one --target HOST:PORT: the dialogue before TLS is with the target, "
+                "and the server name that would choose one comes behind it"
+            )
+        if self.mtls is Mtls.PRESENT and self.identity is None:
+            raise UserError("--mtls present needs a certificate to present: give --client-cert and --client-key")
+        if self.mtls not in {None, Mtls.PRESENT} and self.identity is not None:
+            raise UserError(f"--client-cert is for --mtls present; with --mtls {self.mtls} it would never be shown")
         if self.mode is not Mode.REVERSE and not self.allow and not _is_loopback(self.listen.host):
             raise UserError(
                 f"--listen {self.listen} would be an open proxy for everybody who reaches it: "
                 "give --allow CIDR for the clients that may use it, or listen on 127.0.0.1"
             )
+
+    @property
+    def mtls_mode(self) -> Mtls:
+        """``mtls``, or what it is unless told: a given certificate is presented, and without one nothing is."""
+        return self.mtls or (Mtls.STRIP if self.identity is None else Mtls.PRESENT)
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
@@ -35,11 +35,17 @@ Chunk = tuple[float, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the client began with. ``first`` is None where it does not speak TLS; ``summary`` is of a ClientHello."""
+    """What the client began with. ``first`` is None where it does not speak TLS; ``summary`` is of a ClientHello.
+
+    ``chunks`` is all that came. ``decoder`` has read it but for what is ``unread``, and told ``events``.
+    """
 
     first: Message | EncryptedRecord | None
     summary: HelloSummary | None = None
     chunks: tuple[Chunk, ...] = ()
+    decoder: LegDecoder = field(default_factory=LegDecoder)
+    events: tuple[Event, ...] = ()
+    unread: tuple[Chunk, ...] = ()
 
 
 class Sniffer:
@@ -107,11 +113,11 @@ class Sniffer:
         return None if first is None else Hello(first, _summary(first))
 
     def _take(self, found: Hello, t: float, rest: bytes) -> Hello:
-        chunks = (*self._chunks, (t, rest)) if rest else tuple(self._chunks)
+        unread = ((t, rest),) if rest else ()
+        chunks = (*self._chunks, *unread)
         self._taken = True
         self._chunks.clear()
-        self._events.clear()
-        return replace(found, chunks=chunks)
+        return replace(found, chunks=chunks, decoder=self._decoder, events=tuple(self._events), unread=unread)
 
     def unfinished(self) -> list[Message]:
         """What there is of a hello that is not whole."""

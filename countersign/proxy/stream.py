@@ -77,8 +77,7 @@ class Stream(asyncio.BufferedProtocol):
         raw = transport.get_extra_info("socket")
         if raw is not None:
             with contextlib.suppress(OSError):
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # TCP_NODELAY is asyncio's own choice already
         transport.set_write_buffer_limits(high=RECEIVE_BUFFER * 2, low=RECEIVE_BUFFER // 2)
         if self._on_connected is not None:
             self._on_connected(self)
@@ -150,10 +149,8 @@ class Stream(asyncio.BufferedProtocol):
             if self._sink is None:
                 if self.on_end is not None:
                     self.on_end()
-            elif (
-                how is Ending.RESET or not self._pulled
-            ):  # a reset takes with it what nobody has read (RFC 9293 3.10.7.4)
-                self._pulled.clear()
+            elif how is Ending.RESET or not self._pulled:
+                self._pulled.clear()  # a reset takes with it what nobody has read (RFC 9293 3.10.7.4)
                 self._tell_end(how)
         self._wake()
 

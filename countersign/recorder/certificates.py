@@ -4,14 +4,14 @@ Certificates come from the wire, so they say anything: version 1, a negative ser
 a common name with a NUL or a right-to-left override in it, a month 13, an elliptic curve written out as numbers. A
 library that validates while it loads turns the whole certificate into an exception then, and which exception differs
 by field (``cryptography`` raises InvalidVersion, DuplicateExtension, UnsupportedGeneralNameType, UnsupportedAlgorithm,
-TypeError and ValueError: THREATS.md T16). Here the certificate is cut where its fields meet
+TypeError and ValueError). Here the certificate is cut where its fields meet
 (:mod:`countersign.recorder.der`) and each piece is read for itself. A field that cannot be read is ``None`` or empty
 and a sentence in ``problems``; the fields beside it are read all the same.
 
-Three bounds keep it cheap whatever arrives (T18): lists keep their first hundred entries (``san_count`` and
-``sct_count`` have the true number), text is clipped,
-and public keys are described from their bytes and never loaded: a modulus of 16384 bits or an explicit curve costs
-nothing. The one computation on a key is the check whether a certificate signed itself, made for sizes up to 8192 bits.
+Three bounds keep it cheap whatever arrives: lists keep their first hundred entries (``san_count`` and ``sct_count``
+have the true number), text is clipped, and public keys are described from their bytes and never loaded: a modulus of
+16384 bits or an explicit curve costs nothing. The one computation on a key is the check whether a certificate signed
+itself, made for sizes up to 8192 bits.
 
 Text is made safe to show (:mod:`~countersign.recorder.wire.text`): what does not print as it is reads ``\\x1b``
 or ``\\u202e``. RFC 4514 doubles a real backslash, so the two cannot be taken for each other.
@@ -205,7 +205,7 @@ def describe_key(public_key: bytes) -> str:
         modulus, _ = asn1.exactly(
             2, asn1.whole(asn1.decode_bits(bits.body), asn1.SEQUENCE, "a key").body, "an RSAPublicKey"
         )
-        size = _bit_length(modulus.expect(asn1.INTEGER, "a modulus").body)
+        size = asn1.bit_length(modulus.expect(asn1.INTEGER, "a modulus").body)
         return f"{'RSA' if name.endswith('.1.1') else 'RSA-PSS'} {size}"
     if name == "1.2.840.10045.2.1":  # RFC 5480 2.1.1
         if not parameters or parameters[0].tag != asn1.OID:
@@ -214,7 +214,7 @@ def describe_key(public_key: bytes) -> str:
         return f"EC {_CURVES.get(curve, curve)}"
     if name == "1.2.840.10040.4.1":  # RFC 3279 2.3.2
         prime = next(asn1.pieces(parameters[0].body), None) if parameters else None
-        return f"DSA {_bit_length(prime.body)}" if prime else "DSA"
+        return f"DSA {asn1.bit_length(prime.body)}" if prime else "DSA"
     return _KEYS.get(name, f"unknown ({name})")
 
 
@@ -281,12 +281,6 @@ def _read(der: bytes) -> CertificateFacts:
 
 
 _read_cached = lru_cache(maxsize=1024)(_read)
-
-
-def _bit_length(body: bytes) -> int:
-    """The size of a positive INTEGER in bits, without making a number of it."""
-    digits = body.lstrip(b"\x00")
-    return len(digits) * 8 - (8 - digits[0].bit_length()) if digits else 0
 
 
 def _version(version: bytes) -> int:

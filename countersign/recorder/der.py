@@ -24,6 +24,7 @@ INTEGER = 0x02
 BIT_STRING = 0x03
 OCTET_STRING = 0x04
 OID = 0x06
+ENUMERATED = 0x0A
 UTC_TIME = 0x17
 GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
@@ -170,6 +171,12 @@ def decode_oid(body: bytes) -> str:
             arc = 0
     first = min(arcs[0] // 40, 2)
     return ".".join(map(str, (first, arcs[0] - first * 40, *arcs[1:])))
+
+
+def bit_length(body: bytes) -> int:
+    """The size of a positive INTEGER in bits, without making a number of it."""
+    digits = body.lstrip(b"\x00")
+    return len(digits) * 8 - 8 + digits[0].bit_length() if digits else 0
 
 
 def decode_integer(body: bytes) -> int:

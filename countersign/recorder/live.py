@@ -114,6 +114,8 @@ class LiveRecording:
         self.problems: list[tuple[LegRole, Problem]] = []  # a decoder tells a hundred of each side and then only counts
         self.failures: list[Failure] = []
         self.prelude: dict[str, Any] = {}
+        self.http: list[dict[str, Any]] = []
+        self.mtls: dict[str, Any] = {}
         self.not_mirrored: list[str] = []
         self.from_client = 0
         self.from_target = 0
@@ -188,6 +190,8 @@ class LiveRecording:
             problems=(*self.problems, *self._unkept()),
             failures=tuple(self.failures),
             prelude=dict(self.prelude),
+            http=tuple(self.http),
+            mtls=dict(self.mtls),
             not_mirrored=tuple(self.not_mirrored),
         )
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from countersign.recorder.wire.transparency import SignedCertificateTimestamp
 
-_ENUMERATED = 0x0A
 _BASIC = "1.3.6.1.5.5.7.48.1.1"
 _RESPONSE_STATUSES = {
     0: "successful",
@@ -106,7 +105,7 @@ def _response(der: bytes, reading: Reading) -> None:
     outer = asn1.at_most(2, asn1.whole(der, asn1.SEQUENCE, "an OCSPResponse").body, "an OCSPResponse")
     if not outer:
         raise DerError("expected a status in the OCSPResponse, got nothing")
-    status = asn1.decode_integer(outer[0].expect(_ENUMERATED, "a response status").body)
+    status = asn1.decode_integer(outer[0].expect(asn1.ENUMERATED, "a response status").body)
     reading.facts["response_status"] = _RESPONSE_STATUSES.get(status, str(status))
     if len(outer) == 1:
         return
@@ -202,7 +201,7 @@ def _revoked(status: Piece, read: Reading) -> None:
 
 
 def _reason(part: Piece) -> str:
-    number = asn1.decode_integer(_inside(part, 0xA0, "a revocation reason", _ENUMERATED).body)
+    number = asn1.decode_integer(_inside(part, 0xA0, "a revocation reason", asn1.ENUMERATED).body)
     return _REASONS.get(number, str(number))
 
 

@@ -7,7 +7,7 @@ sent is looked through: it is either our refusal (of the target's chain) or our 
 the peer broke it.
 
 What does not end a handshake is no proof that it stands either. In TLS 1.3 a client has finished before the server has
-judged its certificate, so *finished* is not *accepted* (JVM.md 7). A leg stands when:
+judged its certificate, so *finished* is not *accepted*. A leg stands when:
 
 - its client accepted the server: its Finished is there (RFC 8446 4.4.4: after the server's certificate was judged);
 - its server accepted the client: below TLS 1.3 its Finished is there; in TLS 1.3 it has sent something after the
@@ -15,7 +15,7 @@ judged its certificate, so *finished* is not *accepted* (JVM.md 7). A leg stands
   well, with close_notify.
 
 A session whose legs stand but in which the client sent no application data before it closed is *abandoned*: so a host
-name verifier looks that refuses after the handshake (JVM.md 8). If the target was the first to leave, the target failed
+name verifier looks that refuses after the handshake. If the target was the first to leave, the target failed
 it; if nobody left and we ended it, it is *interrupted*. ``user_canceled`` and ``close_notify`` refuse nothing.
 """
 
@@ -30,6 +30,7 @@ from countersign.recorder.recording import End, Ending, Leg, LegRole, Outcome, P
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.names import alert_name
+from countersign.recorder.wire.records import APPLICATION_DATA, HANDSHAKE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Failure
 
 _ASK_AGAIN = frozenset({codes.HELLO_REQUEST, codes.CLIENT_HELLO, codes.CERTIFICATE_REQUEST})
-_HANDSHAKE, _APPLICATION_DATA = 22, 23  # types of records
 _WANTS_CERTIFICATE = frozenset({40, 41, 42, 46, 49, codes.CERTIFICATE_REQUIRED})
 """With these a server refuses a client that has shown none: by RFC 8446 4.4.2.4 the last, by RFC 5246 7.4.6 the first,
 and others in practice."""
@@ -388,7 +388,7 @@ def _goes_on_unseen(leg: Leg, end: End) -> bool:
     """Passed through without keys, and the server's TLS 1.3 handshake has gone on under encryption: how far, is not
     seen. Only a side that has sent nothing under encryption fell silent for certain.
     """
-    sealed = {record.sender for record in leg.encrypted_records if record.content_type == _APPLICATION_DATA}
+    sealed = {record.sender for record in leg.encrypted_records if record.content_type == APPLICATION_DATA}
     return (
         leg.role is LegRole.THROUGH
         and Side.SERVER in sealed
@@ -399,7 +399,7 @@ def _goes_on_unseen(leg: Leg, end: End) -> bool:
 def _finished(leg: Leg, side: Side) -> bool:
     """Its Finished is there; without keys, below TLS 1.3, the first handshake record under encryption is it."""
     return any(_is(message, codes.FINISHED) and message.sender is side for message in leg.messages) or any(
-        record.content_type == _HANDSHAKE and record.sender is side for record in leg.encrypted_records
+        record.content_type == HANDSHAKE and record.sender is side for record in leg.encrypted_records
     )
 
 
@@ -423,7 +423,7 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
             text += f"; the {party_of(leg.role, sender).value} has sent a record of the size of an alert"
             if _last_was_alert_size(leg, sender):
                 text += ", and nothing after it: that may be a refusal, and what it says is encrypted"
-                if sender is Side.CLIENT:  # JVM.md 13: JDK 17 has no key log, and its alerts are in clear up to TLS 1.2
+                if sender is Side.CLIENT:  # JDK 17 has no key log, and its alerts are in clear up to TLS 1.2
                     text += " (a Java client says it in clear when it runs with -Djdk.tls.client.protocols=TLSv1.2)"
         return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, text)
     if not (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)):

@@ -8,9 +8,9 @@ are created with mode 0600 and directories with 0700 in the call that creates th
 *Whole or not at all.* The bytes go to a new file beside the real one, are flushed to the disk, and take the name in one
 step; a crash leaves the old file or the new one.
 
-*Not led astray.* A name that someone else can put there first, a symbolic link above all, decides where a secret goes
-(THREATS.md T23, T32). Links are never followed at the last part of a path, and a directory in which everybody may
-write is refused, unless the caller says that its sticky bit (``/tmp``) is good enough for what it writes.
+*Not led astray.* A name that someone else can put there first, a symbolic link above all, decides where a secret goes.
+Links are never followed at the last part of a path, and a directory in which everybody may write is refused, unless the
+caller says that its sticky bit (``/tmp``) is good enough for what it writes.
 
 What goes wrong is a :class:`FileFault`: a sentence with what was attempted, what came, and what to do.
 """

@@ -290,7 +290,7 @@ class Recording:
 
 
 def to_json(recording: Recording) -> dict[str, Any]:
-    """The whole recording as JSON-able values, messages decoded (DESIGN: JSON form)."""
+    """The whole recording as JSON-able values, messages decoded, in the form of ``schema/recording-1.json``."""
     readings = [leg.read() for leg in recording.legs]
     read_problems = [
         (leg.role, problem)

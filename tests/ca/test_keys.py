@@ -90,7 +90,7 @@ def test_a_scheme_of_another_kind_of_key_is_the_users_error() -> None:
 
 @pytest.mark.parametrize("kind", ["EC P-256", "EC P-521", "RSA 2048"])
 def test_an_impostor_has_the_public_key_of_the_other(kind: str) -> None:
-    """DESIGN 6: OpenSSL takes it for the key of the certificate."""
+    """OpenSSL takes it for the key of the certificate."""
     key = generate(kind)
     forged = crypto.load_privatekey(crypto.FILETYPE_ASN1, impostor_key(key))
     public = crypto.dump_publickey(crypto.FILETYPE_ASN1, forged)

@@ -359,7 +359,7 @@ def test_rotate_puts_a_new_authority_in_force(made: Path, tmp_path: Path) -> Non
     trusted = countersign("ca", "trust", "--for", "curl", "--json").json()["commands"][0]["command"]
     path = Path(next(word for word in shlex.split(trusted) if word.endswith("root.pem")))
     assert x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(hashes.SHA256()).hex() == told["new"]["sha256"]
-    assert_refused(countersign("ca", "rotate", "leaf"), 2, "ctl rotate leaf")
+    assert_refused(countersign("ca", "rotate", "leaf"), 2, "leaves are made as they are needed")
     assert_refused(countersign("ca", "rotate", "root", "--same-key"), 2, "root")
 
 

@@ -1,4 +1,4 @@
-"""Names that a stranger chose reach a terminal, a log and a file name as text only (THREATS.md T6, T9, T10)."""
+"""Names that a stranger chose reach a terminal, a log and a file name as text only (T6, T9, T10)."""
 
 from __future__ import annotations
 

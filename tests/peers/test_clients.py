@@ -213,7 +213,7 @@ def test_a_jvm_that_trusts_us_goes_through_connect(lab: Lab, www: OpensslServer)
 
 @JVM
 def test_a_jvm_without_our_ca_refuses_and_does_not_say_why(lab: Lab, www: OpensslServer) -> None:
-    """JVM.md 3 and 5: the Sun provider's one text, and the alert that names no cause."""
+    """The Sun provider's one text, and the alert that names no cause."""
     with in_front_of(www, lab) as proxy:
         url = f"https://{LAB_NAME}:{proxy.port}/"
         done = java.java_client(url, truststore=strangers_store(lab), hosts=HOSTS)
@@ -269,7 +269,7 @@ def test_a_jvm_refuses_another_name_in_the_handshake(lab: Lab) -> None:
 
 @JVM
 def test_a_host_name_verifier_abandons_what_is_established(lab: Lab, tmp_path: Path) -> None:
-    """JVM.md 8: it refuses after the handshake, so nothing on the wire says so but that no request came."""
+    """It refuses after the handshake, so nothing on the wire says so but that no request came."""
     hosts = tmp_path / "hosts"
     hosts.write_text(f"127.0.0.1 {LAB_NAME}\n")
     other = lab.issue("other.lab.test")
@@ -392,7 +392,7 @@ def test_the_chain_on_the_wire_is_leaf_and_intermediate(lab: Lab, tmp_path: Path
 
 @pytest.mark.peer("openssl")
 def test_a_server_of_ours_that_asks_for_certificates_completes_no_chain(tmp_path: Path) -> None:
-    """OpenSSL fills up a served chain from its trust store where it also verifies clients (DESIGN, traps)."""
+    """OpenSSL fills up a served chain from its trust store where it also verifies clients."""
     with RunningProxy(asking=True) as proxy:
         assert proxy.target is not None
         pki = proxy.target.pki

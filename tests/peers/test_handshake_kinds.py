@@ -102,7 +102,7 @@ def test_openssl_printed_what_was_recorded(happen: Callable[[Kind], Witnessed], 
 
 @of_kinds()
 def test_both_taps_agree(happen: Callable[[Kind], Witnessed], kind: Kind) -> None:
-    """DESIGN 2: the wire and the key log give exactly what OpenSSL's message callback gave."""
+    """The wire and the key log give exactly what OpenSSL's message callback gave."""
     witnessed = happen(kind)
     for role in LEGS:
         from_the_wire = decoded(witnessed.captures[role], witnessed.own_secrets)

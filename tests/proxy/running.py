@@ -40,8 +40,16 @@ class RunningProxy:
     otherwise; ``asking=True`` goes to its port that asks for a client certificate.
     """
 
-    def __init__(self, *, authority: Authority = AUTHORITY, asking: bool = False, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        authority: Authority = AUTHORITY,
+        clients: Authority | None = None,
+        asking: bool = False,
+        **settings: Any,
+    ) -> None:
         self.authority = authority
+        self.clients = clients
         self.kept = Kept()
         self.target: EmbeddedTarget | None = None
         self.engine: Engine
@@ -68,7 +76,7 @@ class RunningProxy:
             self._settings["target"] = Address("127.0.0.1", port)
             self._settings.setdefault("roots", (pki.public.root.der,))
         self.engine = await self._stack.enter_async_context(
-            Engine(Settings(**self._settings), self.authority, self.kept)
+            Engine(Settings(**self._settings), self.authority, self.kept, client_authority=self.clients)
         )
 
     def __exit__(self, *_: object) -> None:

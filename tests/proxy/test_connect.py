@@ -127,7 +127,7 @@ def test_credentials_of_the_request_are_not_kept(proxy: RunningProxy, target: Ta
     ("request_bytes", "status", "words"),
     [
         (b"\0\1\2\3\r\n\r\n", 400, "no proxy request"),
-        (b"GET http://example.test/ HTTP/1.1\r\nHost: example.test\r\n\r\n", 501, "GET request"),
+        (b"GET https://example.test/ HTTP/1.1\r\nHost: example.test\r\n\r\n", 400, "GET request"),
         (b"CONNECT example.test HTTP/1.1\r\nHost: example.test\r\n\r\n", 400, "not HOST:PORT"),
         (b"CONNECT example.test:0 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "not HOST:PORT"),
         (b"CONNECT example.test:99999 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "not HOST:PORT"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
+from countersign.proxy import dial as dialling
 from countersign.proxy.dial import SockAddr, barred, dial, embedded
 from countersign.proxy.settings import Address
 
@@ -120,9 +122,23 @@ def test_most_addresses_have_no_other_in_them(address: str) -> None:
     assert list(embedded(ip_address(address))) == []
 
 
-async def test_of_several_addresses_that_answer_at_once_one_connection_stays() -> None:
+async def test_of_several_addresses_that_answer_at_once_one_connection_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are closed: the server sees them end."""
     ended: list[int] = []
+    stand: list[socket.socket] = []
+    all_stand = asyncio.Event()
+
+    async def connect_together(*where: Any) -> socket.socket:
+        made = await connect_one(*where)
+        stand.append(made)
+        if len(stand) == 3:
+            all_stand.set()
+        await all_stand.wait()
+        return made
+
+    connect_one = dialling._connect
+    monkeypatch.setattr(dialling, "_connect", connect_together)
+    monkeypatch.setattr(dialling, "_NEXT_ADDRESS_AFTER", 0.0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ended.append(len(await reader.read()))
@@ -133,6 +149,12 @@ async def test_of_several_addresses_that_answer_at_once_one_connection_stays() -
     try:
         addresses = [sockaddr("127.0.0.1", port)] * 3
         stream = await dial(Address("127.0.0.1", port), addresses, buffer=bytearray(1024), limit=5)
+        async with asyncio.timeout(5):
+            while len(ended) < 2:
+                await asyncio.sleep(0.01)
+        assert ended == [0, 0]
+        assert [one.fileno() >= 0 for one in stand].count(True) == 1
+        assert stream.ending is None
         stream.abort()
         await stream.closed
     finally:

@@ -81,8 +81,8 @@ class Header:
 
     async def run(self, stream: Stream, reach: Reach) -> Asked | None:
         who = await line(stream)
-        asked = await self.inner.run(stream, reach)
-        return asked and replace(asked, client=who, record={**asked.record, "who": who})
+        reach.note({"who": who}, client=who)
+        return await self.inner.run(stream, reach)
 
 
 @dataclass(frozen=True)

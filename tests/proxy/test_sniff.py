@@ -74,7 +74,7 @@ def test_a_hello_is_read_in_slices(target: Target, read: list[int]) -> None:
         connection.sendall(in_records(client_hello(padding=60_000)))
         until(lambda: target.connections)
     assert max(read) <= 8_192
-    assert len(read) >= 16
+    assert sum(read) < 61_000  # once: whoever records the leg goes on with what has been read
 
 
 @pytest.mark.parametrize("action", list(Action))

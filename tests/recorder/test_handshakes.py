@@ -65,7 +65,7 @@ def test_a_message_exactly_at_the_cap_is_kept_whole() -> None:
 
 
 def test_the_longest_declaration_costs_no_memory_however_it_is_dripped() -> None:
-    """THREATS.md T12: 2^24 - 1 bytes declared, then one byte a record for ever."""
+    """T12: 2^24 - 1 bytes declared, then one byte a record for ever."""
     assembler = HandshakeAssembler(4096)
     assembler.feed(b"\x0b\xff\xff\xff")
     assert assembler.next() is None

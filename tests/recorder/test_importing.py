@@ -200,7 +200,7 @@ def test_a_hello_in_pieces_is_found_and_opened(imported: Callable[..., Imported]
 
 
 def test_a_hello_in_tiny_records_is_found_and_opened(imported: Callable[..., Imported]) -> None:
-    """THREATS.md T13. The server would answer another transcript; what counts is that it is read and its keys found."""
+    """T13. The server would answer another transcript; what counts is that it is read and its keys found."""
     talk = connected()
     hello = talk.log[0][1]
     body = hello[5:]
@@ -261,7 +261,7 @@ def test_a_client_that_refuses_is_named_with_its_alert(imported: Callable[..., I
 
 @pytest.fixture
 def refused() -> list[Said]:
-    """As a JVM refuses in TLS 1.3 (JVM.md 13), which needs keys to be read; OpenSSL's alert is in clear."""
+    """As a JVM refuses in TLS 1.3, which needs keys to be read; OpenSSL's alert is in clear."""
     talk = connected(client_trusts=False)
     said: list[Said] = [(side, data) for side, data in talk.log if data[:1] != b"\x15"]
     return [*said, (C, b"\x17\x03\x03\x00\x23" + bytes(range(35)))]
@@ -688,7 +688,7 @@ def test_a_cut_export_is_an_error_with_its_place(imported: Callable[..., Importe
 def test_a_flipped_bit_never_raises_and_never_changes_a_message(
     imported: Callable[..., Imported], form: str, scaled: Callable[[int], int]
 ) -> None:
-    """THREATS.md T31. A flip in a time or a name cannot be told from another time or name; one in a message can."""
+    """T31. A flip in a time or a name cannot be told from another time or name; one in a message can."""
     one = exported()
     data = WRITERS[form](one)
     raws = {message.raw for leg in one.legs for message in leg.messages}

@@ -476,7 +476,7 @@ def bomb(algorithm: int, size: int) -> bytes:
 def test_a_decompression_bomb_is_refused_with_its_declared_size_and_without_memory(
     algorithm: int, declared: int
 ) -> None:
-    """THREATS.md T11 (OpenSSL CVE-2025-66199)."""
+    """T11 (OpenSSL CVE-2025-66199)."""
     raw = m.CompressedCertificate(algorithm, declared, bomb(algorithm, 64 << 20)[: 1 << 18]).build()
     decode_message(m.CompressedCertificate(algorithm, len(PLAIN), COMPRESSED[algorithm]).build())  # imports
     tracemalloc.start()
@@ -510,7 +510,7 @@ def test_a_certificate_that_is_none_is_shown_with_the_reason() -> None:
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_no_change_to_a_real_certificate_makes_the_fields_raise_or_warn(data: Any) -> None:
-    """THREATS.md T16. Warnings are errors here, and a certificate with a serial number of 0 makes the parser warn."""
+    """T16. Warnings are errors here, and a certificate with a serial number of 0 makes the parser warn."""
     der = bytearray(reading("tls12-ecdhe").certificates[0].der)
     for _ in range(data.draw(st.integers(1, 3))):
         der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
@@ -552,7 +552,7 @@ def test_a_server_name_of_control_characters_is_escaped() -> None:
 
 
 def test_a_message_of_the_largest_size_is_read_in_linear_time() -> None:
-    """THREATS.md T30 and T12: many tiny items must not cost more than their bytes."""
+    """T30 and T12: many tiny items must not cost more than their bytes."""
     tiny = UnknownExtension(16, b"\xff\xff" + b"\x00" * 65500)
     decoded = decode_message(hello([tiny]).build())
     assert len(decoded.problems) == 100

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _umask_000() -> Iterator[None]:
-    """The worst umask there is (THREATS.md T23)."""
+    """The worst umask there is (T23)."""
     before = os.umask(0)
     yield
     os.umask(before)

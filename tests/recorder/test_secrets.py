@@ -1,4 +1,4 @@
-"""The key log as data, and that it never shows (THREATS.md T24)."""
+"""The key log as data, and that it never shows (T24)."""
 
 from __future__ import annotations
 

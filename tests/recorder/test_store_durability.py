@@ -1,5 +1,5 @@
 """What the store's writer promises: it never holds the proxy up, loses nothing that was handed over in time, and says
-so when it does (THREATS.md T34).
+so when it does (T34).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of THREATS.md that only the decoders together can keep: cost, leaks and damage.
+"""What only the decoders together can keep: cost, leaks and damage.
 
 What one module keeps alone stands with its tests: T11 in test_messages.py, T12 in test_leg.py and test_handshakes.py,
 T13 in test_leg.py, T18 for one certificate in test_certificates.py, T31 for blobs in test_blob.py.
@@ -54,7 +54,7 @@ def cross_signed(count: int) -> list[bytes]:
 def test_costly_certificates_are_read_within_a_second_and_with_bounded_memory(
     form: Callable[[Side, tuple[bytes, ...]], Message],
 ) -> None:
-    """THREATS.md T18: RSA-16384, explicit EC parameters, 10,000 names, 200 cross-signed: all in one chain."""
+    """T18: RSA-16384, explicit EC parameters, 10,000 names, 200 cross-signed: all in one chain."""
     odd = odd_certificates.odd()
     costly = [odd[name] for name in ("10,000 alternative names", "RSA 16384", "explicit curve", "too large")]
     message = form(S, (*costly, *cross_signed(200)))
@@ -95,7 +95,7 @@ def reachable(root: object) -> Iterator[object]:
 
 @pytest.mark.parametrize("version", [0x0303, 0x0304])
 def test_no_secret_shows_in_anything_that_decoding_made(version: int) -> None:
-    """THREATS.md T24: raw, hex and base64; in every object of a decoder, its events, readings and written forms."""
+    """T24: raw, hex and base64; in every object of a decoder, its events, readings and written forms."""
     made = connected(version=version)
     decoder = LegDecoder(keylog=made.keylog)
     events: list[Event] = []
@@ -139,7 +139,7 @@ def exported(recording: Recording) -> bytes:
 
 
 def test_every_truncated_json_export_is_a_clear_error(scaled: Callable[[int], int]) -> None:
-    """THREATS.md T31."""
+    """T31."""
     text = exported(replace(full_sample(), findings=()))
     for end in random.Random().sample(range(len(text)), scaled(4000)):
         said = read(text[:end])
@@ -151,7 +151,7 @@ def test_every_truncated_json_export_is_a_clear_error(scaled: Callable[[int], in
 def test_a_json_export_with_flipped_bits_is_an_error_or_a_recording_that_can_be_written(
     scaled: Callable[[int], int],
 ) -> None:
-    """THREATS.md T31: and where the bytes of a whole message were hit, it is an error."""
+    """T31: and where the bytes of a whole message were hit, it is an error."""
     original = sample()
     text = exported(original)
     dice = random.Random()

@@ -220,7 +220,7 @@ class Recipe:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """The same in words, for people."""
+        """All fields that are otherwise, and what stands there, in words for people."""
         shown = ((path, f"{value:#x}" if type(value) is int else repr(value)) for path, value in self.changed_fields())
         return tuple(f"{path} = {value}" for path, value in shown)
 

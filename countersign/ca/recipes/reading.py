@@ -94,12 +94,8 @@ class _Place:
         known = sorted(known)
         near = difflib.get_close_matches(key, known, 1, 0.5)
         return self.error(
-            f"there is no {key!r} here; {f'did you mean {near[0]}? ' if near else ''}expected {_or(known)}"
+            f"there is no {key!r} here; {f'did you mean {near[0]}? ' if near else ''}expected {', '.join(known)}"
         )
-
-
-def _or(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _kind(value: Any) -> str:

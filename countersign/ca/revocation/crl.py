@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 CRL_NUMBER, DELTA_INDICATOR, DISTRIBUTION_POINT = "2.5.29.20", "2.5.29.27", "2.5.29.28"
 
 _REASON_CODE, _AKI, _FRESHEST = "2.5.29.21", "2.5.29.35", "2.5.29.46"
-_ENUMERATED = 0x0A
 _VERSION_2 = der.encode_integer(1)
 _LONGEST_END = 1 << 11  # an algorithm and a signature of RSA 8192, with room to spare
 
@@ -48,7 +47,7 @@ class Listed:
         """5.1.2.6; a reason that says nothing is left out (5.3.1)."""
         extensions = b""
         if self.reason is not Reason.UNSPECIFIED:
-            coded = der.encode(_ENUMERATED, bytes((self.reason.code,)))
+            coded = der.encode(der.ENUMERATED, bytes((self.reason.code,)))
             extensions = der.encode(der.SEQUENCE, assemble.extension(_REASON_CODE, coded))
         return der.encode(der.SEQUENCE, der.encode_integer(self.serial), _times(self.at), extensions)
 
@@ -280,6 +279,6 @@ def _read_reason(extensions: Sequence[Piece]) -> Reason:
     for piece in extensions:
         for extension in cut_extensions(der.encode(0xA0, piece.raw), tag=0xA0):
             if extension.oid == _REASON_CODE:
-                coded = der.whole(extension.value, _ENUMERATED, "a reason")
+                coded = der.whole(extension.value, der.ENUMERATED, "a reason")
                 return Reason.of_code(der.decode_integer(coded.body)) or Reason.UNSPECIFIED
     return Reason.UNSPECIFIED

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 BASIC, NONCE, NO_CHECK = "1.3.6.1.5.5.7.48.1.1", "1.3.6.1.5.5.7.48.1.2", "1.3.6.1.5.5.7.48.1.5"
 OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
 
-_ENUMERATED = 0x0A
 _LONGEST_NONCE = 128  # RFC 9654 2.1; RFC 8954 had 32
 
 HASHES = {
@@ -42,8 +41,6 @@ HASHES = {
     "sha512": "2.16.840.1.101.3.4.2.3",
 }
 """The hashes that a CertID may be made with, and their object identifiers."""
-
-_HASH_NAMES = {oid: name for name, oid in HASHES.items()}
 
 
 class Status(IntEnum):
@@ -214,7 +211,7 @@ class Single:
         if self.revoked is not None:
             at, reason = self.revoked
             known = reason is not None and reason is not Reason.UNSPECIFIED
-            why = der.encode(0xA0, der.encode(_ENUMERATED, bytes((reason.code,)))) if reason and known else b""
+            why = der.encode(0xA0, der.encode(der.ENUMERATED, bytes((reason.code,)))) if reason and known else b""
             status = der.encode(0xA1, _moment(at), why)
         else:
             status = b"\x82\x00" if self.unknown else b"\x80\x00"
@@ -239,7 +236,7 @@ class Response:
 
 def failure(status: Status) -> bytes:
     """An OCSPResponse that says nothing but why there is none (2.3)."""
-    return der.encode(der.SEQUENCE, der.encode(_ENUMERATED, bytes((status,))))
+    return der.encode(der.SEQUENCE, der.encode(der.ENUMERATED, bytes((status,))))
 
 
 def build_response(
@@ -267,7 +264,7 @@ def build_response(
         _in_list(0xA0, certificates) if certificates else b"",
     )
     inside = der.encode(der.SEQUENCE, der.encode_oid(BASIC), der.encode(der.OCTET_STRING, basic))
-    return der.encode(der.SEQUENCE, der.encode(_ENUMERATED, b"\x00"), der.encode(0xA0, inside))
+    return der.encode(der.SEQUENCE, der.encode(der.ENUMERATED, b"\x00"), der.encode(0xA0, inside))
 
 
 def by_name(subject: bytes) -> bytes:
@@ -285,7 +282,7 @@ def read_response(data: bytes) -> Response | Status:
     outer = der.at_most(2, der.whole(data, der.SEQUENCE, "an OCSPResponse").body, "an OCSPResponse")
     if not outer:
         raise DerError("expected a status in the OCSPResponse, got nothing")
-    number = der.decode_integer(outer[0].expect(_ENUMERATED, "a response status").body)
+    number = der.decode_integer(outer[0].expect(der.ENUMERATED, "a response status").body)
     try:
         status = Status(number)
     except ValueError:
@@ -362,7 +359,7 @@ def _read_revoked(status: Piece) -> tuple[datetime, Reason | None]:
         raise DerError("expected the time of a revocation, got nothing")
     reason = None
     if len(parts) == 2:
-        coded = der.whole(parts[1].expect(0xA0, "a reason").body, _ENUMERATED, "a reason")
+        coded = der.whole(parts[1].expect(0xA0, "a reason").body, der.ENUMERATED, "a reason")
         reason = Reason.of_code(der.decode_integer(coded.body))
     return _read_moment(parts[0]), reason
 

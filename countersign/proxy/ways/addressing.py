@@ -108,6 +108,15 @@ class Targets:
         return (self.by_name.get("*") if name else None) or self.default
 
     @property
+    def places(self) -> tuple[Address, ...]:
+        """Every target, each once."""
+        default = () if self.default is None else (self.default,)
+        return tuple(dict.fromkeys((*self.by_name.values(), *default)))
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.places))
+
+    @property
     def single(self) -> Address | None:
         """The one target that every client gets, if there is but one: it can be dialled before any hello."""
         return self.default if not self.by_name else None

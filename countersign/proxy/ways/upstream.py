@@ -54,11 +54,30 @@ def parse_upstream(url: str) -> UpstreamProxy:
     login = None
     if parts.username is not None:
         login = Login(unquote(parts.username), unquote(parts.password or ""))
-        if ":" in login.user:
-            raise UserError("--upstream-proxy: a user name has no colon (RFC 7617 2)")
-        if any(ord(character) < 32 or ord(character) == 127 for character in login.user + login.password):
-            raise UserError("--upstream-proxy: user name and password have no control characters")
-        if parts.scheme.startswith("socks") and max(len(login.user.encode()), len(login.password.encode())) > 255:
-            raise UserError("--upstream-proxy: SOCKS5 takes user names and passwords of at most 255 bytes (RFC 1929)")
+        _check_login(login, parts.scheme)
     kind = "socks" if parts.scheme.startswith("socks") else "http"
     return UpstreamProxy(kind, Address(parts.hostname, port or _PORTS[parts.scheme]), parts.scheme == "https", login)
+
+
+def parse_login(data: bytes, proxy: UpstreamProxy, *, name: str) -> Login:
+    """The one line ``user:password`` of a file; ``name`` is what errors call it. Raises :class:`UserError`."""
+    try:
+        lines = data.decode("utf-8").splitlines()
+    except UnicodeDecodeError as wrong:
+        raise UserError(f"{name} must be UTF-8 text, byte {wrong.start} is not") from None
+    said = [line for line in lines if line.strip() and not line.startswith("#")]
+    if len(said) != 1 or ":" not in said[0]:
+        raise UserError(f"{name} must have one line USER:PASSWORD")
+    user, _, password = said[0].partition(":")
+    login = Login(user, password)
+    _check_login(login, "socks5" if proxy.kind == "socks" else "http")
+    return login
+
+
+def _check_login(login: Login, scheme: str) -> None:
+    if ":" in login.user:
+        raise UserError("--upstream-proxy: a user name has no colon (RFC 7617 2)")
+    if any(ord(character) < 32 or ord(character) == 127 for character in login.user + login.password):
+        raise UserError("--upstream-proxy: user name and password have no control characters")
+    if scheme.startswith("socks") and max(len(login.user.encode()), len(login.password.encode())) > 255:
+        raise UserError("--upstream-proxy: SOCKS5 takes user names and passwords of at most 255 bytes (RFC 1929)")

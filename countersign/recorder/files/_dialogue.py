@@ -26,9 +26,6 @@ from countersign.recorder.wire.proxy_protocol import ProxyHeader, read_proxy_hea
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_LONGEST_TEXT = 4_000  # characters of one turn
-_MOST_TURNS = 100
-
 
 class Chunk(NamedTuple):
     """What one side sent at once. ``data`` is None where bytes are missing."""
@@ -195,12 +192,12 @@ def _dialogue(turns: list[Chunk], prelude: Prelude) -> None:
         {
             "t": round(turn.t, 6),
             "from": "client" if turn.from_client else "server",
-            "text": text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ({len(text)} characters)",
+            "text": text if len(text) <= dialogue.TURN_AT_MOST else f"{text[:dialogue.TURN_AT_MOST]} ({len(text)} characters)",
         }
-        for turn, text in told[:_MOST_TURNS]
+        for turn, text in told[:dialogue.TURNS_AT_MOST]
     ]
-    if len(told) > _MOST_TURNS:
-        prelude.record["turns_left_out"] = len(told) - _MOST_TURNS
+    if len(told) > dialogue.TURNS_AT_MOST:
+        prelude.record["turns_left_out"] = len(told) - dialogue.TURNS_AT_MOST
 
 
 def _dialect(turns: list[Chunk]) -> tuple[str, Callable[[list[Chunk]], Iterator[tuple[Chunk, str]]]]:

@@ -87,11 +87,6 @@ class Packet:
     original_length: int
     comment: str | None
 
-    @property
-    def t(self) -> float:
-        """Seconds since 1970, to the microsecond."""
-        return self.time_ns / 1e9
-
 
 @dataclass(frozen=True, slots=True)
 class SecretsFound:

@@ -106,11 +106,6 @@ class CustomBlocks:
         self._size = 0
         self._expected = 0
 
-    @property
-    def pending(self) -> bool:
-        """Whether some parts of a recording are there and others are not yet."""
-        return bool(self._parts)
-
     def add(self, data: bytes) -> Recording | None:
         """Take one block's data, from its enterprise number or from the magic on. None for blocks of others, and
         for a recording of which parts are still to come. Raises :class:`UserError` where one is damaged.

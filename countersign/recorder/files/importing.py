@@ -54,8 +54,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MADE_UP_CLIENT_PORT = 49152  # that :mod:`.pcapng` gives to a client of which none is known
 _MADE_UP = b"# made up by countersign"  # how the secrets of our own exports begin
 
-Progress = "Callable[[str, int, int | None], None]"
-
 
 @dataclass(frozen=True, slots=True)
 class ImportTrouble:

@@ -6,7 +6,7 @@ for a terminal of some width: lines of typed parts (:class:`Part`), which whoeve
 draw the same rows.
 
 All text of a row has been through :func:`~countersign.recorder.wire.text.printable`: names in certificates, hellos are
-whatever a peer chose to send (THREATS.md T9).
+whatever a peer chose to send.
 """
 
 from __future__ import annotations

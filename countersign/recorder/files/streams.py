@@ -212,7 +212,6 @@ class Reassembler:
         self._opened = 0
         self._now = 0
         self._look_at = 0  # when to look for the idle
-        self._looking = False
         self._events: list[Event] = []
 
     @property

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 REDACTED: Final = "(redacted)"
 
+TURNS_AT_MOST: Final = 100
+TURN_AT_MOST: Final = 4_000
+"""Turns of a dialogue that a recording keeps, and characters of each."""
+
 # -- lines ---------------------------------------------------------------------------------------------------------
 
 _MECHANISMS = r"PLAIN|LOGIN|EXTERNAL|ANONYMOUS|NTLM|GSSAPI|GSS-SPNEGO|[A-Z]+-MD5|SCRAM-[A-Z0-9-]+|X?OAUTH[A-Z0-9]*"

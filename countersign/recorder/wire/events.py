@@ -90,7 +90,7 @@ class EncryptedRecord:
     """A protected record that was not opened and is not known to be application data.
 
     ``content_type`` is the outer one (RFC 8446 5.2: 23 for everything in TLS 1.3). ``alert_size`` marks TLS 1.3
-    records of the size of an alert (JVM.md 13).
+    records of the size of an alert.
     """
 
     t: float

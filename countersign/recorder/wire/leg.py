@@ -25,7 +25,7 @@ has no keys yet. What is inside only the keys tell. Without them this is the rul
   "application data, or a ticket or key update that cannot be told from it".
 - A record of the size of an alert is an :class:`EncryptedRecord` that is marked even then, the first sixteen of a
   side: 2 bytes of alert, 1 of type and the tag, 19 together (11 with CCM_8); and 16 more with a JSSE peer, which pads
-  whatever is not application data with 16 zeros: its alert has 35 bytes of payload (JVM.md 13).
+  whatever is not application data with 16 zeros: its alert has 35 bytes of payload.
 
 With a key log, records are opened. A key may come later than its record: a TLS client writes its log line after it
 has sent the flight. Such records are held in the order of their arrival, at most 1 MiB a direction; then that
@@ -456,7 +456,7 @@ class LegDecoder:
         if record.length > records.MAX_PLAINTEXT:
             _too_long(record, records.MAX_PLAINTEXT, sink)
         if record.content_type == records.APPLICATION_DATA:
-            # THREATS.md T33: whatever this is, it is not application data of this conversation.
+            # Whatever this is, it is not application data of this conversation.
             sink.problem("record.type", record.offset, "a handshake record", STRAY_DATA)
             direction.stray_records += 1
             if direction.stray_records <= _OVER_AFTER_RECORDS:

@@ -129,7 +129,7 @@ HELLO_RETRY_REQUEST_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b
 """SHA-256 of ``HelloRetryRequest``: the random that makes a ServerHello one (RFC 8446 4.1.3)."""
 
 MAX_DECOMPRESSED: Final = 1 << 20
-"""A certificate message that declares to be longer than this is not decompressed (THREATS.md T11)."""
+"""A certificate message that declares to be longer than this is not decompressed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,15 @@ from __future__ import annotations
 
 from collections import deque
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from countersign.recorder.wire import codes, names, records
 from countersign.recorder.wire.events import Content, Event, Message, Problem, Side
 from countersign.recorder.wire.handshakes import KEEP
 from countersign.recorder.wire.leg import LegDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class _Inside:
@@ -46,11 +50,13 @@ class LegTap:
     For each step of the library: give :meth:`wire` what came in, let the library work (its callback calls
     :meth:`inside`), give :meth:`wire` what went out, then :meth:`settle`. Events come in this order: incoming in
     clear, incoming encrypted, outgoing in clear, outgoing encrypted.
+
+    A ``decoder`` that has read the client's first bytes already goes on from there; what it told goes to :meth:`told`.
     """
 
-    def __init__(self, *, keep: int = KEEP) -> None:
+    def __init__(self, *, keep: int = KEEP, decoder: LegDecoder | None = None) -> None:
         self._keep = keep
-        self._decoder = LegDecoder(keep=keep)
+        self._decoder = LegDecoder(keep=keep) if decoder is None else decoder
         self._inside = {Side.CLIENT: _Inside(), Side.SERVER: _Inside()}
         self._serial = 0
 
@@ -71,6 +77,12 @@ class LegTap:
         out: list[Event] = []
         self._settle(sender.peer, t, out)
         self._add_clear(self._decoder.receive(sender, data, t), out)
+        return out
+
+    def told(self, events: Iterable[Event]) -> list[Event]:
+        """Of what the decoder told before it came here, what :meth:`wire` would have given."""
+        out: list[Event] = []
+        self._add_clear(events, out)
         return out
 
     def inside(self, sender: Side, content_type: int, version: int, data: bytes) -> None:  # noqa: ARG002
@@ -100,7 +112,7 @@ class LegTap:
         queue = self._inside[side].queue
         return queue[0][0] if queue else 0
 
-    def _add_clear(self, events: list[Event], out: list[Event]) -> None:
+    def _add_clear(self, events: Iterable[Event], out: list[Event]) -> None:
         out += [
             event
             for event in events

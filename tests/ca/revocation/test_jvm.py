@@ -1,7 +1,7 @@
 """What a JVM says: every fault in one run, with OCSP and CRLs, hard and soft, over a handshake and with AIA.
 
 Where the table says nothing of an issuer, the fault befalls the intermediate's responder and the leaf's alike, and the
-JVM stops at the intermediate: it checks from the root down (JVM.md 9).
+JVM stops at the intermediate: it checks from the root down.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ async def test_certificates_and_crls_come_with_their_types(tmp_path: Path) -> No
 
 
 async def test_every_certificate_below_the_root_says_where_it_is_answered_for(tmp_path: Path) -> None:
-    """A JVM looks at the intermediate before the leaf (JVM.md 9)."""
+    """A JVM looks at the intermediate before the leaf."""
     given = Authority.make(Plan(levels=2))
     async with Responder(given) as responder:
         authority = responder.authority

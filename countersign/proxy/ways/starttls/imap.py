@@ -44,16 +44,15 @@ class Imap(LineDialect):
             events.append(Said(side, "(a literal)\r\n"))
         return at + taken
 
-    def _ends_in_literal(self, side: Side, line: str) -> bool:
+    def _begin_literal(self, side: Side, line: str) -> None:
+        """Where the line ends in one."""
         found = _LITERAL.search(line)
-        size = int(found[1]) if found else 0
-        self._literal[side] = size
+        self._literal[side] = int(found[1]) if found else 0
         self._goes_on[side] = found is not None
-        return found is not None
 
     def _command(self, line: str, events: list[Event]) -> None:
         goes_on = self._goes_on[Side.CLIENT]
-        self._ends_in_literal(Side.CLIENT, line)
+        self._begin_literal(Side.CLIENT, line)
         found = None if goes_on else _COMMAND.match(line)
         if found is None:
             return
@@ -64,7 +63,7 @@ class Imap(LineDialect):
 
     def _reply(self, line: str, events: list[Event]) -> None:
         goes_on = self._goes_on[Side.SERVER]
-        self._ends_in_literal(Side.SERVER, line)
+        self._begin_literal(Side.SERVER, line)
         if goes_on:
             return
         if not self._greeted:

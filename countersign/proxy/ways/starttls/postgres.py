@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 
 from countersign.proxy.ways.starttls.dialect import Dialect
 from countersign.proxy.ways.starttls.events import Event, Said
-from countersign.recorder.wire.dialogue import POSTGRES_ANSWERS, POSTGRES_REQUESTS
+from countersign.recorder.wire.dialogue import POSTGRES_ANSWERS, POSTGRES_REQUESTS, REDACTED
 from countersign.recorder.wire.events import Side
 
 _HEAD: Final = 8
@@ -52,7 +52,7 @@ class Postgres(Dialect):
             events.append(Said(Side.CLIENT, self._request))
             self._ask(events)
         elif code == _CANCEL:
-            events.append(Said(Side.CLIENT, "CancelRequest (redacted)"))
+            events.append(Said(Side.CLIENT, f"CancelRequest {REDACTED}"))
             self._settle("the client cancels a query, in clear", events)
         elif code >> 16 in {2, 3}:
             events.append(Said(Side.CLIENT, f"StartupMessage of protocol {code >> 16}.{code & 0xFFFF}"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from countersign.proxy.ways.starttls.events import Event, Said, Violation
+from countersign.recorder.wire.dialogue import TURN_AT_MOST, TURNS_AT_MOST
 from countersign.recorder.wire.events import Problem, Side
-
-_TURNS_AT_MOST: Final = 100
-_TEXT_AT_MOST: Final = 4000
 
 
 class Transcript:
@@ -32,7 +30,7 @@ class Transcript:
     def _say(self, said: Said, t: float) -> None:
         if said.side is not self._last:
             self._last, self._length = said.side, 0
-            if len(self._turns) == _TURNS_AT_MOST:
+            if len(self._turns) == TURNS_AT_MOST:
                 self._left_out += 1
             else:
                 self._turns.append({"t": round(t, 6), "from": said.side.value, "text": ""})
@@ -42,9 +40,9 @@ class Transcript:
         if turn["text"] and not turn["text"].endswith(("\n", "\r", ">")):
             text = f", {text}"
         self._length += len(text)
-        kept = turn["text"][:_TEXT_AT_MOST]
-        kept += text[: max(0, _TEXT_AT_MOST - len(kept))]
-        turn["text"] = kept if self._length <= _TEXT_AT_MOST else f"{kept} ({self._length} characters)"
+        kept = turn["text"][:TURN_AT_MOST]
+        kept += text[: max(0, TURN_AT_MOST - len(kept))]
+        turn["text"] = kept if self._length <= TURN_AT_MOST else f"{kept} ({self._length} characters)"
 
     def record(self, protocol: str) -> dict[str, Any]:
         """What goes into the recording's ``prelude``."""

@@ -1,0 +1,398 @@
+"""A target that asks for a client certificate, and what becomes of that.
+
+Interception ends a TLS connection and begins another, and what proves the client's identity in the first proves nothing
+in the second: the client's signature is over the wrong transcript (RFC 8446 4.4.3, RFC 5246 7.4.8), and only the client
+has the key. What products do about that, and what can be chosen here (:class:`~countersign.proxy.settings.Mtls`):
+
+*relay*: when the target's CertificateRequest has come, the server leg waits. The client leg begins, and asks the client
+under the same names of authorities, byte for byte and in order, and for the same signature schemes. The certificate that
+the client proves to own is signed again under our client CA (:mod:`countersign.ca.client`), and with that the server
+leg goes on; a client that shows none has none shown. Nothing is presented before the client's CertificateVerify has been
+checked, or whoever knows a certificate could use it.
+
+*present*: one that was given. *strip*: none, and the client never hears of it. *bypass*: the connection is closed and
+made again with the client's own hello, to pass through; the target is remembered, so that the next one is not made
+twice.
+
+*When the target refuses.* Below TLS 1.3 it does so before its Finished, so the client's last flight, from its
+ChangeCipherSpec on, is kept from the client leg until the target has answered, and the target's alert becomes ours. In
+TLS 1.3 a target says nothing when it accepts, and its refusal comes when the client has long finished: the client leg is
+cut off then without a close_notify, for OpenSSL can send no alert of another's once a handshake is over.
+
+*What cannot be mirrored.* OpenSSL has one list for the schemes that it asks for and those that it signs with itself, so
+where the target's list has none for our own leaf, one is added. Certificate types (TLS 1.2) follow from the schemes; no
+other extensions of a CertificateRequest than these two can be sent. Both requests are compared as they were sent, and
+what differs is on the recording.
+
+*Asked later.* A renegotiation is answered with the certificate of the first handshake, or with none, for the client
+cannot be asked in mid-connection. Post-handshake authentication (RFC 8446 4.6.2) is not offered to the target. Both are
+on the recording.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from countersign.ca import AuthorityError, CannotMimic, ClientMint
+from countersign.errors import UserError
+from countersign.proxy._openssl import IdentityRefused, TlsTrouble, own_schemes, signature_name
+from countersign.proxy.leg import HandshakeEnded
+from countersign.proxy.settings import Mtls
+from countersign.recorder.certificates import cut_certificate, read_certificate
+from countersign.recorder.der import DerError
+from countersign.recorder.recording import Ending
+from countersign.recorder.wire import codes, records
+from countersign.recorder.wire.events import Problem, Side
+from countersign.recorder.wire.extensions import CertificateAuthorities, distinguished_name
+from countersign.recorder.wire.messages import (
+    CertificateRequest10,
+    CertificateRequest12,
+    CertificateRequest13,
+    DecodeContext,
+    decode_message,
+)
+from countersign.recorder.wire.names import (
+    CLIENT_CERTIFICATE_TYPES,
+    TLS12,
+    TLS13,
+    extension_name,
+    signature_scheme_name,
+    version_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from OpenSSL import SSL
+
+    from countersign.ca import Authority, Minted
+    from countersign.proxy._openssl import Offer
+    from countersign.proxy.context import Context
+    from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.settings import Settings
+    from countersign.recorder.wire.reading import HelloSummary
+
+_NAMED_AT_MOST = 100  # names of authorities, and certificates, on a recording
+_REMEMBERED = 1000  # targets that are passed through
+_REMEMBERED_FOR = 600.0  # seconds
+_IDENTITIES = 256
+_CERTIFICATE_VERIFY = 15
+_SIGNATURE_ALGORITHMS = 13
+_LONGEST_RECORD = 5 + 16384 + 2048  # RFC 5246 6.2.3
+_IMPLIED_SCHEMES = (0x0201, 0x0203)  # RFC 5246 7.4.1.4.1: what a client that names none can check
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A CertificateRequest: the names (DER) and schemes in their order, the types and the other extensions."""
+
+    version: int
+    names: tuple[bytes, ...]
+    schemes: tuple[int, ...]
+    types: tuple[int, ...]
+    others: tuple[int, ...]
+
+    @classmethod
+    def of(cls, raw: bytes, version: int) -> Request:
+        """What of it can be read; OpenSSL refuses one that cannot."""
+        value = decode_message(raw, DecodeContext(version, None, Side.SERVER)).value
+        match value:
+            case CertificateRequest13():  # RFC 8446 4.3.2
+                named = [each for each in value.extensions if isinstance(each, CertificateAuthorities)]
+                asked = [each for each in value.extensions if each.code == _SIGNATURE_ALGORITHMS]
+                schemes = tuple(scheme for each in asked for scheme in getattr(each, "schemes", ()))
+                others = tuple(each.code for each in value.extensions if each not in named and each not in asked)
+                return cls(version, tuple(name for each in named for name in each.authorities), schemes, (), others)
+            case CertificateRequest12():  # RFC 5246 7.4.4
+                types = value.certificate_types
+                return cls(version, value.certificate_authorities, value.signature_algorithms, types, ())
+            case CertificateRequest10():
+                return cls(version, value.certificate_authorities, (), value.certificate_types, ())
+        return cls(version, (), (), (), ())
+
+    def to_json(self) -> dict[str, Any]:
+        """For the recording; of the names the first hundred."""
+        shown = [distinguished_name(name) for name in self.names[:_NAMED_AT_MOST]]
+        return {
+            "version": version_name(self.version),
+            "certificate_authorities": shown,
+            "certificate_authorities_count": len(self.names),
+            "signature_algorithms": [signature_scheme_name(scheme) for scheme in self.schemes],
+            "certificate_types": [_type_name(kind) for kind in self.types],
+            "other_extensions": [extension_name(code) for code in self.others],
+        }
+
+    def differs(self, ours: Request) -> list[str]:
+        """What is otherwise in our own request."""
+        found = [] if self.names == ours.names else ["certificate_authorities"]
+        for what, theirs, mine, name in (
+            ("signature_algorithms", self.schemes, ours.schemes, signature_scheme_name),
+            ("certificate_types", self.types, ours.types, _type_name),
+            ("extensions", self.others, ours.others, extension_name),
+        ):
+            missing = [name(each) for each in theirs if each not in mine]
+            added = [name(each) for each in mine if each not in theirs]
+            if missing:
+                found.append(f"{what}: without {', '.join(missing)}")
+            if added:
+                found.append(f"{what}: with {', '.join(added)}")
+            if not missing and not added and theirs != mine:
+                found.append(f"{what}: in another order")
+        return found
+
+
+def _type_name(kind: int) -> str:
+    return CLIENT_CERTIFICATE_TYPES.get(kind, str(kind))
+
+
+class ClientCertificates:
+    """What an engine keeps for its sessions: the mode, the client CA's certificates, and whom to pass through."""
+
+    def __init__(self, settings: Settings, authority: Authority | None, *, monotonic: Callable[[], float]) -> None:
+        self.mode = settings.mtls_mode
+        if self.mode is Mtls.RELAY and authority is None:
+            raise UserError("--mtls relay needs a client CA to sign clients' certificates with; give the engine one")
+        self.mint = None if authority is None else ClientMint(authority)
+        self._monotonic = monotonic
+        self._passed: OrderedDict[object, float] = OrderedDict()
+        self._identities: OrderedDict[bytes, SSL.Context] = OrderedDict()
+
+    def remember(self, target: object) -> None:
+        """This target asks for certificates: pass through to it for the next ten minutes."""
+        self._passed[target] = self._monotonic() + _REMEMBERED_FOR
+        self._passed.move_to_end(target)
+        if len(self._passed) > _REMEMBERED:
+            self._passed.popitem(last=False)
+
+    def passes(self, target: object) -> bool:
+        """Whether this target is known to ask for certificates, and to be passed through for it."""
+        return self._passed.get(target, 0.0) > self._monotonic()
+
+    def identity(self, context: Context, minted: Minted) -> SSL.Context:
+        """OpenSSL's form of a certificate to present, kept. Raises :class:`IdentityRefused`."""
+        place = sha256(b"".join(minted.chain)).digest()
+        found = self._identities.get(place)
+        if found is None:
+            found = self._identities[place] = context.engine.client_side.identity(minted.chain, minted.key)
+            if len(self._identities) > _IDENTITIES:
+                self._identities.popitem(last=False)
+        else:
+            self._identities.move_to_end(place)
+        return found
+
+
+class Exchange:
+    """What is said of client certificates in one session. Hears the messages of both legs and notes them as they pass.
+
+    ``request`` is the target's, once it has asked.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._certificates = context.engine.certificates
+        self.mode = self._certificates.mode
+        self.request: Request | None = None
+        self._chosen: tuple[bytes, ...] = ()
+        self._proven = False
+        self._over = False
+
+    @property
+    def _noted(self) -> dict[str, Any]:
+        self._context.recording.changed = True
+        return self._context.recording.mtls
+
+    # -- the server leg
+
+    def watch_server(self, leg: TlsLeg) -> None:
+        """Hear what the target asks and what it gets; where the client decides about that, wait for it."""
+        self._listen(leg, lambda written, data: self._on_server(leg, written=written, data=data))
+        if self.mode in {Mtls.RELAY, Mtls.BYPASS}:
+            leg.connection.wait_when_asked()
+
+    def _listen(self, leg: TlsLeg, hear: Callable[[bool, bytes], None]) -> None:
+        heard = leg.connection.hear
+
+        def listening(written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's
+            heard(written, content_type, version, data)
+            if content_type == records.HANDSHAKE and data:
+                hear(written, data)
+
+        leg.connection.tap(listening)
+
+    def _on_server(self, leg: TlsLeg, *, written: bool, data: bytes) -> None:
+        if not written and data[0] == codes.CERTIFICATE_REQUEST:
+            self._asked(leg, data)
+        elif written and data[0] == codes.CERTIFICATE and self.request is not None:
+            self._noted["presented"] = _chain_json(_chain_in(data, leg.connection.version))
+
+    def _asked(self, leg: TlsLeg, data: bytes) -> None:
+        if self.request is not None or self._over:
+            answer = "the certificate of its first handshake, or none where it was shown none"
+            expected = "no CertificateRequest once the handshake is over: the client cannot be asked then"
+            self.request = self.request or Request.of(data, leg.connection.version)
+            problem = Problem(
+                self._context.clock(), Side.SERVER, "certificate_request", 0, expected, f"one; its answer is {answer}"
+            )
+            if not any(known.field == problem.field for _, known in self._context.recording.problems):
+                self._context.recording.problems.append((leg.role, problem))
+                self._noted.setdefault("mode", self.mode.value)
+                self._noted["asked_again"] = True
+            return
+        self.request = Request.of(data, leg.connection.version)
+        self._noted.update(mode=self.mode.value, asked=self.request.to_json(), asked_of_client=None)
+        if self.mode is Mtls.STRIP:
+            self._noted["why"] = "the target's request was answered with no certificate; the client was not asked"
+        elif self.mode is Mtls.PRESENT:
+            self._noted["why"] = "the target is shown the certificate that was given; the client was not asked"
+
+    def handshake_over(self, leg: TlsLeg) -> None:
+        """The server leg stands: whatever is asked of it from now on has the answer that it had."""
+        self._over = True
+        leg.connection.answer = 1
+
+    # -- the client leg
+
+    def offer(self, offer: Offer, summary: HelloSummary, minted: Minted) -> Offer:
+        """The client leg's offer with the schemes that the target asks for; one that our own leaf needs behind them."""
+        request = self.request
+        if request is None or offer.versions[0] < TLS12:
+            return offer
+        schemes = [scheme for scheme in request.schemes if signature_name(scheme) is not None]
+        takes = summary.signature_algorithms or (_IMPLIED_SCHEMES if offer.versions[0] == TLS12 else ())
+        mine = own_schemes(minted.key).get(offer.versions[0]) or takes
+        able = [scheme for scheme in takes if scheme in mine or scheme in _IMPLIED_SCHEMES]
+        if not set(able) & set(schemes):
+            schemes += [scheme for scheme in able if signature_name(scheme) is not None]
+        return replace(offer, signatures=tuple(schemes) or None)
+
+    def watch_client(self, leg: TlsLeg) -> None:
+        """Hear what the client is asked and what it answers."""
+        self._listen(leg, lambda written, data: self._on_client(leg, written=written, data=data))
+
+    def _on_client(self, leg: TlsLeg, *, written: bool, data: bytes) -> None:
+        assert self.request is not None
+        kind, version = data[0], leg.connection.version
+        if written and kind == codes.CERTIFICATE_REQUEST:
+            ours = Request.of(data, version)
+            self._noted.update(asked_of_client=ours.to_json(), differs=self.request.differs(ours))
+        elif not written and kind == codes.CERTIFICATE:
+            self._chosen = _chain_in(data, version)
+            self._proven = not self._chosen
+            self._noted["chosen"] = _chain_json(self._chosen)
+            self._noted["why"] = _why(self._chosen, self.request)
+        elif not written and kind == _CERTIFICATE_VERIFY:
+            self._proven = True
+
+    async def client_answers(self, leg: TlsLeg, limit: float) -> None:
+        """The client leg's handshake up to where the client has proven what it shows.
+
+        In TLS 1.3 that is all of it; below, the client's ChangeCipherSpec and what is behind it are still unread.
+        Raises :class:`TlsTrouble` and :class:`HandshakeEnded` as :meth:`TlsLeg.handshake` does.
+        """
+        if leg.connection.version == TLS13 or self._context.recording.mtls["asked"]["version"] == "TLSv1.3":
+            await leg.handshake(limit)
+            return
+        held = bytearray()
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    try:
+                        while (size := _first_record(held)) and not (held[0] == records.CHANGE_CIPHER_SPEC and self._proven):
+                            leg.feed(bytes(held[:size]))
+                            del held[:size]
+                            leg.connection.handshake()
+                        leg.connection.handshake()
+                    finally:
+                        leg.flush()
+                    if held and held[0] == records.CHANGE_CIPHER_SPEC and self._proven:
+                        leg.stream.unread(bytes(held))
+                        return
+                    data = await leg.stream.read()
+                    if not data:
+                        assert leg.stream.ending is not None
+                        raise HandshakeEnded(leg.stream.ending)
+                    held += data
+        except TimeoutError:
+            raise HandshakeEnded(Ending.SILENT) from None
+
+    async def answer(self, server: TlsLeg) -> None:
+        """Give the server leg what the client has shown, signed again.
+
+        Raises :class:`AuthorityError`, :class:`CannotMimic` and :class:`IdentityRefused` where that cannot be done.
+        """
+        if not self._chosen:
+            server.connection.present(None)
+            return
+        assert self._proven, "a certificate is presented only for a client that has proven to own it"
+        assert self._certificates.mint is not None
+        minted = await self._certificates.mint.certificate_for(self._chosen[0])
+        self._noted["resigned"] = {
+            "by": read_certificate(minted.chain[0]).issuer,
+            "left_out": list(minted.left_out),
+            "certificates": f"{len(self._chosen)} from the client, {len(minted.chain)} to the target",
+        }
+        server.connection.present(self._certificates.identity(self._context, minted))
+
+    def refuse(self, server: TlsLeg) -> None:
+        """There will be no answer: the target is told ``internal_error``, for the fault is not its own."""
+        server.connection.refuse_to_present()
+        with contextlib.suppress(TlsTrouble):
+            server.connection.handshake()
+        server.flush()
+
+
+def _first_record(held: bytearray) -> int:
+    """The size of the first record (RFC 5246 6.2.1) if all of it is there; of what is no record, OpenSSL gets all."""
+    if len(held) < 5:
+        return 0
+    size = 5 + int.from_bytes(held[3:5])
+    if size > _LONGEST_RECORD or not 20 <= held[0] <= 23:
+        return len(held)
+    return size if len(held) >= size else 0
+
+
+def _chain_in(raw: bytes, version: int) -> tuple[bytes, ...]:
+    value = decode_message(raw, DecodeContext(version, None, Side.CLIENT)).value
+    return tuple(getattr(value, "certificates", ()))
+
+
+def _chain_json(chain: Sequence[bytes]) -> dict[str, Any]:
+    if not chain:
+        return {"certificates": 0}
+    facts = read_certificate(chain[0])
+    return {
+        "certificates": len(chain),
+        "subject": facts.subject,
+        "issuer": facts.issuer,
+        "not_before": facts.not_before,
+        "not_after": facts.not_after,
+        "sha256": sha256(chain[0]).hexdigest(),
+        "der": base64.b64encode(chain[0]).decode("ascii"),
+    }
+
+
+def _why(chain: Sequence[bytes], request: Request) -> str:
+    """Why the client chose as it did, as far as names tell (RFC 8446 4.2.4, RFC 5246 7.4.6)."""
+    count = len(request.names)
+    asked = f"{count} name{'s' if count != 1 else ''} of authorities" if count else "no names of authorities"
+    if not chain:
+        return f"the client sent no certificate; the target had asked with {asked}"
+    for depth, certificate in enumerate(chain[:_NAMED_AT_MOST]):
+        try:
+            issuer = cut_certificate(certificate).issuer
+        except DerError:
+            continue
+        if issuer in request.names:
+            name = distinguished_name(issuer)["text"]
+            whose = "its leaf" if depth == 0 else f"certificate {depth} of its chain"
+            return f"the target asked for {name}, which is the issuer of {whose} (name {request.names.index(issuer) + 1} of {count})"
+    if not count:
+        return "the target named no authority, so any certificate would do"
+    return f"the target asked with {asked}, and none of them is an issuer in the chain that the client sent"
+
