@@ -52,6 +52,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "pg_ctl": ("--version",),
     "psql": ("--version",),
     "selfserv": (),
+    "slapd": (),
     "sslsplit": ("-V",),
     "tcpdump": ("--version",),
     "tshark": ("--version",),

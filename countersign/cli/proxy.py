@@ -17,7 +17,7 @@ from countersign.errors import UserError
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from countersign.proxy import Address, Identity, Mode, SecretsKept, Settings
+    from countersign.proxy import Address, Identity, Mode, Mtls, SecretsKept, Settings
     from countersign.proxy.ways.addressing import Targets
     from countersign.proxy.ways.credentials import Credentials
     from countersign.proxy.ways.upstream import UpstreamProxy
@@ -88,6 +88,16 @@ def proxy(
         Path | None, typer.Option(help="Certificate (with chain) for targets that ask for one.", show_default=False)
     ] = None,
     client_key: Annotated[Path | None, typer.Option(help="Its key.", show_default=False)] = None,
+    mtls: Annotated[
+        str | None,
+        typer.Option(
+            help="When a target asks for a client certificate: relay (ask the client, and sign its certificate again"
+            " with the CA in HOME/client-ca), present (the one of --client-cert), strip (send none), or bypass (pass"
+            " through)."
+            " Unless told: present with --client-cert, else strip.",
+            show_default=False,
+        ),
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Only clients of this address or range may connect; may be repeated.", show_default=False),
@@ -138,6 +148,7 @@ def proxy(
         roots=load_roots(upstream_ca) if upstream_ca is not None else None,
         verify=not upstream_insecure,
         identity=_identity(client_cert, client_key),
+        mtls=_mtls(mtls),
         label=parse_label(label, what="--label"),
         secrets=_secrets(secrets),
         allow=tuple(parse_network(text) for text in allow or ()),
@@ -224,6 +235,15 @@ def _secrets(text: str) -> SecretsKept:
         raise UserError(f"--secrets takes {', '.join(kept.value for kept in SecretsKept)}; got {text!r}") from None
 
 
+def _mtls(text: str | None) -> Mtls | None:
+    from countersign.proxy import Mtls
+
+    try:
+        return None if text is None else Mtls(text)
+    except ValueError:
+        raise UserError(f"--mtls takes {', '.join(mode.value for mode in Mtls)}; got {text!r}") from None
+
+
 def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
     from countersign.ca import load_key_pair
     from countersign.proxy import Identity
@@ -237,8 +257,16 @@ def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
 
 
 def _warn(settings: Settings) -> None:
-    from countersign.proxy import SecretsKept
+    from countersign.proxy import Mtls, SecretsKept
 
+    if settings.mtls is Mtls.RELAY:
+        typer.secho(
+            "--mtls relay: who issued a client's certificate is not judged. What any client shows, but for one that"
+            " signed itself, is signed again with its names and dates by a CA that the target trusts; let only clients"
+            " connect that may be whoever they say they are (--allow)",
+            fg=typer.colors.YELLOW,
+            err=True,
+        )
     if settings.secrets is SecretsKept.ALL:
         typer.secho(
             "--secrets all: these recordings can open everything that was sent, passwords and cookies too;"

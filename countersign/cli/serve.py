@@ -46,7 +46,9 @@ def serve(
     if settings.mtls_mode is Mtls.RELAY:
         plan = Plan(name="countersign clients")
         clients = Authority.open(home / "client-ca", plan, passphrase=read_passphrase())
-        log.info("signs clients' certificates again; targets have to trust this root", root=str(home / "client-ca/root.pem"))
+        log.info(
+            "signs clients' certificates again; targets have to trust this root", root=str(home / "client-ca/root.pem")
+        )
     writer = StoreWriter(store, owner=Owner.current(), max_bytes=max_bytes, on_error=_store_trouble)
     writer.start()
     try:

@@ -73,7 +73,7 @@ def check_hello(context: Context, hello: Hello, tap: LegTap) -> Offered:
 
 
 async def open_client_leg(
-    context: Context, hello: Hello, summary: HelloSummary, server: TlsLeg, tap: LegTap, exchange: Exchange
+    context: Context, hello: Hello, summary: HelloSummary, server: TlsLeg, tap: LegTap, *, exchange: Exchange
 ) -> TlsLeg:
     """The leg with the client, its handshake done, on a leaf that mimics the target's. A failure ends the session.
 

@@ -91,7 +91,9 @@ class Engine:
         self.certificates = ClientCertificates(settings, client_authority, monotonic=monotonic)
         self.policy = policy_of(settings)
         self.bypasses = Bypasses() if settings.bypass_after_failure else None
-        self.upstream = Outward(settings, self.receive_buffer) if settings.upstream is not None else None
+        self.upstream = (
+            None if settings.upstream is None else Outward(settings, self.receive_buffer, lingers=self.lingers)
+        )
         keylog = settings.secrets is not SecretsKept.NONE
         identity = settings.identity
         self.client_side = TlsClientSide(

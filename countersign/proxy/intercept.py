@@ -64,17 +64,23 @@ async def intercept(
             tap, "internal_error", LegRole.SERVER, failed.by, code=failed.code, text=failed.text
         ) from None
     exchange = Exchange(context)
-    server = await open_server_leg(context, stream, target, offered, tap, exchange)
+    server = await open_server_leg(context, stream, target, offered, tap, exchange=exchange)
     if not server.stands and exchange.mode is Mtls.BYPASS:
         await _pass_by(context, target, hello, server, tap, dial=dial)
         return
     context.recording.not_mirrored += not_mirrored(server)
-    client = await open_client_leg(context, hello, offered.summary, server, tap, exchange)
+    client = await open_client_leg(context, hello, offered.summary, server, tap, exchange=exchange)
     await _relay(context, client, server)
 
 
 async def _pass_by(
-    context: Context, target: Address, hello: Hello, server: TlsLeg, tap: LegTap, *, dial: Callable[[], Awaitable[Stream]]
+    context: Context,
+    target: Address,
+    hello: Hello,
+    server: TlsLeg,
+    tap: LegTap,
+    *,
+    dial: Callable[[], Awaitable[Stream]],
 ) -> None:
     """Close the connection in which the target asked for a certificate, and make one that passes through."""
     recording = context.recording

@@ -15,7 +15,6 @@ asks for 112 bits. Where TLS 1.0 or 1.1 may be spoken the level has to be 0, and
 
 from __future__ import annotations
 
-import math
 from functools import cache, lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -148,8 +147,11 @@ def costly_prime(prime: bytes) -> str | None:
 def ffdhe_prime(bits: int, offset: int) -> int:
     """RFC 7919 A: ``2**b - 2**(b-64) + {[2**(b-130) e] + X} 2**64 - 1``; X, ``offset``, is 560316 for 2048 bits."""
     guard = 64
-    e = sum((1 << (bits - 130 + guard)) // math.factorial(k) for k in range(bits // 4)) >> guard
-    return (1 << bits) - (1 << (bits - 64)) + ((e + offset) << 64) - 1
+    e, term, k = 0, 1 << (bits - 130 + guard), 0
+    while term:  # e is the sum of 1/k!
+        e, k = e + term, k + 1
+        term //= k
+    return (1 << bits) - (1 << (bits - 64)) + (((e >> guard) + offset) << 64) - 1
 
 
 # -- too weak ----------------------------------------------------------------------------------------------------

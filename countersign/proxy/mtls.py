@@ -4,11 +4,11 @@ Interception ends a TLS connection and begins another, and what proves the clien
 in the second: the client's signature is over the wrong transcript (RFC 8446 4.4.3, RFC 5246 7.4.8), and only the client
 has the key. What products do about that, and what can be chosen here (:class:`~countersign.proxy.settings.Mtls`):
 
-*relay*: when the target's CertificateRequest has come, the server leg waits. The client leg begins, and asks the client
-under the same names of authorities, byte for byte and in order, and for the same signature schemes. The certificate that
-the client proves to own is signed again under our client CA (:mod:`countersign.ca.client`), and with that the server
-leg goes on; a client that shows none has none shown. Nothing is presented before the client's CertificateVerify has been
-checked, or whoever knows a certificate could use it.
+*relay*: when the target's CertificateRequest has come, the server leg waits. The client leg begins, and asks the
+client under the same names of authorities, byte for byte and in order, and for the same signature schemes. The
+certificate that the client proves to own is signed again under our client CA (:mod:`countersign.ca.client`), and with
+that the server leg goes on; a client that shows none has none shown. Nothing is presented before the client's
+CertificateVerify has been checked, or whoever knows a certificate could use it. Who has issued it is not judged here.
 
 *present*: one that was given. *strip*: none, and the client never hears of it. *bypass*: the connection is closed and
 made again with the client's own hello, to pass through; the target is remembered, so that the next one is not made
@@ -16,8 +16,8 @@ twice.
 
 *When the target refuses.* Below TLS 1.3 it does so before its Finished, so the client's last flight, from its
 ChangeCipherSpec on, is kept from the client leg until the target has answered, and the target's alert becomes ours. In
-TLS 1.3 a target says nothing when it accepts, and its refusal comes when the client has long finished: the client leg is
-cut off then without a close_notify, for OpenSSL can send no alert of another's once a handshake is over.
+TLS 1.3 a target says nothing when it accepts, and its refusal comes when the client has long finished: the client leg
+is cut off then without a close_notify, for OpenSSL can send no alert of another's once a handshake is over.
 
 *What cannot be mirrored.* OpenSSL has one list for the schemes that it asks for and those that it signs with itself, so
 where the target's list has none for our own leaf, one is added. Certificate types (TLS 1.2) follow from the schemes; no
@@ -39,9 +39,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from countersign.ca import AuthorityError, CannotMimic, ClientMint
+from countersign.ca import ClientMint
 from countersign.errors import UserError
-from countersign.proxy._openssl import IdentityRefused, TlsTrouble, own_schemes, signature_name
+from countersign.proxy._openssl import TlsTrouble, own_schemes, signature_name
 from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.settings import Mtls
 from countersign.recorder.certificates import cut_certificate, read_certificate
@@ -164,7 +164,7 @@ class ClientCertificates:
         self._identities: OrderedDict[bytes, SSL.Context] = OrderedDict()
 
     def remember(self, target: object) -> None:
-        """This target asks for certificates: pass through to it for the next ten minutes."""
+        """Pass through to a target that asks for certificates, for the next ten minutes."""
         self._passed[target] = self._monotonic() + _REMEMBERED_FOR
         self._passed.move_to_end(target)
         if len(self._passed) > _REMEMBERED:
@@ -295,7 +295,8 @@ class Exchange:
         In TLS 1.3 that is all of it; below, the client's ChangeCipherSpec and what is behind it are still unread.
         Raises :class:`TlsTrouble` and :class:`HandshakeEnded` as :meth:`TlsLeg.handshake` does.
         """
-        if leg.connection.version == TLS13 or self._context.recording.mtls["asked"]["version"] == "TLSv1.3":
+        assert self.request is not None
+        if self.request.version == TLS13:
             await leg.handshake(limit)
             return
         held = bytearray()
@@ -303,7 +304,9 @@ class Exchange:
             async with asyncio.timeout(limit):
                 while True:
                     try:
-                        while (size := _first_record(held)) and not (held[0] == records.CHANGE_CIPHER_SPEC and self._proven):
+                        while (size := _first_record(held)) and not (
+                            held[0] == records.CHANGE_CIPHER_SPEC and self._proven
+                        ):
                             leg.feed(bytes(held[:size]))
                             del held[:size]
                             leg.connection.handshake()
@@ -391,8 +394,8 @@ def _why(chain: Sequence[bytes], request: Request) -> str:
         if issuer in request.names:
             name = distinguished_name(issuer)["text"]
             whose = "its leaf" if depth == 0 else f"certificate {depth} of its chain"
-            return f"the target asked for {name}, which is the issuer of {whose} (name {request.names.index(issuer) + 1} of {count})"
+            place = f"name {request.names.index(issuer) + 1} of {count}"
+            return f"the target asked for {name}, which is the issuer of {whose} ({place})"
     if not count:
         return "the target named no authority, so any certificate would do"
     return f"the target asked with {asked}, and none of them is an issuer in the chain that the client sent"
-

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 
 
 class Outward:
-    """The way through one upstream proxy, for all sessions of an engine."""
+    """The way through one upstream proxy, for all sessions of an engine.
 
-    def __init__(self, settings: Settings, buffer: bytearray) -> None:
+    ``lingers`` is told of each connection that came to nothing and closes by itself.
+    """
+
+    def __init__(self, settings: Settings, buffer: bytearray, *, lingers: Callable[[Stream], None]) -> None:
         assert settings.upstream is not None
         self._proxy = settings.upstream
         self._buffer = buffer
+        self._lingers = lingers
         self._source = settings.bind_out
         self._connect_limit = settings.limits.connect
         login = self._proxy.login
@@ -73,13 +77,15 @@ class Outward:
             async with asyncio.timeout(limit):
                 while True:
                     stream = await self._dial(limit)
+                    stands = False
                     try:
-                        if await _dialogue(stream, machine):
-                            return stream
-                    except BaseException:
-                        stream.close()
-                        raise
-                    stream.close()
+                        stands = await _dialogue(stream, machine)
+                    finally:
+                        if not stands:
+                            stream.close()
+                            self._lingers(stream)
+                    if stands:
+                        return stream
         except TimeoutError:
             text = f"gave no connection to {target} within {limit:g} s"
             raise DialFailed(FailureCode.DIAL_TIMEOUT, Party.UPSTREAM_PROXY, text) from None

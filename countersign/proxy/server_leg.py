@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 async def open_server_leg(
-    context: Context, stream: Stream, target: Address, offered: Offered, tap: LegTap, exchange: Exchange
+    context: Context, stream: Stream, target: Address, offered: Offered, tap: LegTap, *, exchange: Exchange
 ) -> TlsLeg:
     """The leg with the target, its handshake done, or waiting for a certificate (``stands`` tells).
 

@@ -164,8 +164,6 @@ class Session:
 
     def stop_idle(self) -> NoReturn:
         """:meth:`countersign.proxy.prelude.Reach.stop_idle`."""
-        self.recording.not_tls = True
-        self.recording.action = "relay"
         self.recording.stopped = f"ended the session, in which nothing had moved for {self.limits.idle:g} s"
         raise Over
 

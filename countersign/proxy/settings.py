@@ -138,7 +138,6 @@ class Settings:
     action: Action = Action.INTERCEPT
     policy: Policy | None = None
     bypass_after_failure: bool = False
-    http_summary: bool = False
     roots: tuple[bytes, ...] | None = None
     verify: bool = True
     identity: Identity | None = None

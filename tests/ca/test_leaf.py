@@ -424,19 +424,19 @@ async def test_a_slow_key_is_made_once_beside_a_loop_that_runs(
 ) -> None:
     targets = [certificate("RSA 2048", serial=number) for number in range(1, 21)]
     made: list[str] = []
-    runs = threading.Event()
+    begun, runs = threading.Event(), threading.Event()
     generate = keys.generate
 
     def counted(kind: str, _: Rng) -> PrivateKey:
         made.append(kind)
+        begun.set()
         assert runs.wait(10), "the loop stands still while a key is made"
         return generate("EC P-256")
 
     monkeypatch.setattr(keys, "generate", counted)
     leaves = LeafMint(authority, clock=lambda: NOW)
     asked = [asyncio.create_task(leaves.leaf_for(target)) for target in targets]
-    while not made:
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(begun.wait, 10)
     runs.set()
     await asyncio.gather(*asked)
     assert made == ["RSA 2048"]

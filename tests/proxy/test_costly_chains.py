@@ -329,6 +329,17 @@ def test_a_prime_that_is_too_long_to_compute_with_is_refused(lab: Lab) -> None:
     assert lag.longest < 0.25
 
 
+@pytest.mark.parametrize(
+    ("bits", "offset", "ending"),
+    [(2048, 560316, "886b423861285c97"), (3072, 2625351, "25e41d2b66c62e37"), (8192, 10965728, "d68c8bb7c5c6424c")],
+)
+def test_the_primes_of_rfc_7919_come_from_their_formula(bits: int, offset: int, ending: str) -> None:
+    prime = ffdhe_prime(bits, offset)
+    assert prime.bit_length() == bits
+    assert f"{prime:x}".endswith(ending + "f" * 16)  # as appendix A prints them
+    assert pow(3, prime - 1, prime) == 1
+
+
 def test_primes_that_are_worked_with() -> None:
     assert costly_prime((2**4095 + 7).to_bytes(512)) is None
     assert costly_prime(b"\0" + (2**6143 + 7).to_bytes(768)) is None

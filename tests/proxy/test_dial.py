@@ -126,7 +126,7 @@ async def test_of_several_addresses_that_answer_at_once_one_connection_stays(mon
     """The others are closed: the server sees them end."""
     ended: list[int] = []
     stand: list[socket.socket] = []
-    all_stand = asyncio.Event()
+    all_stand, others_ended = asyncio.Event(), asyncio.Event()
 
     async def connect_together(*where: Any) -> socket.socket:
         made = await connect_one(*where)
@@ -142,6 +142,8 @@ async def test_of_several_addresses_that_answer_at_once_one_connection_stays(mon
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ended.append(len(await reader.read()))
+        if len(ended) == 2:
+            others_ended.set()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -150,8 +152,7 @@ async def test_of_several_addresses_that_answer_at_once_one_connection_stays(mon
         addresses = [sockaddr("127.0.0.1", port)] * 3
         stream = await dial(Address("127.0.0.1", port), addresses, buffer=bytearray(1024), limit=5)
         async with asyncio.timeout(5):
-            while len(ended) < 2:
-                await asyncio.sleep(0.01)
+            await others_ended.wait()
         assert ended == [0, 0]
         assert [one.fileno() >= 0 for one in stand].count(True) == 1
         assert stream.ending is None

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from countersign.ca import Authority, issue
 from countersign.ca.revocation import Responder
+from countersign.ca.revocation.points import CrlForm
 from countersign.errors import EnvironmentFault, UserError
 from countersign.proxy import Action, Address, Mode, Settings
 from countersign.proxy.ways.addressing import Overrides, Targets
@@ -149,8 +150,10 @@ def test_a_hello_right_behind_the_socks_request(target: Target) -> None:
     with running(Mode.SOCKS5) as proxy:
         with connect(proxy) as connection:
             connection.sendall(request + in_records(client_hello()))
-            assert connection.recv(12, socket.MSG_WAITALL) == b"\5\0\5\0\0\1" + bytes(6)
-            assert connection.recv(3, socket.MSG_WAITALL) == b"\x16\3\3"
+            said = b""
+            while len(said) < 15:
+                said += connection.recv(15 - len(said))
+            assert said == b"\5\0\5\0\0\1" + bytes(6) + b"\x16\3\3"
         assert proxy.recording().sni == "localhost"
 
 
@@ -279,9 +282,7 @@ def test_a_target_that_breaks_off_its_answer_looks_like_that_to_the_client() -> 
                 while connection.recv(65536):
                     pass
         recording = proxy.recording()
-    assert [(failure.by, failure.code) for failure in recording.failures] == [
-        (Party.TARGET, FailureCode.BROKEN_ANSWER)
-    ]
+    assert [(failure.by, failure.code) for failure in recording.failures] == [(Party.TARGET, FailureCode.BROKEN_ANSWER)]
 
 
 def test_an_answer_that_the_client_does_not_take_piles_up_nowhere() -> None:
@@ -330,7 +331,7 @@ def test_ocsp_and_crl_are_fetched_through_the_proxy(tmp_path: Path) -> None:
             crl = curl(responder.urls().crl(CrlForm.FULL), proxy=f"http://127.0.0.1:{proxy.port}")
             recordings = proxy.recordings(2)
         assert "leaf.pem: good" in done.stdout, done
-        assert x509.load_der_x509_crl(crl.body)
+        assert x509.load_der_x509_crl(crl.body).issuer
         told = [(one["method"], one["status"]) for recording in recordings for one in recording.http]
         assert told == [("POST", 200), ("GET", 200)]
     finally:
@@ -341,7 +342,6 @@ def test_ocsp_and_crl_are_fetched_through_the_proxy(tmp_path: Path) -> None:
 
 
 # -- targets by name -----------------------------------------------------------------------------------------------
-
 
 
 def test_each_server_name_has_its_target(lab: Lab) -> None:
@@ -381,9 +381,7 @@ def test_resolve_stands_before_the_resolver(lab: Lab, tmp_path: Path) -> None:
     with Target(https(lab)) as server:
         port = server.address.port
         with running(Mode.CONNECT, resolve=Overrides.parse([f"nowhere.invalid:{port}:127.0.0.1"])) as proxy:
-            answer = curl(
-                f"https://nowhere.invalid:{port}/", "-k", proxy=f"http://127.0.0.1:{proxy.port}"
-            )
+            answer = curl(f"https://nowhere.invalid:{port}/", "-k", proxy=f"http://127.0.0.1:{proxy.port}")
             recording = proxy.recording()
     assert answer.body == b"ok", answer.error
     assert recording.target == f"nowhere.invalid:{port}"
@@ -419,9 +417,7 @@ def test_connections_to_the_target_come_from_the_address_that_is_asked_for(lab: 
 
 @pytest.mark.peer("curl")
 def test_curl_says_who_the_client_was(lab: Lab, tmp_path: Path) -> None:
-    with Target(https(lab)) as server, RunningProxy(
-        target=server.address, verify=False, proxy_protocol=True
-    ) as proxy:
+    with Target(https(lab)) as server, RunningProxy(target=server.address, verify=False, proxy_protocol=True) as proxy:
         answer = curl(f"https://localhost:{proxy.port}/", "-4", "--haproxy-protocol", ca=proxy.root_file(tmp_path))
         recording = proxy.recording()
         place = f"127.0.0.1:{proxy.port}"

@@ -44,9 +44,7 @@ def through(url: str, **settings: Any) -> RunningProxy:
     ("mode", "scheme"), [(Mode.CONNECT, "http"), (Mode.SOCKS5, "socks5"), (Mode.SOCKS5, "socks5h")]
 )
 @pytest.mark.parametrize("password", ["", "alice:open%20sesame@"])
-def test_our_own_proxy_is_the_upstream_proxy_of_another(
-    target: Target, mode: Mode, scheme: str, password: str
-) -> None:
+def test_our_own_proxy_is_the_upstream_proxy_of_another(target: Target, mode: Mode, scheme: str, password: str) -> None:
     credentials = USERS if password else None
     with RunningProxy(mode=mode, verify=False, credentials=credentials) as outer:
         with through(f"{scheme}://{password}127.0.0.1:{outer.port}", target=target.address) as inner:
@@ -91,10 +89,12 @@ def digest(connection: socket.socket) -> None:
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
-    if b"Digest username=\"alice\"" not in data:
+    if b'Digest username="alice"' not in data:
         challenge = b'Digest realm="r", nonce="n", qop="auth", algorithm=SHA-256'
         connection.sendall(
-            b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\nProxy-Authenticate: " + challenge + b"\r\n\r\n"
+            b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\nProxy-Authenticate: "
+            + challenge
+            + b"\r\n\r\n"
         )
         return
     place = data.split()[1].decode()
@@ -228,9 +228,7 @@ def test_basic_is_shown_as_the_rfc_has_it(target: Target) -> None:
     def basic(connection: socket.socket) -> None:
         for _ in range(2):
             seen.append(connection.recv(65536))
-            connection.sendall(
-                b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'
-            )
+            connection.sendall(b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n')
 
     with Target(basic) as upstream, through(f"http://a:b%3Ac@{upstream.address}", mode=Mode.CONNECT) as proxy:
         send(proxy, connect_request("example.test", 443))

@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from countersign.recorder.wire import dialogue, tds
+from countersign.recorder.wire.dialogue import TURN_AT_MOST, TURNS_AT_MOST
 from countersign.recorder.wire.proxy_protocol import ProxyHeader, read_proxy_header
 
 if TYPE_CHECKING:
@@ -192,12 +193,12 @@ def _dialogue(turns: list[Chunk], prelude: Prelude) -> None:
         {
             "t": round(turn.t, 6),
             "from": "client" if turn.from_client else "server",
-            "text": text if len(text) <= dialogue.TURN_AT_MOST else f"{text[:dialogue.TURN_AT_MOST]} ({len(text)} characters)",
+            "text": text if len(text) <= TURN_AT_MOST else f"{text[:TURN_AT_MOST]} ({len(text)} characters)",
         }
-        for turn, text in told[:dialogue.TURNS_AT_MOST]
+        for turn, text in told[:TURNS_AT_MOST]
     ]
-    if len(told) > dialogue.TURNS_AT_MOST:
-        prelude.record["turns_left_out"] = len(told) - dialogue.TURNS_AT_MOST
+    if len(told) > TURNS_AT_MOST:
+        prelude.record["turns_left_out"] = len(told) - TURNS_AT_MOST
 
 
 def _dialect(turns: list[Chunk]) -> tuple[str, Callable[[list[Chunk]], Iterator[tuple[Chunk, str]]]]:

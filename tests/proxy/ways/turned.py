@@ -43,10 +43,10 @@ def rules(how: str, version: int) -> None:
     family = "ip" if version == 4 else "ip6"
     if how == "REDIRECT":
         chain = "{ type nat hook prerouting priority dstnat; }"
-        rule = f"tcp dport 443 redirect to :{PORT}"
+        rule = f"iifname near tcp dport 443 redirect to :{PORT}"
     else:
         chain = "{ type filter hook prerouting priority mangle; }"
-        rule = f"tcp dport 443 tproxy to :{PORT} meta mark set 1 accept"
+        rule = f"iifname near tcp dport 443 tproxy to :{PORT} meta mark set 1 accept"
         do("ip", f"-{version}", "rule", "add", "fwmark", "1", "lookup", "100")
         do("ip", f"-{version}", "route", "add", "local", "default", "dev", "lo", "table", "100")
     do("nft", "add", "table", family, "turn")
