@@ -9,6 +9,7 @@ asks has the key.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -25,6 +26,7 @@ from countersign.errors import UserError
 from countersign.recorder import der
 from countersign.recorder.certificates import ExtensionPart, cut_extensions, describe_key, read_certificate
 from countersign.recorder.der import DerError
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from countersign.ca.authority import Authority
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 
 _LARGEST = 1 << 20
+_DNS_NAME = re.compile(rb"[!-~]{1,253}")
 _EXTENSION_REQUESTS = {"1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"}  # RFC 2985 5.4.2, and Microsoft's own
 
 
@@ -168,13 +171,22 @@ def sign_request(
 
 
 def _hosts(alternative_names: bytes) -> list[str]:
-    """The host names and addresses among them, which an authority may be barred from."""
+    """The host names and addresses among them, which an authority may be barred from.
+
+    A NUL or an escape in a name reads as another name to half of the programs, and is never signed.
+    """
     try:
         names = list(der.pieces(der.whole(alternative_names, der.SEQUENCE, "alternative names").body))
     except DerError as wrong:
         raise RequestError(f"cannot read the names that the request asks for: {wrong}; give them with --san") from wrong
-    hosts = [each.body.decode("ascii", "replace") for each in names if each.tag == 0x82]
-    return hosts + [str(ip_address(each.body)) for each in names if each.tag == 0x87 and len(each.body) in {4, 16}]
+    for each in names:
+        if each.tag == 0x82 and not _DNS_NAME.fullmatch(each.body):
+            name = printable(each.body.decode("ascii", "backslashreplace"), limit=100)
+            raise RequestError(f"the name '{name}' that the request asks for is no host name; give others with --san")
+        if each.tag == 0x87 and len(each.body) not in {4, 16}:
+            raise RequestError(f"the request asks for an address of {len(each.body)} bytes; give others with --san")
+    hosts = [each.body.decode("ascii") for each in names if each.tag == 0x82]
+    return hosts + [str(ip_address(each.body)) for each in names if each.tag == 0x87]
 
 
 def _notes(request: Request, names: tuple[str, ...], subject: str | None) -> tuple[str, ...]:

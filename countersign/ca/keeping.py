@@ -371,13 +371,22 @@ def _signed_by(issued: Issuer, certificate: bytes) -> bool:
 # -- passphrases -------------------------------------------------------------------------------------------------
 
 PASSPHRASE_VARIABLE = "COUNTERSIGN_CA_PASSPHRASE"  # noqa: S105 - the name of a variable
+_LONGEST_PASSPHRASE = 1023  # what OpenSSL encrypts a key under
 
 
 def read_passphrase(path: str | os.PathLike[str] | None = None) -> bytes | None:
     """The passphrase of the CA's keys: the first line of a file that only its owner may read, else the environment's.
 
-    ``None`` where there is neither. Raises :class:`FileFault`.
+    ``None`` where there is neither. Raises :class:`FileFault`, and :class:`AuthorityError` for one that is too long.
     """
     if path is not None:
-        return read_private(path, at_most=1 << 16).split(b"\n", 1)[0].rstrip(b"\r") or None
-    return os.environ.get(PASSPHRASE_VARIABLE, "").encode() or None
+        passphrase = read_private(path, at_most=1 << 16).split(b"\n", 1)[0].rstrip(b"\r")
+    else:
+        passphrase = os.fsencode(os.environ.get(PASSPHRASE_VARIABLE, ""))
+    if len(passphrase) > _LONGEST_PASSPHRASE:
+        where = path if path is not None else PASSPHRASE_VARIABLE
+        raise AuthorityError(
+            f"cannot use the passphrase in {where}: expected at most {_LONGEST_PASSPHRASE} bytes, "
+            f"got {len(passphrase)}; is it the right file?"
+        )
+    return passphrase or None

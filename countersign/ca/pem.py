@@ -123,6 +123,29 @@ def certificate_of(label: str, data: bytes) -> bytes:
     return _whole(asn1.first_piece(data).raw if label.startswith("TRUSTED") else data)
 
 
+def check_no_trust(data: bytes) -> None:
+    """Raise :class:`PemError` where a certificate comes with OpenSSL's settings of trust (its X509_CERT_AUX).
+
+    They say for what a root is trusted, or is not. Who takes the certificate alone would trust it for everything.
+    """
+    for block in blocks_in(data):
+        if block.data is not None and block.label.startswith("TRUSTED") and _says_trust(block.data):
+            raise PemError(
+                "a TRUSTED CERTIFICATE in it has settings of trust, which are OpenSSL's own and would be ignored; "
+                "if it is to be trusted for everything, take them off: openssl x509 -in FILE -out BARE"
+            )
+
+
+def _says_trust(data: bytes) -> bool:
+    """Whether there is more behind the certificate than an alias and a key identifier."""
+    try:
+        behind = data[len(asn1.first_piece(data).raw) :]
+        settings = asn1.pieces(asn1.whole(behind, asn1.SEQUENCE, "settings of trust").body) if behind.strip() else ()
+        return any(each.tag not in {asn1.UTF8_STRING, asn1.OCTET_STRING} for each in settings)
+    except asn1.DerError:
+        return True
+
+
 def _whole(der: bytes) -> bytes:
     """``der`` if it has the outline of a certificate, without the line break that an editor may have left behind it."""
     piece = asn1.first_piece(der)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.ca.pem import PemError, certificates_in
+from countersign.ca.pem import PemError, certificates_in, check_no_trust
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ class TrustError(UserError):
 
 
 def load_roots(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
-    """The DER of each certificate in a PEM bundle or DER file, each once. Raises :class:`TrustError`."""
+    """The DER of each certificate in a PEM bundle or DER file, each once.
+
+    Raises :class:`TrustError`, also for one that OpenSSL's settings say is not trusted for everything.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as wrong:
         reason = (wrong.strerror or str(wrong)).lower()
         raise TrustError(f"cannot read the trusted roots in {path}: {reason}; name a PEM file") from wrong
     try:
+        check_no_trust(data)
         return tuple(dict.fromkeys(certificates_in(data)))
     except PemError as wrong:
         raise TrustError(f"cannot read the trusted roots in {path}: {wrong}") from wrong

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from countersign.ca import _openssl
-from countersign.ca.pem import PemError, certificates_in
+from countersign.ca.pem import PemError, certificates_in, check_no_trust
 from countersign.ca.stores import LARGEST, Pool, StoreError, StoreType, detect, read_store
 from countersign.errors import UserError
 from countersign.recorder.certificates import read_certificate
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PURPOSES = tuple(_openssl.PURPOSES)
 MOST_CERTIFICATES = 20_000
+
+_HOST = re.compile(r"\.?(?:[!-.0-~]{1,63})(?:(?<!\.))")
 
 _CURES = {
     2: "its issuer is known to nobody: give the root with --ca-file",
@@ -120,11 +122,22 @@ def certificates_of(path: str | os.PathLike[str], password: str | None = None) -
 
     Raises a :class:`StoreError`.
     """
+    return _certificates_of(path, password, roots=False)
+
+
+def roots_of(path: str | os.PathLike[str], password: str | None = None) -> tuple[bytes, ...]:
+    """The same of a file of roots. Raises a :class:`StoreError` too where one is not trusted for everything."""
+    return _certificates_of(path, password, roots=True)
+
+
+def _certificates_of(path: str | os.PathLike[str], password: str | None, *, roots: bool) -> tuple[bytes, ...]:
     data = read_regular(path, at_most=LARGEST)
     shown = printable(str(path))
     if data is None:
         raise StoreError(f"cannot read {shown}: there is no such file; name a file of certificates")
     try:
+        if roots:
+            check_no_trust(data)
         if detect(data) is StoreType.PEM:
             return certificates_in(data)
         certificates = read_store(data, password, open_keys=False).certificates
@@ -173,6 +186,12 @@ def _host(name: str | None) -> tuple[str | None, ipaddress.IPv4Address | ipaddre
     except ValueError:
         pass
     try:
-        return name.encode("idna").decode("ascii") if not name.isascii() else name, None
+        host = name.encode("idna").decode("ascii") if not name.isascii() else name
     except UnicodeError as wrong:
-        raise UserError(f"cannot verify for the host {name!r}: it is no host name") from wrong
+        raise UserError(f"cannot verify for the host '{printable(name)}': it is no host name") from wrong
+    if not _HOST.fullmatch(host):  # an empty one would be no check at all
+        raise UserError(
+            f"cannot verify for the host '{printable(name, limit=100)}': it is no host name (expected "
+            "one such as www.example.com, without a dot at the end)"
+        )
+    return host, None

@@ -94,7 +94,7 @@ def rotate(
     what: Annotated[str, typer.Argument(metavar="intermediate|root", help="What is made anew.")],
     home: Home = None,
     overlap: Annotated[
-        int, typer.Option(min=0, help="Days for which the old one counts as good beside the new one.")
+        int, typer.Option(min=0, max=36_500, help="Days for which the old one counts as good beside the new one.")
     ] = 14,
     same_key: Annotated[bool, typer.Option("--same-key", help="A new intermediate for the same key.")] = False,
     same_name: Annotated[bool, typer.Option("--same-name", help="A new intermediate under the same name.")] = False,

@@ -88,11 +88,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Say what `openssl verify` says of certificates, why, and what to do; with the chain of their name hashes."""
-    from countersign.ca.verify import certificates_of, verify_leaf
+    from countersign.ca.verify import certificates_of, roots_of, verify_leaf
 
     password = read_password(store_password_file, store_password)
     moment = parse_moment(at, what="--at") if at is not None else None
-    roots = [der for path in ca_file for der in certificates_of(path, password)] if ca_file else None
+    roots = [der for path in ca_file for der in roots_of(path, password)] if ca_file else None
     between = [der for path in untrusted or () for der in certificates_of(path, password)]
     verdicts: list[tuple[Path, Verdict, int]] = []
     for path in files:

@@ -216,17 +216,16 @@ def _entry(authority: Authority, what: str, issuer: str | None, at: datetime) ->
     """What to enter for ``SERIAL|FILE``: a file if there is one of that name, its first certificate."""
     from countersign.ca.pem import PemError, certificates_in
     from countersign.ca.revocation import entry_for, named, parse_serial
+    from countersign.recorder.private_files import read_regular
 
     issuers = named(authority, *(retired.authority for retired in authority.retired))
     path = Path(what)
     certificate: bytes | int
-    if path.is_file():
+    if os.path.isfile(path):
         try:
-            certificate = certificates_in(path.read_bytes())[0]
+            certificate = certificates_in(read_regular(path) or b"")[0]
         except PemError as wrong:
             raise UserError(f"cannot revoke what is in {path}: {wrong}") from None
-        except OSError as wrong:
-            raise UserError(f"cannot read {path}: {(wrong.strerror or str(wrong)).lower()}") from None
     else:
         try:
             certificate = parse_serial(what)

@@ -274,6 +274,12 @@ def _warn(settings: Settings) -> None:
             fg=typer.colors.RED,
             err=True,
         )
+    if settings.starttls in {"ftp", "auto"}:
+        typer.secho(
+            "--starttls: of FTP the control connection is intercepted; its data connections go past this proxy",
+            fg=typer.colors.YELLOW,
+            err=True,
+        )
     if not settings.verify:
         typer.secho(
             "--upstream-insecure: targets are not verified. Our signature makes valid to the client what it would have"

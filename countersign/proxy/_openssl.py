@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 _NEEDED = (
     "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_CTX_set1_curves_list", "SSL_CTX_set_cert_store",
     "SSL_CTX_set_verify", "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_keylog_callback", "SSL_CTX_add_client_CA",
-    "SSL_set_cert_cb", "SSL_set_SSL_CTX", "SSL_CTX_set_client_CA_list", "SSL_CTX_set_session_cache_mode",
-    "d2i_X509_NAME", "X509_NAME_free", "sk_X509_NAME_new_null", "sk_X509_NAME_push",
+    "SSL_set_post_handshake_auth", "SSL_set_cert_cb", "SSL_set_SSL_CTX", "SSL_CTX_set_client_CA_list",
+    "SSL_CTX_set_session_cache_mode", "d2i_X509_NAME", "X509_NAME_free", "sk_X509_NAME_new_null", "sk_X509_NAME_push",
     "SSL_CTX_use_PrivateKey", "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "SSL_CTX_set_tmp_dh",
     "PEM_read_bio_DHparams", "BIO_new_mem_buf", "X509_STORE_up_ref", "X509_dup", "X509_VERIFY_PARAM_set1_host",
     "X509_VERIFY_PARAM_set1_ip", "X509_verify_cert_error_string", "X509_STORE_CTX_get_current_cert",
@@ -392,6 +392,13 @@ class Prepared:
     hello: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """A certificate chain and its key as :meth:`TlsConnection.present` takes them."""
+
+    context: SSL.Context
+
+
 class TlsClientSide:
     """Makes the connections in which we are the client, with one trust store.
 
@@ -440,8 +447,8 @@ class TlsClientSide:
         _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify)
         return Prepared(context, level == 0, _first_flight(context))
 
-    def identity(self, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> SSL.Context:
-        """A context for :meth:`TlsConnection.present`. Raises :class:`IdentityRefused`."""
+    def identity(self, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> ClientIdentity:
+        """For :meth:`TlsConnection.present`. Raises :class:`IdentityRefused`."""
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
         with _as_trouble(IdentityRefused):
@@ -453,7 +460,7 @@ class TlsClientSide:
         _lib.SSL_CTX_set_msg_callback(raw, _on_message)
         if self._keylog:
             _lib.SSL_CTX_set_keylog_callback(raw, _on_secret)
-        return context
+        return ClientIdentity(context)
 
     def connection(self, prepared: Prepared, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
         """A connection that has not begun; ``name`` is the host or address that the certificate must be for.
@@ -681,7 +688,7 @@ class TlsConnection:
         self._too_costly: str | None = None
         self._held = bytearray()
         self._closing = False
-        self._presented: SSL.Context | None = None
+        self._presented: ClientIdentity | None = None
         self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
         self._address = _address(self.ssl)
         _connections[self._address] = self
@@ -758,15 +765,19 @@ class TlsConnection:
         self.answer = -1
         _lib.SSL_set_cert_cb(self.ssl, _on_certificate_asked, _ffi.NULL)
 
-    def present(self, identity: SSL.Context | None) -> None:
-        """Answer with the chain and key of this context (:meth:`TlsClientSide.identity`), or with no certificate.
+    def offer_post_handshake_auth(self) -> None:
+        """Let the target ask for a certificate after the handshake, too (RFC 8446 4.2.6); OpenSSL answers by itself."""
+        _lib.SSL_set_post_handshake_auth(self.ssl, 1)
+
+    def present(self, identity: ClientIdentity | None) -> None:
+        """Answer with this chain and key (:meth:`TlsClientSide.identity`), or with no certificate.
 
         The binding has no chain for a single connection, so the whole context is put in the place of the old one; what
         a connection has taken over from the old one (versions, suites, callbacks, what is verified) it keeps.
         """
         self.answer = 1
         if identity is not None:
-            _lib.SSL_set_SSL_CTX(self.ssl, identity._context)
+            _lib.SSL_set_SSL_CTX(self.ssl, identity.context._context)
             self._presented = identity
 
     def refuse_to_present(self) -> None:

@@ -25,8 +25,8 @@ other extensions of a CertificateRequest than these two can be sent. Both reques
 what differs is on the recording.
 
 *Asked later.* A renegotiation is answered with the certificate of the first handshake, or with none, for the client
-cannot be asked in mid-connection. Post-handshake authentication (RFC 8446 4.6.2) is not offered to the target. Both are
-on the recording.
+cannot be asked in mid-connection. Post-handshake authentication (RFC 8446 4.6.2) is offered to the target only where
+the client offers it and the answer needs no client: with *present*. What was asked later is on the recording.
 """
 
 from __future__ import annotations
@@ -69,10 +69,8 @@ from countersign.recorder.wire.names import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from OpenSSL import SSL
-
     from countersign.ca import Authority, Minted
-    from countersign.proxy._openssl import Offer
+    from countersign.proxy._openssl import ClientIdentity, Offer
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
     from countersign.proxy.settings import Settings
@@ -84,6 +82,7 @@ _REMEMBERED_FOR = 600.0  # seconds
 _IDENTITIES = 256
 _CERTIFICATE_VERIFY = 15
 _SIGNATURE_ALGORITHMS = 13
+_POST_HANDSHAKE_AUTH = 49
 _LONGEST_RECORD = 5 + 16384 + 2048  # RFC 5246 6.2.3
 _IMPLIED_SCHEMES = (0x0201, 0x0203)  # RFC 5246 7.4.1.4.1: what a client that names none can check
 
@@ -161,7 +160,7 @@ class ClientCertificates:
         self.mint = None if authority is None else ClientMint(authority)
         self._monotonic = monotonic
         self._passed: OrderedDict[object, float] = OrderedDict()
-        self._identities: OrderedDict[bytes, SSL.Context] = OrderedDict()
+        self._identities: OrderedDict[bytes, ClientIdentity] = OrderedDict()
 
     def remember(self, target: object) -> None:
         """Pass through to a target that asks for certificates, for the next ten minutes."""
@@ -174,7 +173,7 @@ class ClientCertificates:
         """Whether this target is known to ask for certificates, and to be passed through for it."""
         return self._passed.get(target, 0.0) > self._monotonic()
 
-    def identity(self, context: Context, minted: Minted) -> SSL.Context:
+    def identity(self, context: Context, minted: Minted) -> ClientIdentity:
         """OpenSSL's form of a certificate to present, kept. Raises :class:`IdentityRefused`."""
         place = sha256(b"".join(minted.chain)).digest()
         found = self._identities.get(place)
@@ -209,8 +208,13 @@ class Exchange:
 
     # -- the server leg
 
-    def watch_server(self, leg: TlsLeg) -> None:
+    def watch_server(self, leg: TlsLeg, summary: HelloSummary) -> None:
         """Hear what the target asks and what it gets; where the client decides about that, wait for it."""
+        if _POST_HANDSHAKE_AUTH in summary.extensions:
+            if self.mode is Mtls.PRESENT:
+                leg.connection.offer_post_handshake_auth()
+            else:
+                self._context.recording.not_mirrored.append("extensions: post_handshake_auth")
         self._listen(leg, lambda written, data: self._on_server(leg, written=written, data=data))
         if self.mode in {Mtls.RELAY, Mtls.BYPASS}:
             leg.connection.wait_when_asked()
@@ -233,16 +237,14 @@ class Exchange:
 
     def _asked(self, leg: TlsLeg, data: bytes) -> None:
         if self.request is not None or self._over:
-            answer = "the certificate of its first handshake, or none where it was shown none"
-            expected = "no CertificateRequest once the handshake is over: the client cannot be asked then"
             self.request = self.request or Request.of(data, leg.connection.version)
-            problem = Problem(
-                self._context.clock(), Side.SERVER, "certificate_request", 0, expected, f"one; its answer is {answer}"
-            )
-            if not any(known.field == problem.field for _, known in self._context.recording.problems):
+            self._noted.setdefault("mode", self.mode.value)
+            if self.mode is not Mtls.PRESENT and "asked_again" not in self._noted:
+                expected = "no CertificateRequest once the handshake is over: the client cannot be asked then"
+                got = "one; its answer is that of the first handshake, or no certificate where there was none"
+                problem = Problem(self._context.clock(), Side.SERVER, "certificate_request", 0, expected, got)
                 self._context.recording.problems.append((leg.role, problem))
-                self._noted.setdefault("mode", self.mode.value)
-                self._noted["asked_again"] = True
+            self._noted["asked_again"] = True
             return
         self.request = Request.of(data, leg.connection.version)
         self._noted.update(mode=self.mode.value, asked=self.request.to_json(), asked_of_client=None)

@@ -56,7 +56,7 @@ async def open_server_leg(
             text=f"cannot begin TLS with the target: OpenSSL says {trouble.reason!r}",
         ) from None
     leg = context.leg(LegRole.SERVER, stream, connection)
-    exchange.watch_server(leg)
+    exchange.watch_server(leg, summary)
     await go_on(context, leg, exchange, lambda alert: context.alert_client(tap, alert))
     return leg
 

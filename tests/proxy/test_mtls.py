@@ -491,5 +491,80 @@ def test_a_request_in_a_renegotiation_has_an_answer_and_is_recorded(lab: Lab, tm
     assert recording.mtls["asked_again"] is True
     assert recording.mtls["mode"] == mode.value
     assert recording.mtls["presented"]["certificates"] == (1 if mode is Mtls.PRESENT else 0)
-    assert [problem.field for _, problem in recording.problems] == ["certificate_request"]
+    asked = [problem.field for _, problem in recording.problems]
+    assert asked == ([] if mode is Mtls.PRESENT else ["certificate_request"])
     assert recording.outcome.status is Status.ESTABLISHED
+
+
+@pytest.mark.parametrize("mode", [Mtls.RELAY, Mtls.PRESENT])
+def test_a_target_may_ask_after_the_handshake_where_no_client_is_needed(lab: Lab, tmp_path: Path, mode: Mtls) -> None:
+    """RFC 8446 4.6.2; ``s_server`` asks at its ``c`` command."""
+    given = Identity((lab.client.certificate.public_bytes(Encoding.DER),), lab.client.key)
+    with (
+        OpensslServer(lab.server, mode="plain", version="TLSv1.3") as server,
+        RunningProxy(
+            target=Address("127.0.0.1", server.port),
+            roots=(lab.root.certificate.public_bytes(Encoding.DER),),
+            mtls=mode,
+            identity=given if mode is Mtls.PRESENT else None,
+            clients=clients(),
+        ) as proxy,
+    ):
+        with Background(
+            "openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-servername", "localhost", "-quiet",
+            "-enable_pha", "-cert", lab.client.fullchain_pem, "-key", lab.client.key_pem,
+        ) as client:  # fmt: skip
+            client.say(b"ping\n")
+            server.wait_for("ping")
+            server.command("c")
+            if mode is Mtls.PRESENT:
+                server.wait_for_message("CertificateVerify", count=2)
+            else:
+                server.wait_for("Failed to initiate request|extension not received")
+            client.say(b"again\n")
+            server.wait_for("again")
+            client.hang_up()
+        recording = proxy.recording()
+    assert recording.outcome.status is Status.ESTABLISHED
+    assert recording.mtls.get("asked_again", False) is (mode is Mtls.PRESENT)
+    assert ("extensions: post_handshake_auth" in recording.not_mirrored) is (mode is Mtls.RELAY)
+    assert recording.problems == ()
+
+
+def without_certificate_verify(flight: bytes) -> bytes:
+    """The records of a flight in clear, each handshake message in one of its own, but for CertificateVerify."""
+    kept, at, sealed = b"", 0, False
+    while at < len(flight):
+        size = 5 + int.from_bytes(flight[at + 3 : at + 5])
+        record, at = flight[at : at + size], at + size
+        sealed = sealed or record[0] == 20
+        if sealed or record[0] != 22 or record[5] != 15:
+            kept += record
+    return kept
+
+
+def test_nothing_is_presented_for_a_client_that_proves_nothing(lab: Lab, tmp_path: Path) -> None:
+    """TLS 1.2: Certificate, ClientKeyExchange, and then at once ChangeCipherSpec and Finished."""
+    context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
+    context.load_cert_chain(lab.client.fullchain_pem, lab.client.key_pem)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_hostname="localhost")
+    with relaying(lab, tmp_path, version="TLSv1.2") as (server, proxy):
+        with connect(proxy) as raw, contextlib.suppress(ssl.SSLError):
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                flight = goes.read()
+                assert flight
+                raw.sendall(without_certificate_verify(flight))
+                while not (data := raw.recv(65536)).endswith(b"\x0e\0\0\0"):  # ServerHelloDone
+                    came.write(data)
+                    if data[:1] in {b"", b"\x15"}:
+                        raise ssl.SSLError
+                came.write(data)
+        recording = proxy.recording()
+        assert not any(m.type == "certificate" and m.sender == "client" for m in server.messages)
+    assert recording.mtls["chosen"]["certificates"] == 2
+    assert "presented" not in recording.mtls
+    assert recording.outcome.broken_by is Party.CLIENT

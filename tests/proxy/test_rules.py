@@ -48,7 +48,9 @@ def target(lab: Lab) -> Iterator[Target]:
 def test_the_first_rule_that_fits_decides(target: Target) -> None:
     with RunningProxy(target=target.address, verify=False, policy=parse_policy(RULES, name="x")) as proxy:
         ask(proxy, client_context(), name="secret.test")
+        proxy.recordings(1)
         ask(proxy)
+        proxy.recordings(2)
         assert send(proxy, in_records(client_hello(sni=b"forbidden.test"))) == alert("access_denied")
         recordings = proxy.recordings(3)
     assert [recording.action for recording in recordings] == ["passthrough", "intercept", "refuse"]
@@ -78,6 +80,7 @@ def test_what_a_client_has_turned_down_passes_through(lab: Lab, target: Target) 
             ask(proxy, strict)
         first = proxy.recordings(1)[0]
         assert ask(proxy, strict) == b"good morning\n"
+        proxy.recordings(2)
         assert ask(proxy, client_context(), name="server.lab.test") == b"good morning\n"
         recordings = proxy.recordings(3)
     assert (first.action, first.outcome.status, first.outcome.alert) == ("intercept", Status.FAILED, "unknown_ca")

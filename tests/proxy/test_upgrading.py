@@ -21,9 +21,9 @@ from tests.peers.openssl import openssl_client
 from tests.peers.postgres import PostgresServer, psql
 from tests.peers.process import Background, run
 from tests.proxy.running import RunningProxy
-from tests.proxy.wire import Target, client_context, connect, connect_request, echo, server_context, tls
 from tests.proxy.ways.starttls.dialogues import mysql_greeting
 from tests.proxy.ways.starttls.test_real_clients import SERVERS, SMTP, directory
+from tests.proxy.wire import Target, client_context, connect, connect_request, echo, server_context, silent, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,7 +169,7 @@ def test_a_dialogue_without_tls_is_relayed_and_its_password_is_not_kept() -> Non
 
 def test_a_dialogue_in_which_nothing_moves_ends() -> None:
     with (
-        Target(lambda connection: connection.recv(10) and None) as target,
+        Target(silent) as target,
         running(target.address, "smtp", limits=Limits(idle=0.3)) as proxy,
     ):
         with connect(proxy) as connection:

@@ -26,6 +26,7 @@ from countersign.recorder.recording import FailureCode, Party, Status, to_json
 from tests.peers.curl import curl
 from tests.peers.process import run
 from tests.proxy.running import RunningProxy
+from tests.proxy.ways.test_http_in import HIDDEN, SMUGGLING
 from tests.proxy.wire import (
     Target,
     alert,
@@ -40,7 +41,6 @@ from tests.proxy.wire import (
     server_context,
     tls,
 )
-from tests.proxy.ways.test_http_in import HIDDEN, SMUGGLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def page(connection: socket.socket) -> None:
 def https(lab: Lab) -> Callable[[socket.socket], None]:
     def handle(connection: socket.socket) -> None:
         with server_context(lab.server).wrap_socket(connection, server_side=True) as secured:
-            page(secured)  # type: ignore[arg-type]
+            page(secured)
 
     return handle
 
@@ -104,7 +104,9 @@ def test_a_password_is_asked_for_and_kept_nowhere(lab: Lab, tmp_path: Path) -> N
         url = f"https://localhost:{server.address.port}/"
         ca = proxy.root_file(tmp_path)
         right = curl(url, ca=ca, proxy=f"socks5h://alice:open%20sesame@127.0.0.1:{proxy.port}")
+        proxy.recordings(1)
         wrong = curl(url, ca=ca, proxy=f"socks5h://alice:closed-sesame@127.0.0.1:{proxy.port}")
+        proxy.recordings(2)
         none = curl(url, ca=ca, proxy=f"socks5h://127.0.0.1:{proxy.port}")
         recordings = proxy.recordings(3)
     assert [one.exit_code for one in (right, wrong, none)] == [0, 97, 97]  # CURLE_PROXY
@@ -180,7 +182,7 @@ class Counting(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_HEAD = do_SMUGGLED = _any
+    do_GET = do_POST = do_HEAD = do_SMUGGLED = _any  # noqa: N815 - the library's names
 
     def log_message(self, *_: object) -> None:
         pass
@@ -210,7 +212,9 @@ def test_curl_fetches_in_clear_and_then_gets_a_tunnel(plain: Plain, lab: Lab, tm
     with Target(https(lab)) as server, running(Mode.CONNECT, credentials=USERS) as proxy:
         through = f"http://alice:open%20sesame@127.0.0.1:{proxy.port}"
         answer = curl(f"http://{place}/size=300000?b=c", proxy=through)
+        proxy.recordings(1)
         tunnel = curl(f"https://localhost:{server.address.port}/", ca=proxy.root_file(tmp_path), proxy=through)
+        proxy.recordings(2)
         wrong = curl(f"http://{place}/", proxy=f"http://alice:wrong@127.0.0.1:{proxy.port}")
         fetched, tunnelled, refused = proxy.recordings(3)
     assert answer.body == b"x" * 300_000, answer.error
@@ -278,7 +282,7 @@ def test_a_target_that_breaks_off_its_answer_looks_like_that_to_the_client() -> 
     with Target(cut) as server, running(Mode.CONNECT) as proxy:
         with connect(proxy) as connection:
             connection.sendall(b"GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n" % str(server.address).encode())
-            with pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError):  # noqa: PT012 - it may come behind a part of the answer
                 while connection.recv(65536):
                     pass
         recording = proxy.recording()
@@ -350,8 +354,9 @@ def test_each_server_name_has_its_target(lab: Lab) -> None:
     with Target(echo(server_context(one))) as first, Target(echo(server_context(other))) as second:
         targets = Targets.parse([f"*.one.test={first.address}", f"other.test={second.address}"])
         with RunningProxy(target=targets, verify=False) as proxy:
-            for name in ("a.one.test", "other.test"):
+            for count, name in enumerate(("a.one.test", "other.test"), 1):
                 assert ask(proxy, name=name) == b"good morning\n"
+                proxy.recordings(count)
             answer = send(proxy, in_records(client_hello(sni=b"third.test")))
             recordings = proxy.recordings(3)
     assert [recording.target for recording in recordings] == [str(first.address), str(second.address), None]
@@ -365,6 +370,7 @@ def test_the_default_is_for_all_other_names(target: Target, lab: Lab) -> None:
         targets = Targets.parse([str(other.address), f"localhost={target.address}"])
         with RunningProxy(target=targets, verify=False) as proxy:
             ask(proxy)
+            proxy.recordings(1)
             ask(proxy, client_context(), name="server.lab.test")
             recordings = proxy.recordings(2)
     assert [recording.target for recording in recordings] == [str(target.address), str(other.address)]
@@ -372,7 +378,7 @@ def test_the_default_is_for_all_other_names(target: Target, lab: Lab) -> None:
 
 def test_a_target_without_an_address_is_told_at_the_start() -> None:
     targets = Targets.parse(["a.test=127.0.0.1:9", "b.test=nowhere.invalid:443"])
-    with pytest.raises(EnvironmentFault, match="nowhere.invalid"), RunningProxy(target=targets):
+    with pytest.raises(EnvironmentFault, match="nowhere"), RunningProxy(target=targets):
         pass
 
 

@@ -77,10 +77,12 @@ def test_names_are_for_the_upstream_proxy_to_resolve(lab: Lab, tmp_path: Path) -
     with Target(https(lab)) as server:
         port = server.address.port
         known = Overrides.parse([f"only-there.invalid:{port}:127.0.0.1"])
-        with RunningProxy(mode=Mode.CONNECT, verify=False, resolve=known) as outer:
-            with through(f"http://127.0.0.1:{outer.port}", mode=Mode.SOCKS5) as inner:
-                url = f"https://only-there.invalid:{port}/"
-                answer = curl(url, "-k", proxy=f"socks5h://127.0.0.1:{inner.port}")
+        with (
+            RunningProxy(mode=Mode.CONNECT, verify=False, resolve=known) as outer,
+            through(f"http://127.0.0.1:{outer.port}", mode=Mode.SOCKS5) as inner,
+        ):
+            url = f"https://only-there.invalid:{port}/"
+            answer = curl(url, "-k", proxy=f"socks5h://127.0.0.1:{inner.port}")
     assert answer.body == b"ok", answer.error
 
 

@@ -191,7 +191,10 @@ def _bag(kind: str, value: Node, attributes: Node | None) -> _Bag:
         name = oid.oid("an attribute")
         held = values.expect(der.SET, "the values of an attribute").children(at_most=_MOST_ATTRIBUTES)
         if name == _FRIENDLY_NAME and held:
-            alias = held[0].expect(0x1E, "a friendly name").value.decode("utf-16-be", "surrogatepass")
+            text = held[0].expect(0x1E, "a friendly name").value
+            if len(text) % 2:
+                raise held[0].broken(f"expected a friendly name of two bytes each character, got {len(text)} bytes")
+            alias = text.decode("utf-16-be", "surrogatepass")
         elif name == _LOCAL_KEY_ID and held:
             key_id = held[0].octets("a local key id")
         elif name == _TRUSTED:

@@ -206,14 +206,14 @@ class SocksServer:
 
     def _request_4(self) -> list[Event] | None:
         """VN CD DSTPORT DSTIP USERID NUL, and in the 4a form, with an address of 0.0.0.x, HOST NUL."""
+        if self._credentials is not None:
+            text = "speaks SOCKS4, which knows no passwords, and this proxy wants one: use SOCKS5"
+            return [*self._answer(NOT_ALLOWED), *self._over(FailureCode.NOT_AUTHENTICATED, text)]
         request = self._buffer
         if len(request) >= 2 and request[1] != _CONNECT:
             command = _COMMANDS.get(request[1], f"command 0x{request[1]:02x}")
             text = f"asked for {command}; this proxy serves CONNECT only"
             return [*self._answer(COMMAND_NOT_SUPPORTED), *self._over(FailureCode.UNSUPPORTED_REQUEST, text)]
-        if self._credentials is not None:
-            text = "speaks SOCKS4, which knows no passwords, and this proxy wants one: use SOCKS5"
-            return [*self._answer(NOT_ALLOWED), *self._over(FailureCode.NOT_AUTHENTICATED, text)]
         if len(request) < 9:
             return None
         port, address = int.from_bytes(request[2:4], "big"), request[4:8]

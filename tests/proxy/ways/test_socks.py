@@ -7,7 +7,7 @@ import threading
 from contextlib import closing
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from countersign.proxy.settings import Address
 from countersign.proxy.ways.credentials import Credentials, Login
@@ -186,6 +186,7 @@ def test_the_password_is_nowhere_on_the_record() -> None:
 
 
 @given(st.binary(max_size=600), st.booleans())
+@example(b"\x04\x00", True)
 def test_any_bytes_end_in_a_request_or_a_refusal_or_wait(data: bytes, asking: bool) -> None:  # noqa: FBT001
     server = SocksServer(USERS if asking else None)
     events = [event for at in range(len(data)) for event in server.receive(data[at : at + 1])]

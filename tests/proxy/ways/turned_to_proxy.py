@@ -47,8 +47,8 @@ def main(how: str, version: int) -> None:
         rules(how, version)
         target = Target.__new__(Target)
         target.__init__(echo(server_context(Lab(Path(folder)).server)), host=nowhere)  # type: ignore[misc]
-        target._listener.close()  # noqa: SLF001 - the same at the port that is turned
-        target._listener = socket.create_server((nowhere, 443), family=family)  # noqa: SLF001
+        target._listener.close()
+        target._listener = socket.create_server((nowhere, 443), family=family)
         with (
             target,
             RunningProxy(
