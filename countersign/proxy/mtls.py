@@ -270,7 +270,7 @@ class Exchange:
         mine = own_schemes(minted.key).get(offer.versions[0]) or takes
         able = [scheme for scheme in takes if scheme in mine or scheme in _IMPLIED_SCHEMES]
         if not set(able) & set(schemes):
-            schemes += [scheme for scheme in able if signature_name(scheme) is not None]
+            schemes += [scheme for scheme in able if signature_name(scheme) is not None][:1]
         return replace(offer, signatures=tuple(schemes) or None)
 
     def watch_client(self, leg: TlsLeg) -> None:

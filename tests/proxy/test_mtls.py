@@ -49,7 +49,7 @@ def clients() -> Authority:
 def relaying(
     lab: Lab,
     tmp_path: Path,
-    *,
+    *more: str,
     names: Sequence[Path] = (),
     version: str | None = None,
     insist: bool = True,
@@ -64,7 +64,7 @@ def relaying(
     root = tmp_path / "client-root.pem"
     root.write_bytes(clients().root_pem)
     args: list[str | Path] = ["-Verify" if insist else "-verify", "5", "-verifyCAfile", trust or root]
-    args += ["-verify_return_error"]
+    args += ["-verify_return_error", *more]
     if names:
         asked = tmp_path / "asked.pem"
         asked.write_bytes(b"".join(path.read_bytes() for path in names))
@@ -568,3 +568,32 @@ def test_nothing_is_presented_for_a_client_that_proves_nothing(lab: Lab, tmp_pat
     assert recording.mtls["chosen"]["certificates"] == 2
     assert "presented" not in recording.mtls
     assert recording.outcome.broken_by is Party.CLIENT
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_scheme_that_our_own_leaf_needs_is_added_and_noted(lab: Lab, tmp_path: Path, version: str) -> None:
+    """The target has an ECDSA certificate, and takes RSA from clients alone."""
+    client = lab.issue(common_name="rsa", usages=("client",), key="rsa-2048")
+    args = ("-client_sigalgs", "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384")
+    with relaying(lab, tmp_path, *args, version=version) as (_, proxy):
+        assert "gnip" in speak(proxy, client, tmp_path)
+        mtls = proxy.recording().mtls
+    asked = mtls["asked"]["signature_algorithms"]
+    assert asked == ["rsa_pss_rsae_sha256", "rsa_pss_rsae_sha384"]
+    assert mtls["asked_of_client"]["signature_algorithms"] == [*asked, "ecdsa_secp256r1_sha256"]
+    assert "signature_algorithms: with ecdsa_secp256r1_sha256" in mtls["differs"]
+
+
+def test_bypass_behind_starttls_cannot_begin_anew_but_remembers(lab: Lab, tmp_path: Path) -> None:
+    """The dialogue before TLS was with the connection that is closed."""
+    smtp = ("-starttls", "smtp")
+    with relaying(lab, tmp_path, *smtp, insist=False, mtls=Mtls.BYPASS, starttls="smtp") as (_, proxy):
+        said = [
+            openssl_client(f"127.0.0.1:{proxy.port}", *smtp, ca=lab.root_pem, send=b"ping\n", until="gnip|alert").output
+            for _ in range(2)
+        ]
+        first, second = proxy.recordings(2)
+    assert ["gnip" in each for each in said] == [False, True]
+    assert first.outcome.broken_by is Party.PROXY
+    assert "cannot begin anew behind a dialogue in clear" in first.outcome.text
+    assert (second.action, second.outcome.status) == ("passthrough", Status.ESTABLISHED)
