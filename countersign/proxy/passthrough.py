@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from countersign.proxy.redaction import first_bytes
+from countersign.recorder.wire.redaction import first_bytes
 from countersign.proxy.relay import RawDirection, Relay
 from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire.events import Problem, Side

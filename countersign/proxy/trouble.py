@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from countersign.proxy._openssl import TooCostly
 from countersign.proxy.context import Over
 from countersign.proxy.leg import HandshakeEnded
-from countersign.proxy.redaction import first_bytes
+from countersign.recorder.wire.redaction import first_bytes
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.reading import read_leg
 from countersign.recorder.wire.records import looks_like_tls

@@ -26,7 +26,7 @@ from tests.peers.java import PASSWORD, java_client, java_truststore
 from tests.peers.openssl import OpensslServer, openssl_client
 from tests.peers.process import Background, run
 from tests.proxy.running import AUTHORITY, RunningProxy
-from tests.proxy.wire import TLS12, TLS13, client_hello, connect, in_records
+from tests.proxy.wire import TLS12, TLS13, Target, client_hello, connect, in_records, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -584,12 +584,33 @@ def test_a_scheme_that_our_own_leaf_needs_is_added_and_noted(lab: Lab, tmp_path:
     assert "signature_algorithms: with ecdsa_secp256r1_sha256" in mtls["differs"]
 
 
-def test_bypass_behind_starttls_cannot_begin_anew_but_remembers(lab: Lab, tmp_path: Path) -> None:
+def test_bypass_behind_starttls_cannot_begin_anew_but_remembers(lab: Lab) -> None:
     """The dialogue before TLS was with the connection that is closed."""
-    smtp = ("-starttls", "smtp")
-    with relaying(lab, tmp_path, *smtp, insist=False, mtls=Mtls.BYPASS, starttls="smtp") as (_, proxy):
+    context = server_context(lab.server)
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"220 ready\r\n")
+        for answer in (b"250-here\r\n250 STARTTLS\r\n", b"220 go on\r\n"):
+            assert connection.recv(4096).endswith(b"\r\n")
+            connection.sendall(answer)
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
+            tls.sendall(b"gnip\n")
+            tls.recv(1)
+
+    with (
+        Target(serve) as target,
+        RunningProxy(
+            target=target.address,
+            roots=(lab.root.certificate.public_bytes(Encoding.DER),),
+            mtls=Mtls.BYPASS,
+            starttls="smtp",
+        ) as proxy,
+    ):
         said = [
-            openssl_client(f"127.0.0.1:{proxy.port}", *smtp, ca=lab.root_pem, send=b"ping\n", until="gnip|alert").output
+            openssl_client(
+                f"127.0.0.1:{proxy.port}", "-starttls", "smtp", ca=lab.root_pem, send=b"x\n", until="gnip|alert"
+            ).output
             for _ in range(2)
         ]
         first, second = proxy.recordings(2)

@@ -497,6 +497,16 @@ DIALOGUES: dict[str, list[Said]] = {
     ],
     "nntp": [(S, b"200 news\r\n"), (C, b"AUTHINFO PASS " + PASSWORD.encode() + b"\r\n"), (S, b"483 no\r\n"),
              (C, b"STARTTLS\r\n"), (S, b"382 begin\r\n")],
+    "rdp": [
+        (C, b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00"),
+        (S, b"\x03\x00\x00\x13\x0e\xd0\x00\x00\x12\x34\x00\x02\x00\x08\x00\x01\x00\x00\x00"),
+    ],
+    "amqp": [(C, b"AMQP\x02\x01\x00\x00"), (S, b"AMQP\x02\x01\x00\x00")],
+    "nats": [(S, b'INFO {"tls_required":true}\r\n')],
+    "irc": [
+        (C, b"NICK me\r\nPASS " + PASSWORD.encode() + b"\r\nSTARTTLS\r\n"),
+        (S, b":irc.lab.test 670 me :STARTTLS successful\r\n"),
+    ],
     "unknown": [(C, b"\x01\x02" + PASSWORD.encode()), (S, b"\xff\x00")],
 }  # fmt: skip
 
@@ -545,7 +555,10 @@ def test_a_dialogue_of_more_than_64_kib_is_no_tls(imported: Callable[..., Import
     assert got.tally.not_tls == 1
 
 
-CONNECT = b"CONNECT server.lab.test:8443 HTTP/1.1\r\nHost: server.lab.test\r\nProxy-Authorization: Basic %b\r\n\r\n"
+CONNECT = (
+    b"CONNECT server.lab.test:8443 HTTP/1.1\r\nHost: server.lab.test\r\nProxy-Authorization: Basic %b\r\n"
+    b"X-Api-Key: opensesame\r\n\r\n"
+)
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -563,6 +576,7 @@ def test_a_connect_request_names_the_target(imported: Callable[..., Imported], t
     assert got.prelude["answer"] == 200
     assert got.prelude["request"]["method"] == "CONNECT"
     assert ["Proxy-Authorization", "(redacted)"] in got.prelude["request"]["headers"]
+    assert ["X-Api-Key", "(redacted)"] in got.prelude["request"]["headers"]
     assert [earlier["answer"] for earlier in got.prelude["earlier"]] == [407]
     assert PASSWORD not in json.dumps(to_json(got))
     assert "dialogue" not in got.prelude

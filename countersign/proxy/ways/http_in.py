@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING, Any, Final
 import h11
 
 from countersign.errors import UserError
-from countersign.proxy.redaction import REDACTED, request_record
 from countersign.proxy.settings import Address, parse_address
 from countersign.proxy.ways.events import Exchanged, Ready, Refused, Send, Wanted
 from countersign.proxy.ways.http_summary import exchange_record
 from countersign.recorder.recording import FailureCode, Party
 from countersign.recorder.wire.records import looks_like_tls
+from countersign.recorder.wire.redaction import REDACTED, request_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

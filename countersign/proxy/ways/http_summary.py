@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
-from countersign.proxy.redaction import redacted_target, request_record
 from countersign.proxy.ways.events import Exchanged
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.redaction import redacted_target, request_record
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:

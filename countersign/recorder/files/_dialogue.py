@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from countersign.recorder.wire import dialogue, tds
 from countersign.recorder.wire.dialogue import TURN_AT_MOST, TURNS_AT_MOST
 from countersign.recorder.wire.proxy_protocol import ProxyHeader, read_proxy_header
+from countersign.recorder.wire.redaction import request_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,9 +99,6 @@ def _place(host: str, port: int) -> str:
 
 _REQUEST = re.compile(rb"([!-~]+) ([^\s]+) HTTP/(\d\.\d)\r?\n")
 _STATUS = re.compile(rb"HTTP/\d\.\d (\d{3})")
-_SECRET_HEADERS = frozenset({"proxy-authorization", "authorization", "cookie", "set-cookie", "proxy-authenticate-info"})
-_LONGEST_HEADER = 1_000
-_MOST_HEADERS = 100
 
 
 def _http_connect(turns: Sequence[Chunk], prelude: Prelude) -> list[Chunk] | None:
@@ -133,15 +131,10 @@ def _http_connect(turns: Sequence[Chunk], prelude: Prelude) -> list[Chunk] | Non
 
 
 def _request(found: re.Match[bytes], data: bytes) -> dict[str, Any]:
-    method, target, version = (part.decode("latin-1") for part in found.groups())
     head = re.split(rb"\r?\n\r?\n", data[found.end() - 1 :], maxsplit=1)[0]
-    headers = []
-    for line in head.split(b"\n")[1 : _MOST_HEADERS + 1]:
-        name, colon, value = line.decode("latin-1").strip("\r").partition(":")
-        if colon:
-            secret = name.strip().lower() in _SECRET_HEADERS
-            headers.append([name, dialogue.REDACTED if secret else value.strip()[:_LONGEST_HEADER]])
-    return {"method": method, "target": target[:_LONGEST_HEADER], "version": version, "headers": headers}
+    fields = (line.strip(b"\r").partition(b":") for line in head.split(b"\n")[1:])
+    kept = ((name, value.strip()) for name, colon, value in fields if colon)
+    return request_record(found[1], found[2], found[3], kept)
 
 
 def _socks(turns: Sequence[Chunk], prelude: Prelude) -> list[Chunk] | None:
@@ -215,7 +208,7 @@ def _dialect(turns: list[Chunk]) -> tuple[str, Callable[[list[Chunk]], Iterator[
     if re.match(rb"\s*<(?:\?xml|stream:stream)", client):
         return "xmpp", _tell_xml
     if not _is_text(client + server):
-        return "unknown", _tell_sizes
+        return next((name for start, name in _BINARY.items() if client.startswith(start)), "unknown"), _tell_sizes
     upgrade = client.upper()
     if server.startswith(b"* ") and b" STARTTLS" in upgrade:
         return "imap", _tell_lines
@@ -229,7 +222,20 @@ def _dialect(turns: list[Chunk]) -> tuple[str, Callable[[list[Chunk]], Iterator[
         return "nntp", _tell_lines
     if server.startswith(b'"IMPLEMENTATION"'):
         return "sieve", _tell_lines
+    if server.startswith(b"INFO {"):
+        return "nats", _tell_lines
+    if re.search(rb"(?m)^:?\S+ 670 ", server):  # RPL_STARTTLS
+        return "irc", _tell_lines
     return "unknown", _tell_lines
+
+
+_BINARY = {
+    b"\x03\x00\x00": "rdp",  # a TPKT (RFC 1006 6) with an X.224 connection request (MS-RDPBCGR 2.2.1.1)
+    b"AMQP\x03": "amqp",  # the security layer TLS (AMQP 1.0, part 5.2)
+    b"AMQP\x02": "amqp",
+    b"RFB 003": "rfb",  # RFC 6143 7.1.1; VeNCrypt
+}
+"""How a client begins that speaks no text."""
 
 
 def _is_text(data: bytes) -> bool:

@@ -18,10 +18,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from countersign.recorder.wire.redaction import REDACTED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REDACTED: Final = "(redacted)"
 
 TURNS_AT_MOST: Final = 100
 TURN_AT_MOST: Final = 4_000

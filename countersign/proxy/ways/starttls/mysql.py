@@ -12,8 +12,9 @@ from typing import ClassVar, Final
 
 from countersign.proxy.ways.starttls.dialect import TEXT_AT_MOST, Dialect
 from countersign.proxy.ways.starttls.events import Event, Said
-from countersign.recorder.wire.dialogue import MYSQL_CLIENT_SSL, REDACTED, is_mysql_ssl_request, mysql_greeting
+from countersign.recorder.wire.dialogue import MYSQL_CLIENT_SSL, is_mysql_ssl_request, mysql_greeting
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.redaction import REDACTED
 
 _HEADER: Final = 4
 _BEFORE_USER: Final = 32  # flags (4), largest packet (4), character set (1), filler (23)

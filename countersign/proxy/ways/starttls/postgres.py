@@ -14,8 +14,9 @@ from typing import ClassVar, Final
 
 from countersign.proxy.ways.starttls.dialect import Dialect
 from countersign.proxy.ways.starttls.events import Event, Said
-from countersign.recorder.wire.dialogue import POSTGRES_ANSWERS, POSTGRES_REQUESTS, REDACTED
+from countersign.recorder.wire.dialogue import POSTGRES_ANSWERS, POSTGRES_REQUESTS
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.redaction import REDACTED
 
 _HEAD: Final = 8
 _CANCEL: Final = 80877102

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign.proxy import Mode
-from countersign.proxy.redaction import KEPT_FIELDS, first_bytes, redacted_target, request_record
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.files.pcapng import export_pcapng
 from countersign.recorder.recording import Status, to_json
 from countersign.recorder.store import blob
+from countersign.recorder.wire.redaction import KEPT_FIELDS, first_bytes, redacted_target, request_record
 from tests.proxy.running import RunningProxy
 from tests.proxy.wire import Target, client_hello, connect_request, in_records, rest, send
 
