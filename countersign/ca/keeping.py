@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from countersign.ca.authority import Authority, Issuer, Plan, Retired
-from countersign.ca.errors import AuthorityError
+from countersign.ca.errors import AuthorityError, PassphraseNeeded
 from countersign.ca.keypair import load_key_pair
 from countersign.ca.pem import PemError, certificates_in, to_pem
 from countersign.ca.signer import PrivateKey, Signer
@@ -222,6 +222,15 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def generations_seen(directory: Path) -> tuple[int, ...] | None:
+    """What tells one state of the generations in a directory from another; ``None`` before the first rotation."""
+    try:
+        found = (directory / _GENERATIONS).lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _generations(directory: Path) -> tuple[str, list[dict[str, str]]]:
     """Where the authority in force is, and the marks of the retired ones."""
     path = directory / _GENERATIONS
@@ -295,8 +304,8 @@ def _load_key(path: Path, passphrase: bytes | None) -> PrivateKey:
     data = read_private(path)
     encrypted = b"ENCRYPTED" in data
     if encrypted and not passphrase:
-        raise AuthorityError(
-            f"cannot use the CA file {path}: it is encrypted; give its passphrase in a file or in {PASSPHRASE_VARIABLE}"
+        raise PassphraseNeeded(
+            f"cannot use the CA file {path}: it is encrypted; give its passphrase in {PASSPHRASE_VARIABLE}"
         )
     try:
         key = serialization.load_pem_private_key(data, passphrase if encrypted else None)
@@ -380,11 +389,14 @@ def read_passphrase(path: str | os.PathLike[str] | None = None) -> bytes | None:
     ``None`` where there is neither. Raises :class:`FileFault`, and :class:`AuthorityError` for one that is too long.
     """
     if path is not None:
-        passphrase = read_private(path, at_most=1 << 16).split(b"\n", 1)[0].rstrip(b"\r")
-    else:
-        passphrase = os.fsencode(os.environ.get(PASSPHRASE_VARIABLE, ""))
+        line = read_private(path, at_most=1 << 16).split(b"\n", 1)[0].rstrip(b"\r")
+        return checked_passphrase(line, str(path))
+    return checked_passphrase(os.fsencode(os.environ.get(PASSPHRASE_VARIABLE, "")), PASSPHRASE_VARIABLE)
+
+
+def checked_passphrase(passphrase: bytes, where: str) -> bytes | None:
+    """The passphrase that came from there, ``None`` where it is empty. Raises :class:`AuthorityError`: too long."""
     if len(passphrase) > _LONGEST_PASSPHRASE:
-        where = path if path is not None else PASSPHRASE_VARIABLE
         raise AuthorityError(
             f"cannot use the passphrase in {where}: expected at most {_LONGEST_PASSPHRASE} bytes, "
             f"got {len(passphrase)}; is it the right file?"

@@ -28,6 +28,9 @@ _FRIENDLY_NAME = re.compile(rb"friendlyName:[ \t]*([^\r\n]{1,2000})")
 _NOT_BASE64 = re.compile(rb"\\[nr]|\xef\xbb\xbf|\xc2\xa0|\s+")
 
 
+_UTF8_STRING = 0x0C
+
+
 class PemError(ValueError):
     """No certificates could be read; the text is the end of a sentence."""
 
@@ -141,7 +144,7 @@ def _says_trust(data: bytes) -> bool:
     try:
         behind = data[len(asn1.first_piece(data).raw) :]
         settings = asn1.pieces(asn1.whole(behind, asn1.SEQUENCE, "settings of trust").body) if behind.strip() else ()
-        return any(each.tag not in {asn1.UTF8_STRING, asn1.OCTET_STRING} for each in settings)
+        return any(each.tag not in {_UTF8_STRING, asn1.OCTET_STRING} for each in settings)
     except asn1.DerError:
         return True
 

@@ -82,7 +82,9 @@ def instructions(client: str, root_file: str, root: bytes, *, mid_home: str | No
                 f"cannot print a command for the path '{printable(path)}': it has characters that do not show; move it"
             )
         if path.startswith("-"):
-            raise UserError(f"cannot print a command for the path '{path}': programs take it for an option; give it whole")
+            raise UserError(
+                f"cannot print a command for the path '{path}': programs take it for an option; give it whole"
+            )
     if (client == "mid") != (mid_home is not None):
         raise UserError("--mid-home DIR belongs to --for mid: give both, the folder that holds agent/")
     alias = f"countersign-{read_certificate(root).sha256[:8]}"

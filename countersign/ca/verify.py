@@ -11,6 +11,7 @@ A hash on the right that no certificate has as its own is a missing issuer.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PURPOSES = tuple(_openssl.PURPOSES)
 MOST_CERTIFICATES = 20_000
 
-_HOST = re.compile(r"\.?(?:[!-.0-~]{1,63})(?:(?<!\.))")
+_HOST = re.compile(r"(?=.{1,253}\Z)\.?[!-\-/-~]{1,63}(?:\.[!-\-/-~]{1,63})*")  # a dot before it: any name below
 
 _CURES = {
     2: "its issuer is known to nobody: give the root with --ca-file",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from countersign.cli import ca_files, ca_issue, ca_keystore, ca_responder, ca_trust
-from countersign.cli.ca_passwords import PassphraseFile, open_authority
-from countersign.cli.common import Home, Json, home_of, print_json
+from countersign.cli.ca_passwords import PassphraseFile, ca_passphrase, open_authority
+from countersign.cli.common import Home, Json, Overwrite, home_of, print_json, write_out
 
 if TYPE_CHECKING:
     from countersign.ca import Authority
@@ -39,7 +39,6 @@ def init(
 ) -> None:
     """Make the CA: a root and an intermediate. One that is there already is left as it is, and said to be."""
     from countersign.ca import Authority, Plan
-    from countersign.ca.keeping import read_passphrase
     from countersign.errors import UserError
 
     directory = home_of(home) / "ca"
@@ -51,7 +50,7 @@ def init(
         )
     if made:
         plan = Plan(name=name, key=key, days=days, levels=levels, constrain=tuple(constrain or ()))
-        authority = Authority.create(directory, plan, passphrase=read_passphrase(passphrase_file))
+        authority = Authority.create(directory, plan, passphrase=ca_passphrase(passphrase_file))
     else:
         authority = open_authority(home, passphrase_file)
     if as_json:
@@ -66,25 +65,23 @@ def root(
     home: Home = None,
     out: Annotated[Path | None, typer.Option(help="The file to write (default: standard output).")] = None,
     form: Annotated[str, typer.Option("--format", help="pem or der.")] = "pem",
+    overwrite: Overwrite = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Write the root certificate: what a client must trust to be let through."""
     from countersign.errors import UserError
-    from countersign.recorder.private_files import write_public
 
     if form not in {"pem", "der"}:
         raise UserError(f"--format takes pem or der, got {form!r}")
     authority = open_authority(home, passphrase_file)
     data = authority.root_pem if form == "pem" else authority.root.der
     if out is not None and str(out) != "-":
-        write_public(out, data)
+        write_out(data, out, overwrite=overwrite, home=home, public=True)
     if as_json:
         print_json({"schema": 1, "file": str(out) if out else None, "root": authority.root.facts.to_json()})
     elif out is None or str(out) == "-":
-        import sys
-
-        sys.stdout.buffer.write(data)
+        write_out(data, None, overwrite=False, home=home)
     else:
         typer.echo(f"{out}: {authority.name}, valid until {authority.not_after:%Y-%m-%d}")
 
@@ -105,19 +102,19 @@ def rotate(
 
     A new root is cross-signed by the old one while both are good. What was issued before stays valid.
     """
-    from countersign.ca.keeping import read_passphrase
     from countersign.errors import UserError
 
     if what not in {"intermediate", "root"}:
         leaf = "; leaves are made as they are needed"
         raise UserError(f"cannot rotate {what!r}: expected intermediate or root{leaf if what == 'leaf' else ''}")
-    authority = open_authority(home, passphrase_file)
+    passphrase = ca_passphrase(passphrase_file)
+    authority = open_authority(home, passphrase=passphrase)
     made = authority.rotate(
         "root" if what == "root" else "intermediate",
         overlap=timedelta(days=overlap),
         same_key=same_key,
         same_name=same_name,
-        passphrase=read_passphrase(passphrase_file),
+        passphrase=passphrase,
     )
     old, new = (each.root if what == "root" else each.issuer for each in (authority, made))
     if as_json:
@@ -129,6 +126,7 @@ def rotate(
     typer.echo(f"new: {new.facts.subject}, valid until {new.facts.not_after}")
     if what == "root":
         typer.echo("hand the new root out with: countersign ca root --out root.pem")
+    typer.echo("programs that are running (proxy, ca responder) read it when they start again")
 
 
 app.command("issue")(ca_issue.issue)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.ca_passwords import KeyPasswordFile, StorePassword, StorePasswordFile, read_password
-from countersign.cli.common import Json, print_json
+from countersign.cli.common import Json, naming_overwrite, print_json
 from countersign.cli.values import parse_moment
 from countersign.recorder.wire.text import printable
 
@@ -40,7 +40,8 @@ def split(
         alias=alias,
         clear_key=clear_key,
     )
-    written = write_split(made, out_dir, overwrite=overwrite)
+    with naming_overwrite("another --out-dir"):
+        written = write_split(made, out_dir, overwrite=overwrite)
     if as_json:
         print_json(
             {

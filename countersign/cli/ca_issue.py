@@ -12,11 +12,12 @@ from countersign.cli.ca_passwords import (
     PassphraseFile,
     StorePassword,
     StorePasswordFile,
+    check_length,
     open_authority,
     read_password,
 )
 from countersign.cli.ca_responder import ResponderUrl, answered_for
-from countersign.cli.common import Home, Json, print_json, write_out
+from countersign.cli.common import Home, Json, Overwrite, print_json, write_out
 from countersign.errors import UserError
 from countersign.recorder.wire.text import printable
 
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from countersign.ca.issue import Purpose
 
 _STORES = ("pem", "pkcs12", "jks", "jceks", "bcfks")
+_SHORTEST_MODULUS = 2048
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9*_:.-]+")  # a host name, a wildcard or an address
 
 San = Annotated[
     list[str] | None, typer.Option("--san", help="A host name or address; may be repeated.", show_default=False)
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 
 
 def issue(
@@ -73,6 +74,7 @@ def issue(
     if (out is None or str(out) == "-") and store_type != "pem":
         raise UserError(f"a {store_type} store is not for standard output: give --out FILE")
     password = read_password(store_password_file, store_password)
+    check_length(store_type, password)
     authority = answered_for(open_authority(home, passphrase_file), responder)
     hosts = [name for name in (*names, *(san or ())) if _is_host(name, eku)]
     minted = issue_certificate(
@@ -85,7 +87,7 @@ def issue(
     data = write_store(StoreType(store_type), [entry], password)
     to_file = out is not None and str(out) != "-"
     if to_file or not as_json:
-        write_out(data, out, overwrite=overwrite)
+        write_out(data, out, overwrite=overwrite, home=home)
     if as_json:
         where = {"file": str(out)} if to_file else {"file": None, "pem": data.decode("ascii")}
         print_json({"schema": 1, **where, "type": store_type, **_made(entry.chain)})
@@ -125,6 +127,16 @@ def _sentence(minted: Minted) -> str:
     return f"{facts.subject} ({purposes}), valid until {facts.not_after}"
 
 
+def _weak(key: str | None) -> list[str]:
+    """What most peers refuse (RFC 9325 4.4: not shorter than 2048 bits)."""
+    kind, _, size = (key or "").partition(" ")
+    if kind not in {"RSA", "RSA-PSS", "DSA"} or not size.isdigit() or int(size) >= _SHORTEST_MODULUS:
+        return []
+    return [
+        f"the request's key is {key}, which many peers refuse; make one of {_SHORTEST_MODULUS} bits or more and ask again"
+    ]
+
+
 def sign(
     request: Annotated[Path, typer.Argument(metavar="CSR", help="What keytool -certreq or openssl req wrote.")],
     home: Home = None,
@@ -144,7 +156,7 @@ def sign(
     """
     from countersign.ca.csr import RequestError, read_request, sign_request
     from countersign.recorder.certificates import read_certificate
-    from countersign.recorder.private_files import read_regular, write_public
+    from countersign.recorder.private_files import read_regular
 
     data = read_regular(request, at_most=1 << 20)
     if data is None:
@@ -156,13 +168,14 @@ def sign(
     authority = answered_for(open_authority(home, passphrase_file), responder)
     reply = sign_request(authority, asked, purpose=purpose_of(eku), names=tuple(san or ()), days=days)
     facts = read_certificate(reply.chain[0])
+    notes = [*reply.notes, *_weak(facts.key)]
     if out is not None and str(out) != "-":
-        write_public(out, reply.pem, overwrite=overwrite)
+        write_out(reply.pem, out, overwrite=overwrite, home=home, public=True)
     if as_json:
         document = {"schema": 1, "file": str(out) if out else None, "pem": reply.pem.decode("ascii")}
-        print_json({**document, **_made(reply.chain), "notes": list(reply.notes)})
+        print_json({**document, **_made(reply.chain), "notes": notes})
         return
-    for note in reply.notes:
+    for note in notes:
         typer.echo(f"countersign: {note}", err=True)
     if out is None or str(out) == "-":
         typer.echo(reply.pem.decode("ascii"), nl=False)

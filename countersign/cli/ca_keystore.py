@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from countersign.cli.ca_passwords import KeyPasswordFile, StorePassword, StorePasswordFile, read_password
-from countersign.cli.common import Json, print_json
+from countersign.cli.ca_passwords import KeyPasswordFile, StorePassword, StorePasswordFile, check_length, read_password
+from countersign.cli.common import Json, Overwrite, naming_overwrite, print_json
 from countersign.errors import UserError
 from countersign.recorder.wire.text import printable
 
@@ -151,7 +151,7 @@ def convert(
     drop_secret_keys: Annotated[
         bool, typer.Option("--drop-secret-keys", help="Leave out secret keys, which only their own type can hold.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a key store as another type: keys, chains, trusted certificates, aliases and dates."""
@@ -168,6 +168,7 @@ def convert(
         if to_password_file is not None:
             raise UserError("--no-password and --to-password-file say opposite things: give one")
         new_password = None
+    check_length(to, new_password)
     key_password = read_password(key_password_file, what="--key-password-file")
     store = load_store(source, password, key_password=key_password, open_keys=not certificates_only)
     entries = entries_for(
@@ -180,10 +181,11 @@ def convert(
         same_password=new_password == password,
     )
     data = write_store(kind, entries, new_password, form=form, armour=pem)
-    if any(isinstance(entry, KeyEntry | SecretEntry) for entry in entries):
-        write_private(target, data, overwrite=overwrite, allow_sticky=True)
-    else:
-        write_public(target, data, overwrite=overwrite)
+    with naming_overwrite():
+        if any(isinstance(entry, KeyEntry | SecretEntry) for entry in entries):
+            write_private(target, data, overwrite=overwrite, allow_sticky=True)
+        else:
+            write_public(target, data, overwrite=overwrite)
     made = load_store(target, new_password, open_keys=False)
     if as_json:
         _json(target, made)

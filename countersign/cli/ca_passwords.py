@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from countersign.ca import Authority
 
 _LONGEST = 1 << 16
+_SHORTEST_OF_JAVA = 6
 
 
 def _is_text(value: Any) -> Any:
@@ -56,7 +57,8 @@ PassphraseFile = Annotated[
     Path | None,
     typer.Option(
         "--passphrase-file",
-        help="The passphrase of the CA's keys, in the first line (or in COUNTERSIGN_CA_PASSPHRASE).",
+        help="The file with the passphrase of the CA's keys in the first line (else COUNTERSIGN_CA_PASSPHRASE); - is"
+        " standard input.",
         show_default=False,
     ),
 ]
@@ -82,9 +84,39 @@ def read_password(file: Path | None, given: str | None = None, *, what: str = "-
         raise UserError(f"cannot use {what} {file}: its first line is not UTF-8 text") from None
 
 
-def open_authority(home: Path | None, passphrase_file: Path | None) -> Authority:
-    """The CA in the home."""
-    from countersign.ca import Authority
-    from countersign.ca.keeping import read_passphrase
+def check_length(kind: str, password: str | None) -> None:
+    """keytool, and Java's own programs with it, take no shorter password for the stores that are Java's own."""
+    if kind in {"jks", "jceks"} and password is not None and len(password) < _SHORTEST_OF_JAVA:
+        raise UserError(
+            f"cannot write a {kind} store with a password of {len(password)} characters: "
+            f"keytool expects at least {_SHORTEST_OF_JAVA}; give a longer one"
+        )
 
-    return Authority.load(home_of(home) / "ca", passphrase=read_passphrase(passphrase_file))
+
+def ca_passphrase(file: Path | None) -> bytes | None:
+    """The passphrase of the CA's keys: from ``--passphrase-file``, else from the environment."""
+    from countersign.ca.keeping import checked_passphrase, read_passphrase
+
+    if file is None:
+        return read_passphrase()
+    if str(file) == "-":
+        line = sys.stdin.buffer.readline(_LONGEST).removesuffix(b"\n").removesuffix(b"\r")
+        passphrase = checked_passphrase(line, "standard input")
+    else:
+        passphrase = read_passphrase(file)
+    if passphrase is None:
+        raise UserError(f"cannot use --passphrase-file {file}: its first line is empty")
+    return passphrase
+
+
+def open_authority(
+    home: Path | None, passphrase_file: Path | None = None, *, passphrase: bytes | None = None
+) -> Authority:
+    """The CA in the home, for commands that have ``--passphrase-file``; ``passphrase`` if it was read already."""
+    from countersign.ca import Authority
+    from countersign.ca.errors import PassphraseNeeded
+
+    try:
+        return Authority.load(home_of(home) / "ca", passphrase=passphrase or ca_passphrase(passphrase_file))
+    except PassphraseNeeded as needed:
+        raise PassphraseNeeded(f"{needed}, or its file with --passphrase-file") from None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from countersign.errors import EnvironmentFault, UserError
-from countersign.recorder.private_files import FileFault, make_private_dir, read_regular, write_private
+from countersign.recorder.private_files import FileFault, make_private_dir, read_regular, write_private, write_public
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from countersign.recorder.store import Store
 
 Home = Annotated[
@@ -35,6 +37,7 @@ StoreUrl = Annotated[
         show_default=False,
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 RecordingId = Annotated[
     str, typer.Argument(metavar="ID", help="An id or an unambiguous beginning of one, a label, `last` or `last~1`.")
@@ -101,10 +104,57 @@ def coloured_output() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def write_out(data: bytes, out: Path | None, *, overwrite: bool = True) -> None:
-    """To a file (0600, whole or not at all), or to standard output."""
+def write_out(
+    data: bytes,
+    out: Path | None,
+    *,
+    overwrite: bool,
+    home: Path | None,
+    store: str | None = None,
+    public: bool = False,
+) -> None:
+    """To a file (0600 unless it is public, whole or not at all), or to standard output.
+
+    A file that is there is replaced only with ``overwrite``, and one of the home or the store not even then.
+    """
     if out is None or str(out) == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    write_private(out, data, overwrite=overwrite, allow_sticky=True)
+    _check_not_ours(out, home, store)
+    with naming_overwrite():
+        if public:
+            write_public(out, data, overwrite=overwrite)
+        else:
+            write_private(out, data, overwrite=overwrite, allow_sticky=True)
+
+
+@contextmanager
+def naming_overwrite(*others: str) -> Iterator[None]:
+    """Add to the sentence for a file that is there the flags that help."""
+    try:
+        yield
+    except FileFault as fault:
+        if not isinstance(fault.__cause__, FileExistsError):
+            raise
+        raise FileFault(f"{fault}, or give {' or '.join(('--overwrite', *others))}") from fault.__cause__
+
+
+def _check_not_ours(out: Path, home: Path | None, store: str | None) -> None:
+    """Refuse a file of the home, which holds the keys of the CA and the recordings, and the files of a store elsewhere."""
+    place = _real(out)
+    if not os.path.lexists(place):
+        return
+    own = os.path.realpath(home or default_home())
+    if place.is_relative_to(own):
+        raise UserError(f"cannot write {out}: it is one of the files of the home {own}, which are not replaced; name another")
+    url = store or os.environ.get("COUNTERSIGN_STORE") or ""
+    name = url.partition(":///")[2] if url.startswith("sqlite") and ":///" in url else url
+    kept = str(_real(Path(name).expanduser())) if name else None
+    if kept and str(place) in {kept, f"{kept}-wal", f"{kept}-shm", f"{kept}-journal"}:
+        raise UserError(f"cannot write {out}: it is the store {url}; name another file")
+
+
+def _real(path: Path) -> Path:
+    """The file itself: a link in its own place is not followed by what writes."""
+    return Path(os.path.realpath(path.parent)) / path.name

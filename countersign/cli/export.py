@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, StoreUrl, open_store, write_out
+from countersign.cli.common import Home, Overwrite, StoreUrl, open_store, write_out
 from countersign.errors import AnswerIsNo, UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def export(
     store: StoreUrl = None,
     form: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMS)}.")] = "pcapng",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: standard output).")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write recordings as pcapng (for Wireshark and tshark), JSON, JSON lines, PEM chains, key log or text."""
     ids = recording_ids or ["last"]
@@ -46,7 +47,7 @@ def export(
         exported, missing = _all(kept.get, ids, form)
     if exported:
         data = (b"\n" if form == "text" else b"").join(exported.values())
-        write_out(data, out)
+        write_out(data, out, overwrite=overwrite, home=home, store=store)
         if out is not None and str(out) != "-":
             which = f"recording {next(iter(exported))}" if len(exported) == 1 else f"{len(exported)} recordings"
             typer.echo(f"{out}: {form}, {len(data)} bytes, {which}")

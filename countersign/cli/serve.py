@@ -37,7 +37,7 @@ def serve(
 
     Raises what is wrong before the first client is served.
     """
-    authority = Authority.open(home / "ca", passphrase=read_passphrase())
+    authority = _authority(home / "ca")
     with contextlib.closing(Store.open(store)) as kept:
         interrupted = kept.mark_interrupted()
     if interrupted:
@@ -59,11 +59,27 @@ def serve(
             log.error("recordings were lost, the store could not take them", lost=writer.lost)
 
 
+def _authority(directory: Path) -> Authority:
+    """The CA in the home, made where there is none; what was made so is said, for it may speak for everybody."""
+    there, passphrase = (directory / "root.pem").exists(), read_passphrase()
+    authority = Authority.open(directory, passphrase=passphrase)
+    if not there:
+        log.warning(
+            "made a CA without constraints: whoever has its keys can be any server to those that trust its root;"
+            " for one with limits stop, move it away and run: countersign ca init --constrain DOMAIN",
+            directory=str(directory),
+            keys="encrypted" if passphrase else "not encrypted",
+        )
+    return authority
+
+
 async def _run(engine: Engine, ready: Path | None, rules: Path | None) -> None:
     stop = asyncio.Event()
     on_signals(stop.set, reload=None if rules is None else partial(_reload, engine, rules))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(engine)
+        if ready is not None:
+            stack.enter_context(ready_file(ready, engine.addresses[0]))
         settings = engine.settings
         log.info(
             "listening",
@@ -72,8 +88,6 @@ async def _run(engine: Engine, ready: Path | None, rules: Path | None) -> None:
             target=str(settings.target) if settings.target else None,
             action=settings.action.value,
         )
-        if ready is not None:
-            stack.enter_context(ready_file(ready, engine.addresses[0]))
         await stop.wait()
         log.info("stopping", open_sessions=engine.open_sessions)
 

@@ -74,7 +74,7 @@ def test_half_a_character_in_an_alias_is_a_broken_store(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (b"\x82\x10evil\0.example.com"[:1] + b"\x10evil.x\0.test.abc", "is no host name"),
+        (b"\x82\x08evil.x\0y", "is no host name"),
         (b"\x82\x04a\x1b[2", "is no host name"),
         (b"\x82\x03\xff\xfe\xfd", "is no host name"),
         (b"\x87\x05abcde", "address of 5 bytes"),
@@ -107,5 +107,5 @@ def test_a_passphrase_is_bytes_of_a_bearable_length(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("client", ["debian", "macos", "rhel"])
 def test_a_path_that_programs_take_for_an_option_is_refused(client: str, lab: Lab) -> None:
     root = lab.root.certificate.public_bytes(serialization.Encoding.DER)
-    with pytest.raises(UserError, match=r"give it as \./-rf"):
+    with pytest.raises(UserError, match=r"give it whole"):
         instructions(client, "-rf", root)

@@ -305,6 +305,16 @@ def test_tshark_finds_nothing_to_remark_on_in_tcp(tmp_path: Path) -> None:
 
 
 @pytest.mark.peer("tshark")
+@pytest.mark.peer("tshark")
+def test_recordings_in_one_file_stay_apart_in_tshark(tmp_path: Path) -> None:
+    one = recording(replace(leg(connected()), role=LegRole.SERVER))
+    file = tmp_path / "two.pcapng"
+    file.write_bytes(export_pcapng(one) + export_pcapng(replace(one, id="f" * 16)))
+    streams = tshark(file, "-T", "fields", "-e", "tcp.stream").split()
+    assert set(streams) == {"0", "1"}
+    assert not tshark(file, "-Y", "tcp.analysis.flags")
+
+
 def test_what_went_wrong_is_a_comment_where_it_was_noticed(tmp_path: Path) -> None:
     given = leg(connected(client_trusts=False))
     alert = len(given.messages) - 1

@@ -100,9 +100,19 @@ class Answers:
 
     def prepare(self) -> None:
         """Make the keys that will be needed, and let the bases of delta CRLs stand as of now. RSA takes a while."""
+        self.make_signers(self.issuers)
         for served in self.issuers.by_label.values():
-            self._delegates.sign_for(served, self.now(), by=self.manner.signed_by)
             self._list_fields(served, CrlForm.BASE, ())
+
+    def make_signers(self, issuers: Issuers) -> None:
+        """Make the keys alone, which another thread may do."""
+        for served in issuers.by_label.values():
+            self._delegates.sign_for(served, self.now(), by=self.manner.signed_by)
+
+    def serve(self, issuers: Issuers) -> None:
+        """Other issuers from now on; what was made for those that stay is kept."""
+        self.issuers = issuers
+        self.prepare()
 
     # -- faults --------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from countersign.ca import assemble, keys
 from countersign.ca.authority import Authority, Issuer, Plan
 from countersign.ca.revocation import ocsp
+from countersign.ca.revocation.points import role, url_name
 from countersign.ca.revocation.register import Entry
 from countersign.ca.signer import key_identifier
 from countersign.errors import UserError
@@ -62,7 +63,7 @@ class Served:
 
     @property
     def label(self) -> str:
-        """What its URLs and the faults call it."""
+        """What the faults call it."""
         return self.urls.label
 
     @property
@@ -83,12 +84,16 @@ def labelled(authorities: Sequence[Authority]) -> Iterator[tuple[str, Authority,
     """Each issuer of each authority as its label, its authority, and its number in there, the root being 0.
 
     The labels are ``root``, ``intermediate-1`` ... as the files in the home are called; those of a second authority
-    begin with ``2-``.
+    begin with ``2-``. What two of them have in common, as generations have their root, counts once, for the first.
     """
+    seen = set()
     for which, authority in enumerate(authorities, 1):
         prefix = "" if which == 1 else f"{which}-"
-        for number in range(len(authority.intermediates) + 1):
-            yield f"{prefix}{f'intermediate-{number}' if number else 'root'}", authority, number
+        for number, issuer in enumerate(authority.issuers):
+            name = url_name(issuer, number)
+            if name not in seen:
+                seen.add(name)
+                yield f"{prefix}{role(number)}", authority, number
 
 
 def named(*authorities: Authority) -> dict[str, Issuer]:
@@ -119,10 +124,11 @@ class Issuers:
 def entry_for(issuers: Mapping[str, Issuer], certificate: bytes | int, label: str, at: datetime) -> Entry:
     """The entry that revokes a certificate: a DER, told by the name of its issuer, or a serial number of ``label``'s.
 
-    Raises :class:`UserError` for a certificate that none of the issuers has issued, or for no certificate.
+    Raises :class:`UserError` for a certificate that none of the issuers has issued, for a root, or for no certificate.
     """
     at = at.astimezone(UTC)
     if isinstance(certificate, int):
+        _check_no_root(issuers, certificate)
         return Entry(key_identifier(issuers[label].public_key).hex(), certificate, at)
     facts = read_certificate(certificate)
     try:
@@ -131,12 +137,26 @@ def entry_for(issuers: Mapping[str, Issuer], certificate: bytes | int, label: st
         raise UserError(f"cannot revoke this certificate: {wrong}") from wrong
     if found is None:
         raise UserError(f"cannot revoke '{facts.subject}': it was issued by '{facts.issuer}', not by this CA")
+    _check_no_root(issuers, serial)
     return Entry(key_identifier(issuers[found].public_key).hex(), serial, at, name=facts.subject or "")
 
 
+def _check_no_root(issuers: Mapping[str, Issuer], serial: int) -> None:
+    """RFC 5280 6.1: a trust anchor is no part of the path whose status is checked."""
+    for issuer in issuers.values():
+        facts = issuer.facts
+        if facts.self_issued and ocsp.serial_of(issuer.der) == serial:
+            raise UserError(
+                f"cannot revoke '{facts.subject}': it is a root, whose revocation nobody looks up;"
+                " remove it from the trust stores (`countersign ca untrust`), and make another (`ca rotate root`)"
+            )
+
+
 def _issuer_of(certificate: bytes, issuers: Mapping[str, Issuer]) -> str | None:
+    """Going by the name, and by the signature where several have it, as after a rotation that kept it."""
     name = cut_certificate(certificate).issuer
-    return next((label for label in reversed([*issuers]) if issuers[label].subject == name), None)
+    found = [label for label in reversed([*issuers]) if issuers[label].subject == name]
+    return next((label for label in found if issuers[label].signed(certificate)), found[0] if found else None)
 
 
 @dataclass(slots=True)
@@ -153,11 +173,11 @@ class Delegates:
         issuer = self.stranger(now) if flaw is Flaw.STRANGER else served.issuer
         if by is SignedBy.ISSUER and flaw in {Flaw.NONE, Flaw.STRANGER}:
             return ResponseSigner(issuer.signer, issuer.subject)
-        until, signer = self._made.get((served.label, flaw), (now, None))
+        until, signer = self._made.get((served.urls.name, flaw), (now, None))
         if signer is None or until <= now:
             lifetime = max(_SIGNER_LIVES / self.clock, timedelta(seconds=2))
             signer = self._delegate(issuer, now, lifetime, flaw)
-            self._made[served.label, flaw] = (now + lifetime / 2, signer)
+            self._made[served.urls.name, flaw] = (now + lifetime / 2, signer)
         return signer
 
     def stranger(self, now: datetime) -> Issuer:

@@ -66,18 +66,18 @@ class Lists:
                 return replace(self._plain(served, now, dates), entries=chosen, point=served.urls.point(form))
 
     def _plain(self, served: Served, now: datetime, dates: Dates) -> CrlFields:
-        number = max(int(now.timestamp() * 1000), self._numbers.get(served.label, 0) + 1)
-        self._numbers[served.label] = number
+        number = max(int(now.timestamp() * 1000), self._numbers.get(served.urls.name, 0) + 1)
+        self._numbers[served.urls.name] = number
         return CrlFields(served.issuer.subject, served.key_id, *dates, number)
 
     def _base(self, served: Served, entries: tuple[Listed, ...], now: datetime, dates: Dates) -> CrlFields:
-        base, until = self._bases.get(served.label, (None, now))
+        base, until = self._bases.get(served.urls.name, (None, now))
         if base is None or now >= until:
             this_update, next_update = dates
             freshest = (served.urls.crl(CrlForm.DELTA),)
             base = replace(self._plain(served, now, dates), entries=entries, freshest=freshest)
             lasts = (next_update or this_update) - now
-            self._bases[served.label] = (base, now + lasts / 2)
+            self._bases[served.urls.name] = (base, now + lasts / 2)
         return base
 
 

@@ -4,6 +4,10 @@ A client that checks revocation checks every certificate of the chain below the 
 names no responder: a JVM looks at the intermediate before the leaf and says ``Certificate does not specify OCSP
 responder`` although the leaf does. So not only leaves carry the points: :func:`with_points` makes the intermediates of
 an authority again with them. Keys, names and everything else stay as they are, and so does the root that clients trust.
+
+A URL outlives the authority that wrote it: after a rotation the certificates of the old issuer are still about, and
+what they name must still be the old issuer's. So the name of an issuer in its URLs is made of its key
+(:func:`url_name`), and not of its turn among others.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from countersign.ca import assemble, pieces
 from countersign.ca.draft import Draft, parts_of
+from countersign.ca.signer import key_identifier
 from countersign.errors import UserError
 from countersign.recorder import der
 
@@ -32,6 +37,7 @@ REASON_FLAGS = {  # RFC 5280 4.2.1.13: the bits of ReasonFlags by the names of t
 }  # fmt: skip
 
 
+_KEY_DIGITS = 8
 _BASE = re.compile(r"http://[A-Za-z0-9._~:\[\]-]{1,255}(?:/[A-Za-z0-9._~/-]{0,255})?")
 
 KEY_REASONS = ("keyCompromise", "cACompromise", "aACompromise")
@@ -96,22 +102,26 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """Where one issuer is answered for: bases of URLs, without a slash at the end, and its ``label`` as their name."""
+    """Where one issuer is answered for: bases of URLs, without a slash at the end, and its ``name`` in them.
+
+    ``label`` is what faults and people call it.
+    """
 
     label: str
+    name: str
     ocsp_base: str
     crl_base: str
     aia_base: str
 
     @property
     def ocsp(self) -> str:
-        return f"{self.ocsp_base}/ocsp/{self.label}"
+        return f"{self.ocsp_base}/ocsp/{self.name}"
 
     def crl(self, form: CrlForm) -> str:
-        return f"{self.crl_base}/crl/{self.label}{'' if form is CrlForm.FULL else f'-{form}'}.crl"
+        return f"{self.crl_base}/crl/{self.name}{'' if form is CrlForm.FULL else f'-{form}'}.crl"
 
     def ca(self, form: CaForm) -> str:
-        return f"{self.aia_base}/aia/{self.label}.{form}"
+        return f"{self.aia_base}/aia/{self.name}.{form}"
 
     def point(self, form: CrlForm) -> CrlPoint:
         """The distribution point of a CRL, with the reasons that it is about."""
@@ -131,6 +141,19 @@ class Urls:
             crl=tuple(map(self.point, forms[style])),
             freshest=(self.crl(CrlForm.DELTA),) if style is CrlStyle.DELTA else (),
         )
+
+
+def role(number: int) -> str:
+    """What the issuer with that number in its authority is called, as its file is; the root is 0."""
+    return f"intermediate-{number}" if number else "root"
+
+
+def url_name(issuer: Issuer, number: int) -> str:
+    """The name in the URLs of an issuer, the same in every generation: its role and its key, ``intermediate-1-3fa2c1d4``.
+
+    Certificates of the same name and key share it, for a CRL of one is a CRL of the other.
+    """
+    return f"{role(number)}-{key_identifier(issuer.public_key).hex()[:_KEY_DIGITS]}"
 
 
 def distribution_points(oid: str, points: Sequence[CrlPoint]) -> bytes:
@@ -186,8 +209,10 @@ def pointed_at(authority: Authority, responder: str, style: CrlStyle = CrlStyle.
     base = responder.rstrip("/")
     if not _BASE.fullmatch(base):
         raise UserError(f"a responder is named by its address, as http://127.0.0.1:8089; got {responder!r}")
-    labels = ("root", *(f"intermediate-{number + 1}" for number in range(len(authority.intermediates))))
-    return with_points(authority, [Urls(label, base, base, base).points(style) for label in labels])
+    urls = (
+        Urls(role(number), url_name(issuer, number), base, base, base) for number, issuer in enumerate(authority.issuers)
+    )
+    return with_points(authority, [each.points(style) for each in urls])
 
 
 def _remade(issuer: Issuer, above: Issuer, points: Points) -> Issuer:

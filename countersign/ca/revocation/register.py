@@ -162,6 +162,22 @@ class Register:
 
         self._change(change)
 
+    def revoke(self, entry: Entry) -> Entry:
+        """Enter a certificate as revoked, and return what the register says of it now.
+
+        One that is revoked stays so from its first date on, for the reason that is given now or, without any, the one
+        that was. Raises :class:`UserError` where a revocation for good would become a hold, which can be released.
+        """
+        made: list[Entry] = []
+
+        def change(entries: dict[tuple[str, int], Entry]) -> None:
+            before = entries.get((entry.issuer, entry.serial))
+            made.append(_revoked_again(before, entry) if before is not None and before.is_revoked else entry)
+            entries[entry.issuer, entry.serial] = made[0]
+
+        self._change(change)
+        return made[0]
+
     def release(self, issuer: str, serial: int, at: datetime) -> Entry:
         """End the hold of a certificate, which delta CRLs then say with removeFromCRL (RFC 5280 5.3.1).
 
@@ -215,6 +231,17 @@ class Register:
         if seen != self._seen:
             self._entries = _read(self.path)
             self._seen = seen
+
+
+def _revoked_again(before: Entry, entry: Entry) -> Entry:
+    if entry.reason in {Reason.UNSPECIFIED, before.reason}:
+        return before
+    if entry.reason is Reason.CERTIFICATE_HOLD:
+        raise UserError(
+            f"cannot put the certificate {entry.serial:x} on hold: it was revoked for {before.reason} on"
+            f" {before.at:%Y-%m-%dT%H:%M:%SZ}, which is for good"
+        )
+    return replace(entry, at=before.at, name=entry.name or before.name)
 
 
 def _read(path: Path) -> dict[tuple[str, int], Entry]:

@@ -5,6 +5,9 @@
         responder.revoke(leaf)
         await responder.change([parse_fault("ocsp:tryLater")])
 
+An authority that is rotated while its responder runs is followed there: before each answer it is looked whether its
+directory holds another generation (``reopen``), and the old one's URLs go on to serve the old one.
+
 aiohttp parses HTTP; what is said is decided in :mod:`~countersign.ca.revocation.answers`; here are the paths,
 the questions, and what is remembered of them.
 
@@ -36,15 +39,18 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from countersign.ca.errors import AuthorityError
+from countersign.ca.keeping import generations_seen
 from countersign.ca.revocation.answers import Answers, Manner
 from countersign.ca.revocation.doors import Door
 from countersign.ca.revocation.faults import Fault, Kind, What
 from countersign.ca.revocation.issuers import Issuers, Served, entry_for, labelled, named
-from countersign.ca.revocation.points import CaForm, CrlForm, CrlStyle, Points, Urls, with_points
+from countersign.ca.revocation.points import CaForm, CrlForm, CrlStyle, Points, Urls, url_name, with_points
 from countersign.ca.revocation.register import Entry, Reason, Register, State
 from countersign.ca.revocation.replies import MOVED, Reply, disguised
 from countersign.ca.revocation.sending import BigFile, Sending, reset, write_big
 from countersign.errors import EnvironmentFault, UserError
+from countersign.recorder.private_files import FileFault
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -105,7 +111,8 @@ class Responder:
 
     ``register`` says what is revoked (by default nothing); ``crl`` which CRLs certificates point at; ``host`` is the
     name in their URLs, by default the address that it listens on. ``on_asked`` is called with each :class:`Asked`; the
-    last thousand are in ``asked`` too. ``now`` is for tests.
+    last thousand are in ``asked`` too. ``reopen`` loads the authorities again, in a thread, when the first of them has
+    been rotated in its directory. ``now`` is for tests.
     """
 
     def __init__(
@@ -121,6 +128,7 @@ class Responder:
         beyond_loopback: bool = False,
         on_asked: Callable[[Asked], None] | None = None,
         limits: Limits | None = None,
+        reopen: Callable[[], Iterable[Authority]] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if not authorities:
@@ -138,6 +146,8 @@ class Responder:
         self._manner, self._crl, self._limits, self._now = manner or Manner(), crl, limits or Limits(), now
         self._listen, self._host, self._apart = listen, host, apart
         self._on_asked = on_asked
+        self._reopen, self._reopening = reopen, asyncio.Lock()
+        self._seen: tuple[int, ...] | None = None  # so that a rotation before the start is not missed
         self._faults = self._checked(faults)
         self._authorities: tuple[Authority, ...] = ()
         self._answers: Answers | None = None
@@ -151,10 +161,10 @@ class Responder:
     async def start(self) -> None:
         """Listen. Raises :class:`EnvironmentFault` where that cannot be."""
         try:
-            urls = await self._open_doors()
+            urls = await self._open_doors(self._given)
             authorities = tuple(_pointed(self._given, urls, self._crl))
-            served = list(_served(authorities, urls))
-            answers = Answers(Issuers(served), self.register, self._manner, self._faults, self._now)
+            issuers = Issuers(_served(authorities, urls))
+            answers = Answers(issuers, self.register, self._manner, self._faults, self._now)
             await asyncio.to_thread(answers.prepare)  # an RSA key takes a while
         except BaseException:
             self._close_doors()
@@ -163,6 +173,30 @@ class Responder:
         self._routes = dict(_routes(answers))
         self._server = web.Server(self._handle, handler_cancellation=True)
         await self._let_in()
+
+    async def _follow(self) -> None:
+        """Answer for the next generation too, if there is one by now."""
+        directory = self._given[0].directory
+        if self._reopen is None or directory is None or generations_seen(directory) == self._seen:
+            return
+        async with self._reopening:
+            seen = generations_seen(directory)
+            if seen == self._seen:
+                return
+            self._seen = seen
+            try:
+                given = tuple(await asyncio.to_thread(self._reopen))
+                urls = await self._open_doors(given)
+            except (AuthorityError, EnvironmentFault, FileFault) as wrong:
+                log.warning("the CA was rotated, and the responder stays with what it had: %s", wrong)
+                return
+            authorities = tuple(_pointed(given, urls, self._crl))
+            issuers = Issuers(_served(authorities, urls))
+            await asyncio.to_thread(self.answers.make_signers, issuers)
+            self._given, self._authorities = given, authorities
+            self.answers.serve(issuers)
+            self._routes = dict(_routes(self.answers))
+            await self._let_in()
 
     async def stop(self) -> None:
         """Let go of the port; answers that are on their way are broken off."""
@@ -210,7 +244,7 @@ class Responder:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the issuers are called in URLs and faults: ``root``, ``intermediate-1`` ..."""
+        """What the issuers are called in faults: ``root``, ``intermediate-1`` ..."""
         return tuple(label for label, _, _ in labelled(self._given))
 
     def urls(self, label: str | None = None) -> Urls:
@@ -244,6 +278,8 @@ class Responder:
         """
         entry = entry_for(named(*self._authorities), certificate, issuer or self._leaf_label, at or self._now())
         entry = replace(entry, reason=reason, state=state)
+        if entry.is_revoked:
+            return self.register.revoke(entry)
         self.register.put(entry)
         return entry
 
@@ -278,14 +314,20 @@ class Responder:
 
     # -- doors ---------------------------------------------------------------------------------------------------
 
-    async def _open_doors(self) -> dict[str, Urls]:
-        """Take the ports, without listening yet, and say what the URLs are."""
+    async def _open_doors(self, given: Sequence[Authority]) -> dict[str, Urls]:
+        """Take the ports that are not taken, without listening yet, and say what the URLs are, by the names in them.
+
+        The first authority's come last: it is the youngest, and those before it had the ports before it.
+        """
         host, port = self._listen
+        labels = {url_name(each.issuers[number], number): label for label, each, number in labelled(given)}
+        names = [url_name(one, at) for each in (*given[1:], given[0]) for at, one in enumerate(each.issuers)]
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            behind = [(label, kind) for label in self.labels for kind in Kind] if self._apart else [None]
-            for number, what in enumerate(behind):
-                self._doors.append(Door(found[0], port + number if port else 0, what))
+            behind = [(name, kind) for name in dict.fromkeys(names) for kind in Kind] if self._apart else [None]
+            have = {door.behind for door in self._doors}
+            for what in (what for what in behind if what not in have):
+                self._doors.append(Door(found[0], port + len(self._doors) if port else 0, what))
         except OSError as wrong:
             reason = (wrong.strerror or str(wrong)).lower()
             raise EnvironmentFault(
@@ -293,12 +335,12 @@ class Responder:
             ) from wrong
         bases = {door.behind: f"http://{self._host_in_urls(door)}:{door.port}" for door in self._doors}
 
-        def base(label: str, kind: Kind) -> str:
-            return bases.get((label, kind)) or bases[None]
+        def base(name: str, kind: Kind) -> str:
+            return bases.get((name, kind)) or bases[None]
 
         return {
-            label: Urls(label, base(label, Kind.OCSP), base(label, Kind.CRL), base(label, Kind.AIA))
-            for label in self.labels
+            name: Urls(label, name, base(name, Kind.OCSP), base(name, Kind.CRL), base(name, Kind.AIA))
+            for name, label in labels.items()
         }
 
     def _host_in_urls(self, door: Door) -> str:
@@ -308,8 +350,10 @@ class Responder:
     async def _let_in(self) -> None:
         """Open the doors that nobody is refused at, and close the others."""
         assert self._server is not None
+        labels = {one.urls.name: label for label, one in self.answers.issuers.by_label.items()}
         for door in self._doors:
-            label, kind = door.behind or (None, None)
+            name, kind = door.behind or (None, None)
+            label = labels.get(name) if name else None
             refused = any(
                 fault.what is What.REFUSE and (kind is None or fault.befalls(kind, label)) for fault in self._faults
             )
@@ -380,6 +424,7 @@ class Responder:
 
     async def _reply(self, request: BaseRequest) -> Reply:
         """What is to be answered; the faults that are HTTP's are not done yet."""
+        await self._follow()
         path = _path(request.raw_path).removeprefix(MOVED)
         if request.method not in {"GET", "HEAD", "POST"}:
             return Reply(None, "405: only GET and POST are answered", status=405)
@@ -414,7 +459,8 @@ class Responder:
     def _in_path(self, path: str) -> tuple[bytes, str]:
         """RFC 6960 A.1: the request is the end of the path in base64, percent-encoded or not."""
         first, _, rest = path.removeprefix("/ocsp").removeprefix("/").partition("/")
-        text = rest if first in self.labels else path.removeprefix("/ocsp").removeprefix("/")
+        names = {one.urls.name for one in self.answers.issuers.by_label.values()}
+        text = rest if first in names else path.removeprefix("/ocsp").removeprefix("/")
         if len(text) > 3 * self._limits.request_bytes:
             return b"", f"a path of {len(text)} characters"
         encoded = unquote_to_bytes(text).replace(b" ", b"+")
@@ -529,18 +575,17 @@ class _Full(asyncio.Protocol):
 
 def _pointed(authorities: Sequence[Authority], urls: dict[str, Urls], style: CrlStyle) -> Iterator[Authority]:
     """The authorities with intermediates that say where their issuers answer for them."""
-    labels = (label for label, _, _ in labelled(authorities))
     for authority in authorities:
-        own = [next(labels) for _ in authority.issuers]
-        yield with_points(authority, [urls[label].points(style) for label in own])
+        own = (urls[url_name(issuer, number)] for number, issuer in enumerate(authority.issuers))
+        yield with_points(authority, [each.points(style) for each in own])
 
 
 def _served(authorities: Sequence[Authority], urls: dict[str, Urls]) -> Iterator[Served]:
     """Those whose keys are here."""
-    for label, authority, number in labelled(authorities):
+    for _, authority, number in labelled(authorities):
         issuer, above = authority.issuers[number], authority.issuers[:number]
         if issuer.held is not None:
-            yield Served(issuer, tuple(one.der for one in reversed(above)), urls[label])
+            yield Served(issuer, tuple(one.der for one in reversed(above)), urls[url_name(issuer, number)])
 
 
 def _routes(answers: Answers) -> Iterator[tuple[str, Callable[[], Reply]]]:

@@ -33,6 +33,7 @@ from countersign.errors import UserError
 from countersign.recorder.files._conversation import Conversation, Settings
 from countersign.recorder.files.capture import CaptureError, CustomBlock, Packet, SecretsFound, Trouble, read_capture
 from countersign.recorder.files.documents import CustomBlocks, read_documents
+from countersign.recorder.files.pcapng import made_up_port
 from countersign.recorder.files.streams import Closed, Data, Gap, Noted, Opened, Reassembler
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Side
@@ -51,7 +52,6 @@ _IN_MEMORY = 16 << 20
 _PACKETS_BETWEEN_PROGRESS = 2_000
 _RANDOMS_SHOWN = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MADE_UP_CLIENT_PORT = 49152  # that :mod:`.pcapng` gives to a client of which none is known
 _MADE_UP = b"# made up by countersign"  # how the secrets of our own exports begin
 
 
@@ -230,7 +230,8 @@ class _Reading:
             else:
                 port = (recording.client or "").rpartition(":")[2]
                 began, ended = _microseconds(recording.started), _microseconds(recording.ended or recording.started)
-                self._own_mute.append((began, ended, int(port) if port.isdecimal() else 0))
+                for client in {int(port) if port.isdecimal() else 0, made_up_port(recording)}:
+                    self._own_mute.append((began, ended, client))
 
     def _packets(self, keylog: KeyLog) -> Iterator[Recording | ImportTrouble]:
         settings = Settings(keylog, self._job.kept, self._job.label)
@@ -300,9 +301,7 @@ class _Reading:
         if conversation.hello_digest is not None:
             return conversation.hello_digest in self._own
         began, port = conversation.began
-        return any(
-            first <= began <= last and port in {client, _MADE_UP_CLIENT_PORT} for first, last, client in self._own_mute
-        )
+        return any(first <= began <= last and port == client for first, last, client in self._own_mute)
 
     # the file
 

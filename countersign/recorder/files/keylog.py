@@ -16,6 +16,11 @@ def export_keylog(recording: Recording) -> str:
     Raises :class:`AnswerIsNo` where none were kept.
     """
     lines = list(dict.fromkeys(secret.line for leg in recording.legs for secret in leg.secrets))
+    if not lines and recording.mode == "import":
+        raise AnswerIsNo(
+            f"recording {recording.id} has no key log: it was imported without secrets; import its capture again with"
+            " --keylog FILE and --secrets all"
+        )
     if not lines:
         raise AnswerIsNo(
             f"recording {recording.id} has no key log: it was recorded with --secrets none, the default, or with"

@@ -189,13 +189,13 @@ def _place(track: _Track | None, message: object, t: object, text: str, unplaced
 
 def _ends_of(recording: Recording, role: LegRole, names: dict[Address, str]) -> tuple[Endpoint, Endpoint, str]:
     """Both ends of a leg, and what has to be said about them; ``names`` receives what the addresses are called."""
-    client_host, client_port = _split(recording.client, 49152)
+    client_host, client_port = _split(recording.client, made_up_port(recording))
     target_host, target_port = _split(recording.target or recording.sni, 443)
     client, target = _literal(client_host), _literal(target_host)
     version = target.version if target and role is not LegRole.CLIENT else client.version if client else 4
     proxy = _reserved("proxy", version)
     if role is LegRole.SERVER:
-        client, client_port = proxy, 49152
+        client, client_port = proxy, made_up_port(recording)
     elif client is None or client.version != version:
         client = _reserved(f"client {client_host}", version)
     if role is LegRole.CLIENT:
@@ -212,6 +212,15 @@ def _ends_of(recording: Recording, role: LegRole, names: dict[Address, str]) -> 
         remark = f"port 443 stands for {target_port}, which dissectors take for another protocol"
         target_port = 443
     return Endpoint(client, client_port), Endpoint(target, target_port), remark
+
+
+def made_up_port(recording: Recording) -> int:
+    """The port of a client whose own is not known, the proxy's to the target among them.
+
+    It is the recording's own, so that the conversations of several recordings in one file stay apart.
+    """
+    port = 49152 + int.from_bytes(sha256(recording.id.encode()).digest()[:2]) % 16384
+    return port + 1 if port in _CLAIMED_HIGH_PORTS else port
 
 
 def _opens_as_tls(server_port: int, client_port: int) -> bool:

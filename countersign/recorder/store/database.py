@@ -199,8 +199,9 @@ class Store:
             )
         if not path.parent.exists():
             make_private_dir(path.parent)
+        if path.is_file() and not path.is_symlink():
+            check_file(path)  # before its mode is judged: what is no store is not to be made private
         os.close(open_private(path))
-        check_file(path)
         return cls._opened(sqlite_engine(path), path=path, now=now)
 
     @classmethod

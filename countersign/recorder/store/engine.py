@@ -95,10 +95,14 @@ def check_file(path: Path) -> None:
 
     SQLite itself takes a file that is shorter than a page for an empty one, and writes over it.
     """
-    with path.open("rb") as file:
-        begins = file.read(len(_HEADER))
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(_HEADER))
+    except OSError:  # who opens it to write says why
+        return
     if begins not in (b"", _HEADER):
-        raise damaged("open", str(path), "it is no SQLite database")
+        fault = damaged("open", str(path), "it is no SQLite database")
+        raise StoreDamaged(f"{fault}; if it never was a store, name another")
 
 
 def is_cut(path: Path) -> bool:

@@ -16,7 +16,7 @@ from countersign.ca import Authority, Plan, issue
 from countersign.ca.pem import certificates_in, to_pem
 from countersign.ca.revocation import Kind, Verdict, ask, ask_all, pointed_at
 from countersign.ca.revocation.ocsp import serial_of
-from countersign.ca.revocation.points import CrlForm, Urls
+from countersign.ca.revocation.points import CaForm, CrlForm, Urls, url_name
 from tests.cli.commands import countersign
 from tests.peers.process import Background, run
 
@@ -51,8 +51,8 @@ def responder(home: Path, *words: str | Path) -> Iterator[tuple[str, list[dict[s
     log += [json.loads(line) for line in done.stderr.splitlines()]
 
 
-def urls(base: str, label: str = "intermediate-2") -> Urls:
-    return Urls(label, base, base, base)
+def urls(base: str, authority: Authority, number: int = 2) -> Urls:
+    return Urls("", url_name(authority.issuers[number], number), base, base, base)
 
 
 def test_what_is_revoked_is_seen_by_a_responder_that_runs(home: Path, authority: Authority, tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_faults_and_revocations_of_the_command_line_are_for_this_run_alone(
         "--chain", file, "--clock", "1000", "--signed-by", "issuer", "--responder-id", "name", "--crl", "delta",
     ) as (base, log):  # fmt: skip
         issuer, root = authority.issuer.der, authority.root.der
-        first, second = (asyncio.run(ask(urls(base).ocsp, leaf, issuer)) for _ in range(2))
+        first, second = (asyncio.run(ask(urls(base, authority).ocsp, leaf, issuer)) for _ in range(2))
         assert first.text == "declined: tryLater"
         assert second.verdict is Verdict.REVOKED
         assert second.signer == authority.issuer.facts.subject
         assert second.next_update is not None
         assert (second.next_update - second.at).total_seconds() < 90
         for form, verdict in ((CrlForm.FULL, Verdict.REVOKED), (CrlForm.DELTA, Verdict.REVOKED)):
-            assert asyncio.run(ask(urls(base).crl(form), leaf, issuer, kind=Kind.CRL)).verdict is verdict
-        of_root = asyncio.run(ask(urls(base, "root").crl(CrlForm.FULL), authority.chain[-1], root, kind=Kind.CRL))
+            assert asyncio.run(ask(urls(base, authority).crl(form), leaf, issuer, kind=Kind.CRL)).verdict is verdict
+        of_root = asyncio.run(ask(urls(base, authority, 0).crl(CrlForm.FULL), authority.chain[-1], root, kind=Kind.CRL))
         assert of_root.text == "no answer: HTTP 404"
         assert file.read_bytes().count(b"BEGIN CERTIFICATE") == 2
     events = {line["event"]: line for line in log}
@@ -134,9 +134,10 @@ def test_each_issuer_is_told_at_the_start_with_its_urls(home: Path, authority: A
         port = base.rpartition(":")[2]
     told = {line["issuer"]: line for line in log if line["event"] == "answering"}
     assert [*told] == ["root", "intermediate-1", "intermediate-2"]
-    assert told["root"]["ocsp"] == f"http://ocsp.lab.test:{port}/ocsp/root"
-    assert told["root"]["crl"] == [f"http://ocsp.lab.test:{port}/crl/root.crl"]
-    assert told["root"]["ca_issuers"] == f"http://ocsp.lab.test:{port}/aia/root.cer"
+    name = f"root-{authority.root.signer.key_id.hex()[:8]}"
+    assert told["root"]["ocsp"] == f"http://ocsp.lab.test:{port}/ocsp/{name}"
+    assert told["root"]["crl"] == [f"http://ocsp.lab.test:{port}/crl/{name}.crl"]
+    assert told["root"]["ca_issuers"] == f"http://ocsp.lab.test:{port}/aia/{name}.cer"
 
 
 def test_revoked_certificates_are_listed(home: Path, authority: Authority, tmp_path: Path) -> None:

@@ -315,8 +315,9 @@ async def test_the_same_urls_give_the_same_serials_again(free_port: int) -> None
 
 async def test_the_urls_have_the_name_that_clients_know() -> None:
     async with Responder(Authority.make(), host="ocsp.lab.test") as responder:
+        name = f"intermediate-1-{responder.authority.issuer.signer.key_id.hex()[:8]}"
         port = responder.addresses[0].rpartition(":")[2]
-        assert responder.urls().ocsp == f"http://ocsp.lab.test:{port}/ocsp/intermediate-1"
+        assert responder.urls().ocsp == f"http://ocsp.lab.test:{port}/ocsp/{name}"
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a/b", "a@b", "é.test", "a" * 300])
@@ -437,7 +438,7 @@ async def test_connections_that_are_open_do_not_survive_a_refusal(tmp_path: Path
     async with answered(tmp_path / "f") as chain:
         port = int(chain.responder.addresses[0].rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /aia/root.cer HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(f"GET {path_of(chain.responder.urls('root').ca(CaForm.CERTIFICATE))} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         await chain.fault("refuse")
         with pytest.raises(ConnectionError):
