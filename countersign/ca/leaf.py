@@ -27,11 +27,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from countersign.ca import assemble, keys
+from countersign.ca import assemble, keys, limits
 from countersign.ca.draft import Draft, part, parts_of
 from countersign.ca.keys import KeyPool
 from countersign.errors import CountersignError, UserError
@@ -85,12 +85,14 @@ class CannotMimic(CountersignError):  # noqa: N818  the sentence it makes where 
 class Minted:
     """A leaf to be served: ``chain`` is what is sent, the leaf first and the root not at all; ``key`` is the leaf's.
 
-    ``left_out`` names what the target's certificate had and the leaf has not, or has otherwise.
+    ``left_out`` names what the target's certificate had and the leaf has not, or has otherwise. ``outside`` says, in a
+    sentence, which of its names the issuers' name constraints exclude: clients refuse such a leaf (RFC 5280 4.2.1.10).
     """
 
     key: ServedKey = field(repr=False)
     chain: tuple[bytes, ...]
     left_out: tuple[str, ...] = ()
+    outside: str | None = None
 
 
 def mint(
@@ -111,7 +113,9 @@ def mint(
     authority.check(now)
     key = key or keys.new_signer(key_kind_of(target_der), rng)
     draft, left_out = mimic(authority, target_der, key=key, now=now, rng=rng)
-    return Minted(key.served, (draft.sign(authority.issuer.signer), *authority.chain), left_out)
+    leaf = draft.sign(authority.issuer.signer)
+    outside = limits.outside(leaf, (each.der for each in authority.issuers))
+    return Minted(key.served, (leaf, *authority.chain), left_out, outside)
 
 
 def key_kind_of(target_der: bytes) -> str:
@@ -338,7 +342,8 @@ class LeafMint:
             dates = (read_certificate(each) for each in made.certificates.values())
             changes = (each for facts in dates for each in (facts.not_before, facts.not_after) if each)
             until = min((until, *(each for each in map(datetime.fromisoformat, changes) if each > now)))
-            minted = made
+            above = (certificate for certificate in made.certificates.values() if certificate != made.leaf)
+            minted = replace(made, outside=limits.outside(made.leaf, above))
         self._kept[self._place(target_der, name)] = _Entry(minted, until)
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)

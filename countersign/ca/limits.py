@@ -5,13 +5,20 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from countersign.ca import assemble
 from countersign.recorder import der
 from countersign.recorder.certificates import cut_certificate, cut_extensions
 from countersign.recorder.der import DerError
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _DNS, _IP = 0x82, 0x87
+_MOST_NAMES, _SHOWN = 1000, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,13 @@ class Constraints:
             return False
         return not any(_within(tag, value, base) for kind, base in self.excluded if kind == tag)
 
+    @property
+    def allowed(self) -> str:
+        """What is permitted, in a list."""
+        return ", ".join(map(_shown, self.permitted)) or "no host and no address"
+
     def __str__(self) -> str:
-        return "permitted: " + (", ".join(map(_shown, self.permitted)) or "no host and no address")
+        return f"permitted: {self.allowed}"
 
 
 def _encoded(name: str) -> tuple[int, bytes]:
@@ -58,6 +70,33 @@ def _shown(base: tuple[int, bytes]) -> str:
         prefix = int.from_bytes(value[half:]).bit_count()
         return f"{ipaddress.ip_address(value[:half])}/{prefix}"
     return value.decode("ascii", "backslashreplace")
+
+
+def outside(leaf: bytes, above: Iterable[bytes]) -> str | None:
+    """Which hosts and addresses of a leaf (DER) those above it may not speak for, in a sentence; ``None``: none."""
+    constraints = [each for each in map(constraints_of, above) if each]
+    barred = [name for name in _hosts(leaf) if not all(each.allow(name) for each in constraints)] if constraints else []
+    if not barred:
+        return None
+    shown = ", ".join(printable(name, limit=80) for name in barred[:_SHOWN])
+    more = f" and {len(barred) - _SHOWN} more" if len(barred) > _SHOWN else ""
+    allowed = "; ".join(dict.fromkeys(each.allowed for each in constraints))
+    return f"{shown}{more} {'are' if len(barred) > 1 else 'is'} outside what this CA may speak for ({allowed})"
+
+
+def _hosts(leaf: bytes) -> list[str]:
+    """The first hosts and addresses of its alternative names; none where they cannot be read."""
+    try:
+        field = cut_certificate(leaf).extensions
+        found = [each for each in cut_extensions(field or b"\xa3\x02\x30\x00") if each.oid == assemble.SAN]
+        if not found:
+            return []
+        names = list(islice(der.pieces(der.whole(found[0].value, der.SEQUENCE, "GeneralNames").body), _MOST_NAMES))
+    except DerError:
+        return []
+    hosts = [each.body.decode("ascii", "backslashreplace") for each in names if each.tag == _DNS]
+    addresses = [each.body for each in names if each.tag == _IP and len(each.body) in {4, 16}]
+    return hosts + [str(ipaddress.ip_address(address)) for address in addresses]
 
 
 @lru_cache(maxsize=64)

@@ -55,6 +55,9 @@ _CURES = {
 }
 
 
+_OF_NAMES = frozenset({62, 64})
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """One certificate of a chain with OpenSSL's hashes of its two names."""
@@ -92,7 +95,10 @@ class Verdict:
     @property
     def cure(self) -> str | None:
         """What to do, for the errors that people meet."""
-        return _CURES.get(self.code)
+        cure = _CURES.get(self.code)
+        if cure and self.about and self.code in _OF_NAMES:
+            cure = f"it is for {read_certificate(self.about).names()}; {cure}"
+        return cure
 
     def to_json(self) -> dict[str, Any]:
         chain = [

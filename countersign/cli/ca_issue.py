@@ -132,9 +132,7 @@ def _weak(key: str | None) -> list[str]:
     kind, _, size = (key or "").partition(" ")
     if kind not in {"RSA", "RSA-PSS", "DSA"} or not size.isdigit() or int(size) >= _SHORTEST_MODULUS:
         return []
-    return [
-        f"the request's key is {key}, which many peers refuse; make one of {_SHORTEST_MODULUS} bits or more and ask again"
-    ]
+    return [f"the request's key is {key}, which many peers refuse; ask again with {_SHORTEST_MODULUS} bits or more"]
 
 
 def sign(

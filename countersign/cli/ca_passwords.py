@@ -69,7 +69,7 @@ def read_password(file: Path | None, given: str | None = None, *, what: str = "-
     if file is None:
         return given
     if str(file) == "-":
-        data = sys.stdin.buffer.readline(_LONGEST)
+        data = _typed(what)
     else:
         from countersign.recorder.private_files import read_regular
 
@@ -82,6 +82,14 @@ def read_password(file: Path | None, given: str | None = None, *, what: str = "-
         return line.decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"cannot use {what} {file}: its first line is not UTF-8 text") from None
+
+
+def _typed(what: str) -> bytes:
+    """A line of standard input, and no more: the next one may be for another option."""
+    try:
+        return sys.stdin.buffer.readline(_LONGEST)
+    except OSError as wrong:
+        raise UserError(f"cannot read standard input for {what}: {wrong.strerror or wrong}") from None
 
 
 def check_length(kind: str, password: str | None) -> None:
@@ -100,7 +108,7 @@ def ca_passphrase(file: Path | None) -> bytes | None:
     if file is None:
         return read_passphrase()
     if str(file) == "-":
-        line = sys.stdin.buffer.readline(_LONGEST).removesuffix(b"\n").removesuffix(b"\r")
+        line = _typed("--passphrase-file").removesuffix(b"\n").removesuffix(b"\r")
         passphrase = checked_passphrase(line, "standard input")
     else:
         passphrase = read_passphrase(file)

@@ -15,6 +15,7 @@ from countersign.cli.values import parse_moment
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from countersign.ca import Authority
@@ -85,18 +86,26 @@ def responder(
     import asyncio
     from datetime import UTC, datetime, timedelta
 
+    from countersign.ca import Authority
+    from countersign.ca.keeping import read_passphrase
     from countersign.ca.revocation import CrlStyle, Manner, Register, Responder, ResponderId, SignedBy, parse_fault
     from countersign.cli.log import logs
     from countersign.proxy import parse_address
 
     if not 1 / 3600 <= lifetime <= 87600:
         raise UserError(f"--lifetime takes hours, a second to ten years; got {lifetime:g}")
-    authority = open_authority(home, passphrase_file)
+    passphrase = read_passphrase(passphrase_file)
+
+    def generations() -> tuple[Authority, ...]:
+        found = Authority.load(home_of(home) / "ca", passphrase=passphrase)
+        return found, *(retired.authority for retired in found.retired)
+
+    authorities = generations()
+    authority = authorities[0]
     authority.check(datetime.now(UTC))
     where = parse_address(listen, what="--listen", any_port=True)
     made = Responder(
-        authority,
-        *(retired.authority for retired in authority.retired),
+        *authorities,
         register=Register.of_home(home_of(home) / "ca"),
         faults=[*map(parse_fault, fault or ()), *(_revoked(authority, what) for what in revoke or ())],
         manner=Manner(
@@ -111,6 +120,7 @@ def responder(
         apart=apart,
         beyond_loopback=beyond_loopback,
         on_asked=_log_asked,
+        reopen=generations,
     )
     with logs():
         asyncio.run(_run(made, chain, ready_file))
@@ -200,17 +210,19 @@ def revoke(
         raise UserError("--release ends a hold and goes with neither --reason nor --unknown")
     if why is Reason.REMOVE_FROM_CRL:
         raise UserError("--reason removeFromCRL is the end of a hold: say --release")
-    if issuer is not None and issuer not in named(authority):
-        raise UserError(f"--issuer takes {', '.join(named(authority))}; got {issuer!r}")
+    issuers = named(authority, *(retired.authority for retired in authority.retired))
+    if issuer is not None and issuer not in issuers:
+        raise UserError(f"--issuer takes {', '.join(issuers)}; got {issuer!r}")
     entries = [_entry(authority, what, issuer, moment) for what in certificates]
+    before: list[Entry] = []
     if release:
         entries = [register.release(entry.issuer, entry.serial, moment) for entry in entries]
     else:
         state = State.UNKNOWN if unknown else State.REVOKED
         entries = [replace(entry, state=state, reason=why) for entry in entries]
-        for entry in entries:
-            register.put(entry)
-    _show(entries, as_json=as_json)
+        before = list(register)
+        entries = [register.revoke(entry) if entry.is_revoked else register.put(entry) for entry in entries]
+    _show(entries, as_json=as_json, before=before)
 
 
 def _entry(authority: Authority, what: str, issuer: str | None, at: datetime) -> Entry:
@@ -246,14 +258,16 @@ def _revoked(authority: Authority, what: str) -> Fault:
     return Fault(What.REVOKED, serial=_entry(authority, what, None, datetime.now(UTC)).serial)
 
 
-def _show(entries: list[Entry], *, as_json: bool) -> None:
+def _show(entries: list[Entry], *, as_json: bool, before: Sequence[Entry] = ()) -> None:
+    """What is in the register, with a word for what was so ``before``."""
     if as_json:
         print_json({"schema": 1, "certificates": [entry.to_json() for entry in entries]})
         return
     for entry in entries:
         since = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
         why = f" ({entry.reason})" if entry.is_revoked else ""
-        typer.echo(f"{entry.serial:x}: {entry.state}{why} since {since}{f'  {entry.name}' if entry.name else ''}")
+        state = f"already {entry.state}" if entry in before else entry.state
+        typer.echo(f"{entry.serial:x}: {state}{why} since {since}{f'  {entry.name}' if entry.name else ''}")
     if not entries:
         typer.echo("no certificate is revoked")
 

@@ -141,13 +141,15 @@ def naming_overwrite(*others: str) -> Iterator[None]:
 
 
 def _check_not_ours(out: Path, home: Path | None, store: str | None) -> None:
-    """Refuse a file of the home, which holds the keys of the CA and the recordings, and the files of a store elsewhere."""
+    """Refuse a file of the home, where the CA's keys and the recordings are, and the files of a store elsewhere."""
     place = _real(out)
     if not os.path.lexists(place):
         return
     own = os.path.realpath(home or default_home())
     if place.is_relative_to(own):
-        raise UserError(f"cannot write {out}: it is one of the files of the home {own}, which are not replaced; name another")
+        raise UserError(
+            f"cannot write {out}: it is one of the files of the home {own}, which are not replaced; name another"
+        )
     url = store or os.environ.get("COUNTERSIGN_STORE") or ""
     name = url.partition(":///")[2] if url.startswith("sqlite") and ":///" in url else url
     kept = str(_real(Path(name).expanduser())) if name else None

@@ -14,8 +14,9 @@ from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.offer import CannotSpeak, Mirrored, client_leg_offer
 from countersign.proxy.server_leg import go_on
 from countersign.proxy.trouble import failed_handshake
-from countersign.recorder.recording import FailureCode, LegRole, Party
-from countersign.recorder.wire.events import EncryptedRecord
+from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
+from countersign.recorder.wire.codes import CERTIFICATE
+from countersign.recorder.wire.events import Content, EncryptedRecord
 from countersign.recorder.wire.messages import message_type
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from countersign.proxy.sniff import Hello
     from countersign.recorder.wire.reading import HelloSummary
     from countersign.recorder.wire.tap import LegTap
+
+
+_BARRED = frozenset({42, 46})
+"""bad_certificate and certificate_unknown: a client that misses the root itself says unknown_ca."""
 
 
 class Offered(NamedTuple):
@@ -90,6 +95,8 @@ async def open_client_leg(
             tap, "internal_error", LegRole.CLIENT, Party.PROXY, code=FailureCode.CA_EXPIRED, text=str(reason)
         ) from None
     context.recording.not_mirrored += minted.left_out
+    if minted.outside is not None:
+        context.recording.not_mirrored.append(f"names: {minted.outside}")
     try:
         offer = client_leg_offer(server.connection, summary)
         connection = context.engine.server_side.connection(
@@ -114,6 +121,8 @@ async def open_client_leg(
         if not leg.stands:
             await leg.handshake(context.settings.limits.handshake)
     except (TlsTrouble, HandshakeEnded) as trouble:
+        if minted.outside is not None:
+            _note_barred_names(context, leg, trouble, minted.outside)
         over = failed_handshake(context, leg, trouble)
         if not server.stands:
             exchange.refuse(server)
@@ -145,6 +154,16 @@ async def _hand_over(context: Context, leg: TlsLeg, server: TlsLeg, tap: LegTap,
     except AuthorityError as reason:
         raise cannot(FailureCode.CA_EXPIRED, str(reason)) from None
     await go_on(context, server, exchange, tell)
+
+
+def _note_barred_names(context: Context, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded, outside: str) -> None:
+    """Where the client refused the leaf, or went when it had seen it, that is for a fault of the proxy's own CA."""
+    shown = any(one.content is Content.HANDSHAKE and one.code == CERTIFICATE for one in leg.live.messages)
+    went = isinstance(trouble, HandshakeEnded) and trouble.how is not Ending.SILENT
+    if shown and (went or leg.peer_alert in _BARRED):
+        text = f"had no certificate that the client could accept: {outside}."
+        text += " Make a CA that may: countersign ca init --constrain"
+        context.over(LegRole.CLIENT, Party.PROXY, code=FailureCode.CANNOT_MIMIC, text=text)
 
 
 def _cannot_mimic(context: Context, tap: LegTap, reason: str) -> Over:

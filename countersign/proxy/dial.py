@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
@@ -39,11 +40,17 @@ _METADATA = frozenset(
             "192.0.0.192",  # Oracle Cloud
             "100.100.100.200",  # Alibaba Cloud
             "fd00:ec2::254",  # Amazon EC2
+            "fd00:ec2::23",  # Amazon EKS Pod Identity
+            "fd00:a9fe:a9fe::1",  # Linode
+            "fd00:c1::a9fe:a9fe",  # Oracle Cloud
+            "fd00:100::100:200",  # Alibaba Cloud
             "fd20:ce::254",  # Google Cloud
             "fd00:42::42",  # Scaleway
         ),
     )
 )
+_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
+_OLD_IPV4 = re.compile(r"(?:0[xX][0-9A-Fa-f]+|\d+)(?:\.(?:0[xX][0-9A-Fa-f]+|\d+)){0,3}")
 
 SockAddr = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
@@ -76,7 +83,8 @@ async def resolve(target: Address, *, limit: float, resolver: Resolver = RESOLVE
         raise DialFailed(FailureCode.RESOLVER_BUSY, Party.PROXY, text) from None
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        text = f"knows no address of {name}: {reason}"
+        cure = "" if error.args[:1] == (socket.EAI_AGAIN,) else "; check the name"
+        text = f"knows no address of {name}: {reason}{cure}"
         raise DialFailed(FailureCode.UNKNOWN_HOST, Party.NETWORK, text) from None
     return [
         (family, (host, target.port) if family == socket.AF_INET else (host, target.port, 0, scope))
@@ -85,17 +93,33 @@ async def resolve(target: Address, *, limit: float, resolver: Resolver = RESOLVE
 
 
 def literal(target: Address) -> list[SockAddr]:
-    """The address that stands in the target itself, if it is one; with a scope it has to be looked up."""
+    """The address that stands in the target itself, if it is one; with a scope it has to be looked up.
+
+    IPv4 addresses are read as resolvers read them: in hex, octal, with fewer than four parts (POSIX ``inet_addr``).
+    """
+    host = target.host.removesuffix(".")
     try:
-        address = ip_address(target.host)
-    except ValueError:
+        address = ip_address(socket.inet_aton(host)) if _OLD_IPV4.fullmatch(host) else ip_address(host)
+    except (OSError, ValueError):
         return []
     if isinstance(address, IPv4Address):
-        return [(socket.AF_INET, (target.host, target.port))]
+        return [(socket.AF_INET, (str(address), target.port))]
     return [] if address.scope_id else [(socket.AF_INET6, (target.host, target.port, 0, 0))]
 
 
 # -- what a client may not have us dial ----------------------------------------------------------------------------
+
+
+def barred_name(target: Address, own_ports: Sequence[int]) -> str | None:
+    """Why a client may not have us ask for this name, or none; for where somebody else looks it up."""
+    name = target.host.lower().removesuffix(".")
+    if name in _METADATA_NAMES:
+        return f"{name} is a cloud's metadata service"
+    if target.port in own_ports and (
+        name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost")
+    ):
+        return f"{name} port {target.port} is this proxy itself"
+    return None
 
 
 def barred(addresses: Iterable[SockAddr], own_ports: Sequence[int]) -> str | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from countersign.recorder.wire.redaction import first_bytes
 from countersign.proxy.relay import RawDirection, Relay
 from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire.events import Problem, Side
+from countersign.recorder.wire.redaction import first_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from countersign.proxy.context import Context, Over
 from countersign.proxy.decide import check_before_dial, decide, refuse, turn_away
-from countersign.proxy.dial import DialFailed, barred, dial, literal, resolve
+from countersign.proxy.dial import DialFailed, barred, barred_name, dial, literal, resolve
 from countersign.proxy.entry import prelude_of
 from countersign.proxy.intercept import intercept
 from countersign.proxy.passthrough import pass_through, relay_not_tls
@@ -211,7 +211,7 @@ class Session:
         found = asked.addresses or literal(target) or engine.overrides(target)
         if engine.upstream is None and not found:
             found = await resolve(target, limit=limit)
-        reason = barred(found, engine.ports) if asked.by_client else None
+        reason = (barred_name(target, engine.ports) or barred(found, engine.ports)) if asked.by_client else None
         if reason is not None:
             raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, f"does not dial {target}: {reason}")
         if engine.upstream is not None:

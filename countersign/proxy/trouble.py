@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from countersign.proxy._openssl import TooCostly
 from countersign.proxy.context import Over
 from countersign.proxy.leg import HandshakeEnded
-from countersign.recorder.wire.redaction import first_bytes
+from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.reading import read_leg
 from countersign.recorder.wire.records import looks_like_tls
+from countersign.recorder.wire.redaction import first_bytes
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from countersign.proxy._openssl import TlsTrouble
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
+    from countersign.recorder.certificates import CertificateFacts
 
 _KINDS = {
     **dict.fromkeys((2, 18, 19, 20, 21, 27, 28), FailureCode.UNTRUSTED),
@@ -59,6 +63,10 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
                 "the system's roots, --upstream-ca names others" if settings.roots is None else "those of --upstream-ca"
             )
             about += f"; the roots that it trusts are {roots}"
+        elif code is FailureCode.WRONG_NAME:
+            about += _of_names(context, leg)
+        elif code is FailureCode.NOT_VALID_NOW:
+            about += _of_dates(leg, depth)
         text = f"does not trust the target's certificate: {error} ({about})"
         return context.over(leg.role, Party.PROXY, code=code, text=text)
     if leg.first and looks_like_tls(leg.first) is False:
@@ -73,6 +81,36 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
     if not leg.live.messages:  # OpenSSL could not even say hello: that is the proxy's own
         return _unshared(context, leg, trouble)
     return _broken(context, leg, trouble)
+
+
+def _of_names(context: Context, leg: TlsLeg) -> str:
+    """Which name was compared with which, and whether the client would compare the same."""
+    sni, target = context.recording.sni, context.recording.target
+    asked = f"{printable(sni, limit=255)}, the client's SNI" if sni else f"that of the target {target}: no SNI was sent"
+    text = f"; the name checked is {asked}"
+    if (leaf := _sent(leg, 0)) is not None:
+        text += f"; the certificate is for {leaf.names()}"
+    if sni:
+        return f"{text}; the client would be shown the same names and refuse them too"
+    return f"{text}; with --upstream-insecure the client decides about them"
+
+
+def _of_dates(leg: TlsLeg, depth: int) -> str:
+    """The date that was passed or is not reached. Only the leaf's are the client's too: those above are replaced."""
+    text, sent = "", _sent(leg, depth)
+    now = datetime.now(UTC)
+    if sent is not None and sent.valid_at(now) is False:
+        assert sent.not_after is not None
+        expired = datetime.fromisoformat(sent.not_after) < now
+        text = f"; expired on {sent.not_after}" if expired else f"; valid from {sent.not_before} on"
+    if depth == 0:
+        return f"{text}; the client would be shown the same dates and refuse them too"
+    return f"{text}; --upstream-insecure lets it through"
+
+
+def _sent(leg: TlsLeg, place: int) -> CertificateFacts | None:
+    chain = [one.der for one in read_leg(leg.live.messages).certificates if one.sender is leg.peer]
+    return read_certificate(chain[place]) if place < len(chain) else None
 
 
 def _unshared(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:

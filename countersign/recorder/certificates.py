@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from countersign.recorder import der as asn1
 from countersign.recorder.der import DerError, Piece
 from countersign.recorder.wire import names, transparency
+from countersign.recorder.wire.text import printable
 from countersign.recorder.x509_fields import (
     KEPT,
     Reading,
@@ -131,6 +132,12 @@ class CertificateFacts:
     @property
     def bare_key(self) -> bool:
         return _BARE_KEY in self.problems
+
+    def names(self, most: int = 5) -> str:
+        """Its first alternative names, for a sentence."""
+        shown = ", ".join(printable(name, limit=80) for name in self.san[:most])
+        more = self.san_count - min(most, len(self.san))
+        return (f"{shown} and {more} more" if more else shown) if shown else "no alternative name"
 
     def valid_at(self, moment: datetime) -> bool | None:
         """Whether ``moment`` lies within the dates; ``None`` where one of them cannot be read."""

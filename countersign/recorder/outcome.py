@@ -26,11 +26,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from countersign.recorder.certificates import read_certificate
-from countersign.recorder.recording import End, Ending, Leg, LegRole, Outcome, Party, Recording, Status
+from countersign.recorder.recording import End, Ending, FailureCode, Leg, LegRole, Outcome, Party, Recording, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.names import alert_name
 from countersign.recorder.wire.records import APPLICATION_DATA, HANDSHAKE
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,9 @@ _ASK_AGAIN = frozenset({codes.HELLO_REQUEST, codes.CLIENT_HELLO, codes.CERTIFICA
 _WANTS_CERTIFICATE = frozenset({40, 41, 42, 46, 49, codes.CERTIFICATE_REQUIRED})
 """With these a server refuses a client that has shown none: by RFC 8446 4.4.2.4 the last, by RFC 5246 7.4.6 the first,
 and others in practice."""
+
+_OF_NAMES = frozenset({42, 46})
+"""OpenSSL says bad_certificate where the host name is not the certificate's, Java certificate_unknown."""
 
 _CERTIFICATE_ALERTS = {
     42: "says that the certificate is bad",
@@ -223,20 +227,53 @@ def _alerted(recording: Recording, leg: Leg, place: int) -> Outcome:
         text = f"{_who(recording, party)} began with alert {name}, where a ClientHello belongs"
         return Outcome(Status.FAILED, party, leg.role, name, text)
     meaning = _CERTIFICATE_ALERTS.get(number) or _OTHER_ALERTS.get(number) or "ended the handshake"
+    if about is not None and about.code is FailureCode.CANNOT_MIMIC and number in _CERTIFICATE_ALERTS:
+        return Outcome(Status.FAILED, about.by, leg.role, name, _sentence(recording, about))
     text = f"{_who(recording, party)} broke the handshake with alert {name}: it {meaning}"
     if number in _CERTIFICATE_ALERTS and number != codes.CERTIFICATE_REQUIRED:
         text += _shown(leg, alert.sender.peer)
+    if number in _OF_NAMES and alert.sender is Side.CLIENT:
+        text += _names_asked(recording, leg)
     if alert.sender is Side.SERVER and number in _WANTS_CERTIFICATE and _given(leg) is False:
         text += _cure(leg) if number == codes.CERTIFICATE_REQUIRED else _asked_for_certificate(leg)
     return Outcome(Status.FAILED, party, leg.role, name, text)
 
 
 def _shown(leg: Leg, side: Side) -> str:
-    """Which chain the refusing side had been shown."""
+    """Which chain the refusing side had been shown, and whether its root was sent: most servers leave that out, as
+    they may (RFC 8446 4.4.2), and then the refusing side has to know it.
+    """
     chain = [read_certificate(sent.der) for sent in leg.read().certificates if sent.sender is side]
     if not chain:
         return ""
-    return f" (shown: {chain[0].subject}, issued by {chain[0].issuer}; top of the chain sent: {chain[-1].issuer})"
+    first, last = chain[0], chain[-1]
+    if first.bare_key:
+        return " (shown: a public key without a certificate)"
+    if len(chain) == 1:
+        text = "which vouches for itself and was sent alone"
+        if not first.self_issued:
+            text = f"sent alone; it was issued by {_named(first.issuer)}, which was not sent"
+        return f" (shown: {_named(first.subject)}, {text})"
+    end = f"{_named(last.subject)}, issued by {_named(last.issuer)}, which was not sent"
+    if last.self_issued:
+        end = f"the root {_named(last.subject)}"
+    elif any(each.subject == last.issuer for each in chain):
+        end = f"{_named(last.subject)}, issued by {_named(last.issuer)}, which was sent before it"
+    return f" (shown: {_named(first.subject)}, issued by {_named(first.issuer)}; the chain sent ends with {end})"
+
+
+def _named(name: str | None) -> str:
+    return name or ("a name that cannot be read" if name is None else "an empty name")
+
+
+def _names_asked(recording: Recording, leg: Leg) -> str:
+    """What a client that refuses the host name would have compared."""
+    leaf = next((sent for sent in leg.read().certificates if sent.sender is Side.SERVER), None)
+    if leaf is None:
+        return ""
+    sni = printable(recording.sni, limit=100) if recording.sni else "not there"
+    names = read_certificate(leaf.der).names()
+    return f"; perhaps for the host name: the certificate is for {names}, and the client's SNI was {sni}"
 
 
 def _from_failures(recording: Recording) -> list[_Break]:

@@ -86,7 +86,7 @@ def test_names_that_are_none_are_not_signed(names: bytes, said: str) -> None:
     request = (
         x509.CertificateSigningRequestBuilder(x509.Name([]))
         .add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), value), critical=False)
-        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+        .sign(key, hashes.SHA256())
     )
     asked = read_request(request.public_bytes(serialization.Encoding.DER))
     with pytest.raises(RequestError, match=said):

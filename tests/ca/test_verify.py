@@ -213,3 +213,13 @@ def test_certificates_come_from_files_of_any_kind_in_their_order(lab: Lab, tmp_p
             certificates_of(tmp_path / "file")
     with pytest.raises(StoreError, match="no such file"):
         certificates_of(tmp_path / "missing")
+
+
+def test_who_asks_for_another_name_is_told_those_that_there_are(lab: Lab) -> None:
+    leaf, root = (each.certificate.public_bytes(serialization.Encoding.DER) for each in (lab.issue("a.test"), lab.root))
+    between = lab.intermediate.certificate.public_bytes(serialization.Encoding.DER)
+    found = verify_leaf(leaf, roots=[root], untrusted=[between], hostname="b.test")
+    assert (found.code, found.cure) == (
+        62,
+        "it is for DNS:a.test; it was issued for other names: connect by one of those, or have it issued anew",
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from countersign.proxy import dial as dialling
-from countersign.proxy.dial import SockAddr, barred, dial, embedded
+from countersign.proxy.dial import SockAddr, barred, barred_name, dial, embedded, literal
 from countersign.proxy.settings import Address
 
 OWN = 3128
@@ -68,7 +68,19 @@ def test_metadata_services_are_barred_in_every_dress(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "fe80::1", "fe80::a9fe:a9fe%lo", "169.254.1.1"]
+    "address",
+    [
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:a9fe:a9fe::1",
+        "fd00:100::100:200",
+        "fd20:ce::254",
+        "fd00:42::42",
+        "fe80::1",
+        "fe80::a9fe:a9fe%lo",
+        "169.254.1.1",
+    ],
 )
 def test_metadata_services_with_addresses_of_their_own_are_barred(address: str) -> None:
     assert "metadata" in (barred([sockaddr(address)], [OWN]) or "")
@@ -161,3 +173,23 @@ async def test_of_several_addresses_that_answer_at_once_one_connection_stays(mon
     finally:
         server.close()
         await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "host", ["0xA9FEA9FE", "2852039166", "169.254.43518", "0251.0376.0251.0376", "169.254.169.254."]
+)
+def test_an_address_is_read_as_resolvers_read_it(host: str) -> None:
+    found = literal(Address(host, 80))
+    assert found == [(socket.AF_INET, ("169.254.169.254", 80))]
+    assert barred(found, [OWN])
+
+
+@pytest.mark.parametrize("host", ["metadata.google.internal", "Metadata.Google.Internal.", "metadata"])
+def test_the_names_of_metadata_services_are_barred(host: str) -> None:
+    assert barred_name(Address(host, 80), [OWN])
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "x.localhost"])
+def test_our_own_names_are_barred_on_our_own_port_alone(host: str) -> None:
+    assert barred_name(Address(host, OWN), [OWN])
+    assert barred_name(Address(host, OWN + 1), [OWN]) is None

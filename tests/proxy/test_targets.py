@@ -116,7 +116,8 @@ def test_a_name_without_an_address(lab: Lab, resolver: dict[str, Callable[[], An
         resolver["localhost"] = unknown_name
         assert send(proxy, HELLO) == alert("internal_error")
         recording = proxy.recording()
-    assert_outcome(recording, Party.NETWORK, "knows no address of localhost", "Name or service not known")
+    words = "knows no address of localhost: Name or service not known; check the name"
+    assert_outcome(recording, Party.NETWORK, words)
 
 
 def test_a_resolver_that_does_not_answer_is_given_up_and_holds_up_no_address(
@@ -410,6 +411,35 @@ def test_an_untrusted_target_is_refused_with_the_reason(
     assert leg is not None
     assert leg.verification is not None
     assert (leg.verification.trusted, leg.verification.enforced) == (False, True)
+    facts = read_certificate(leg.read().certificates[0].der)
+    told: dict[Callable[[Lab], Issued], str] = {
+        expired: f"; expired on {facts.not_after}; the client would be shown the same dates",
+        not_yet_valid: f"; valid from {facts.not_before} on; the client would be shown the same dates",
+        for_another_name: "; the name checked is localhost, the client's SNI; the certificate is for DNS:other.test;",
+    }
+    assert told.get(make, "") in recording.outcome.text
+    assert "--upstream-insecure" not in recording.outcome.text
+
+
+def test_without_sni_the_name_checked_is_the_targets_and_the_client_may_think_otherwise(lab: Lab) -> None:
+    with Target(echo(server_context(for_another_name(lab)))) as target, proxied(target, lab) as proxy:
+        with contextlib.suppress(OSError):
+            tls(proxy, client_context(), name=None)
+        recording = proxy.recording()
+    name = f"the name checked is that of the target {recording.target}: no SNI was sent"
+    assert_outcome(recording, Party.PROXY, name, "is for DNS:other.test; with --upstream-insecure the client decides")
+
+
+def test_of_an_expired_intermediate_the_flag_is_named_that_lets_it_through(lab: Lab) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    above = lab.issue(common_name="Old CA", signer=lab.root, ca=True, key="ec-p384", not_before=long_ago, days=10)
+    leaf = lab.issue("localhost", signer=above)
+    with Target(echo(server_context(leaf))) as target, proxied(target, lab) as proxy:
+        send(proxy, HELLO)
+        recording = proxy.recording()
+    ended = read_certificate(der(above)).not_after
+    assert_outcome(recording, Party.PROXY, f"certificate 1 of the chain, counted from the leaf; expired on {ended}; --")
+    assert "--upstream-insecure lets it through" in recording.outcome.text
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])

@@ -443,7 +443,7 @@ def test_a_client_that_goes_without_an_alert_was_shown_a_certificate(how: Ending
     shown = made.certificate_message(S, [made.certificate_for("leaf", issuer="root")], t=0.12)
     hint, ends = "refuses a certificate without an alert", (End(0.2, C, how),)
     outcome = judge(intercepted([*hellos(0.1), shown], tls12(), talked=(), ends=ends))
-    assert_judged(outcome, Status.FAILED, Party.CLIENT, CLIENT, "shown: CN=leaf", hint)
+    assert_judged(outcome, Status.FAILED, Party.CLIENT, CLIENT, "shown: CN=leaf, sent alone", hint)
     taken = [*hellos(0.1), shown, message(0.13, C, 16, clear=True)]
     assert hint not in judge(intercepted(taken, tls12(), talked=(), ends=ends)).text
     assert hint not in judge(intercepted(hellos(0.1), tls12(), talked=(), ends=ends)).text
@@ -478,3 +478,51 @@ def test_a_request_right_behind_finished_that_was_answered_is_established() -> N
     assert_judged(judge(through(hellos(0.01), sealed=answered)), Status.ESTABLISHED)
     refused = [*sealed13(), *asked, EncryptedRecord(0.05, S, 23, 19, True)]
     assert judge(through(hellos(0.01), sealed=refused)).status is Status.FAILED
+
+
+# -- what was shown ----------------------------------------------------------------------------------------------
+
+
+def issued(*names: tuple[str, str]) -> list[bytes]:
+    return [made.certificate_for(name, issuer=issuer) for name, issuer in names]
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        ([("leaf", "root")], "CN=leaf, sent alone; it was issued by CN=root, which was not sent)"),
+        ([("leaf", "leaf")], "CN=leaf, which vouches for itself and was sent alone)"),
+        (
+            [("leaf", "between"), ("between", "root")],
+            "issued by CN=between; the chain sent ends with CN=between, issued by CN=root, which was not sent)",
+        ),
+        ([("leaf", "root"), ("root", "root")], "issued by CN=root; the chain sent ends with the root CN=root)"),
+        (
+            [("leaf", "between"), ("root", "root"), ("between", "root")],
+            "ends with CN=between, issued by CN=root, which was sent before it)",
+        ),
+    ],
+)
+def test_who_refuses_a_chain_is_said_to_have_got_the_root_only_if_it_was_sent(
+    chain: list[tuple[str, str]], words: str
+) -> None:
+    shown = made.certificate_message(S, issued(*chain), t=0.12)
+    outcome = judge(intercepted([*hellos(0.1), shown, alert(0.2, C, 48, clear=True)], tls12(), talked=()))
+    assert_judged(outcome, Status.FAILED, Party.CLIENT, CLIENT, "(shown: CN=leaf", words)
+
+
+@pytest.mark.parametrize("number", [42, 46, 48])
+def test_a_client_that_may_mean_the_host_name_is_told_with_the_names(number: int) -> None:
+    shown = made.certificate_message(S, issued(("leaf", "root")), t=0.12)
+    outcome = judge(intercepted([*hellos(0.1), shown, alert(0.2, C, number, clear=True)], tls12(), talked=()))
+    words = "perhaps for the host name: the certificate is for no alternative name, and the client's SNI was localhost"
+    assert (words in outcome.text) is (number != 48)
+
+
+def test_a_refusal_of_a_leaf_that_our_ca_may_not_issue_is_ours() -> None:
+    shown = made.certificate_message(S, issued(("leaf", "root")), t=0.12)
+    barred = Failure(0.21, CLIENT, Party.PROXY, code=FailureCode.CANNOT_MIMIC, text="had no certificate to show")
+    for number, by in ((46, Party.PROXY), (80, Party.CLIENT)):
+        refused = [*hellos(0.1), shown, alert(0.2, C, number, clear=True)]
+        outcome = judge(intercepted(refused, tls12(), talked=(), failures=(barred,)))
+        assert (outcome.broken_by, outcome.leg, outcome.alert is None) == (by, CLIENT, False)

@@ -129,7 +129,7 @@ def test_no_kept_field_is_one_that_carries_credentials() -> None:
         ("localhost:443", "localhost:443"),
         ("[::1]:443", "[::1]:443"),
         ("*", "*"),
-        ("/a/b;c=d", "/a/b;c=d"),
+        ("/a/b;c=d", "/a/b;(redacted)"),
         ("http://host:8080/path", "http://host:8080/path"),
         ("http://host/a?b", "http://host/a?(redacted)"),
         ("http://u:p@host/a", "http://(redacted)@host/a"),
@@ -166,6 +166,9 @@ IN_CLEAR = {
     "another scheme, cut": f"DESCRIBE rtsp://user:{SECRET}{'x' * 60}@host/ RTSP/1.0\r\n\r\n",
     "api key in a line": f"apikey {SECRET}\r\n",
     "session": f"hello session={SECRET}",
+    "joined by an underscore": f"client_secret={SECRET}",
+    "bearer": f"Bearer {SECRET}",
+    "another word for it": f"requirepass {SECRET}",
 }
 
 

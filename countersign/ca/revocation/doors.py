@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Door:
     """A port that is ours whether it is open or not; see the top of the module.
 
-    ``behind`` is what is asked for there, an issuer's label and a kind of URL, or ``None`` for everything.
+    ``behind`` is what is asked for there, the name in an issuer's URLs and a kind of URL, or ``None`` for everything.
     """
 
     def __init__(self, where: tuple[Any, ...], port: int, behind: tuple[str, Kind] | None) -> None:

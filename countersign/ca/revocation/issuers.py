@@ -148,7 +148,7 @@ def _check_no_root(issuers: Mapping[str, Issuer], serial: int) -> None:
         if facts.self_issued and ocsp.serial_of(issuer.der) == serial:
             raise UserError(
                 f"cannot revoke '{facts.subject}': it is a root, whose revocation nobody looks up;"
-                " remove it from the trust stores (`countersign ca untrust`), and make another (`ca rotate root`)"
+                " take it out of the trust stores, and make another with `countersign ca rotate root`"
             )
 
 

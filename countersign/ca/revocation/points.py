@@ -149,7 +149,7 @@ def role(number: int) -> str:
 
 
 def url_name(issuer: Issuer, number: int) -> str:
-    """The name in the URLs of an issuer, the same in every generation: its role and its key, ``intermediate-1-3fa2c1d4``.
+    """The name of an issuer in its URLs in every generation, its role and its key: ``intermediate-1-3fa2c1d4``.
 
     Certificates of the same name and key share it, for a CRL of one is a CRL of the other.
     """
@@ -210,7 +210,8 @@ def pointed_at(authority: Authority, responder: str, style: CrlStyle = CrlStyle.
     if not _BASE.fullmatch(base):
         raise UserError(f"a responder is named by its address, as http://127.0.0.1:8089; got {responder!r}")
     urls = (
-        Urls(role(number), url_name(issuer, number), base, base, base) for number, issuer in enumerate(authority.issuers)
+        Urls(role(number), url_name(issuer, number), base, base, base)
+        for number, issuer in enumerate(authority.issuers)
     )
     return with_points(authority, [each.points(style) for each in urls])
 

@@ -153,14 +153,15 @@ class Register:
 
     # -- changes -------------------------------------------------------------------------------------------------
 
-    def put(self, entry: Entry) -> None:
-        """Enter a certificate, in the place of what was said of it before."""
+    def put(self, entry: Entry) -> Entry:
+        """Enter a certificate, in the place of what was said of it before, and return what is entered."""
 
         def change(entries: dict[tuple[str, int], Entry]) -> None:
             entries.pop((entry.issuer, entry.serial), None)
             entries[entry.issuer, entry.serial] = entry
 
         self._change(change)
+        return entry
 
     def revoke(self, entry: Entry) -> Entry:
         """Enter a certificate as revoked, and return what the register says of it now.

@@ -278,10 +278,7 @@ class Responder:
         """
         entry = entry_for(named(*self._authorities), certificate, issuer or self._leaf_label, at or self._now())
         entry = replace(entry, reason=reason, state=state)
-        if entry.is_revoked:
-            return self.register.revoke(entry)
-        self.register.put(entry)
-        return entry
+        return self.register.revoke(entry) if entry.is_revoked else self.register.put(entry)
 
     @property
     def _leaf_label(self) -> str:

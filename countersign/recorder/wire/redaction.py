@@ -4,7 +4,8 @@ A recording is made to be attached to a ticket, and what a client says to a prox
 often than not. Where they stand is known for some places and guessed for the others, and a guess by name ("does this
 look like a password?") misses. So it goes the other way round: of a request, only what cannot hold any is kept.
 
-- Of its target: no user name, no password, no query and no fragment (RFC 3986 3.2.1, 3.4, 3.5).
+- Of its target: no user name, no password, no parameters of its path (``;jsessionid=``), no query and no fragment (RFC
+  3986 3.2.1, 3.3, 3.4, 3.5).
 - Of its fields: the names of the first hundred, and the values of those that are about the message and the software
   alone (:data:`KEPT_FIELDS`).
 
@@ -80,7 +81,7 @@ def redacted_target(target: str, *, whole: bool = True) -> str:
         rest = f"{REDACTED}@{rest.rpartition('@')[2]}"
     elif not whole and not rest.startswith("/"):
         return f"{prefix}{REDACTED}"  # an @ may have followed
-    found = re.search(r"[?#]", rest)
+    found = re.search(r"[;?#]", rest)
     return prefix + (f"{rest[: found.end()]}{REDACTED}" if found else rest)
 
 
@@ -90,8 +91,8 @@ _HTTP = re.compile(
     rb"(?:(GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH|CONNECT|PROPFIND|RTSP) ([^ \r\n]*)|HTTP/[\d.]+ \d{3})"
 )
 _SECRETS_FOLLOW = re.compile(  # SMTP, IMAP, POP3, FTP, Redis, XMPP, PostgreSQL, forms; an LDAP BindRequest
-    r"(?is)(\b(?:auth|authenticate|authorization|cookie|pass|passw(?:or)?d|login|user|token|secret|session|sid"
-    r"|api[-_]?key)\b|`.{1,5}\x02\x01[\x02\x03]).*"
+    r"(?is)((?<![a-z])(?:auth|authenticate|authorization|bearer|cookie|pass|passcode|passw(?:or)?d|requirepass|pwd|login"
+    r"|user|token|secret|session|sid|api[-_]?key)(?![a-z])|`.{1,5}\x02\x01[\x02\x03]).*"
 )
 
 

@@ -86,6 +86,11 @@ def crl_pem(body: bytes) -> bytes:
     return b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(body) + b"-----END X509 CRL-----\n"
 
 
+def path_of(url: str) -> bytes:
+    """As it stands in a request."""
+    return b"/" + url.split("/", 3)[3].encode()
+
+
 async def until(come_true: Callable[[], bool]) -> None:
     """Wait for something that the event loop is about to bring about."""
     async with asyncio.timeout(10):

@@ -16,7 +16,7 @@ from countersign.ca import Authority, Plan, issue
 from countersign.ca.pem import certificates_in, to_pem
 from countersign.ca.revocation import Kind, Verdict, ask, ask_all, pointed_at
 from countersign.ca.revocation.ocsp import serial_of
-from countersign.ca.revocation.points import CaForm, CrlForm, Urls, url_name
+from countersign.ca.revocation.points import CrlForm, Urls, url_name
 from tests.cli.commands import countersign
 from tests.peers.process import Background, run
 

@@ -14,7 +14,7 @@ import pytest
 
 from countersign.ca.revocation import Limits, Verdict, ask
 from countersign.ca.revocation.ocsp import CertId, Request, Status, read_response
-from tests.ca.revocation.lab import answered, until
+from tests.ca.revocation.lab import answered, path_of, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -117,9 +117,8 @@ async def test_der_that_is_no_request_is_malformed(chain: Chain, data: bytes) ->
     ids=range(13),
 )
 async def test_a_path_that_is_no_request_is_malformed(chain: Chain, path: bytes) -> None:
-    response = await raw(
-        chain, b"GET /ocsp/intermediate-1" + path + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    )
+    where = path_of(chain.ocsp) + path
+    response = await raw(chain, b"GET " + where + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     if response.startswith(b"HTTP/1.0 400"):  # bytes that no path may hold: HTTP's own error
         assert b"400: no HTTP request" in response
         return
@@ -194,13 +193,13 @@ async def test_a_huge_post_is_refused_without_being_kept(chain: Chain) -> None:
         (b"", b"G", b""),
         (b"GET /ocsp HTTP/1.1\r\nX: ", b"y", b""),
         (b"POST /ocsp HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"\x30", b"HTTP/1.1 408"),
-        (b"GET /aia/root.cer HTTP/1.1\r\nHost: a\r\n\r\n", b"", b"HTTP/1.1 200"),
+        (b"GET ROOT.CRL HTTP/1.1\r\nHost: a\r\n\r\n", b"", b"HTTP/1.1 200"),
     ],
     ids=["line", "header", "body", "idle"],
 )
 async def test_a_slow_client_is_dropped_at_its_time(chain: Chain, begin: bytes, drop: bytes, expected: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(chain))
-    writer.write(begin)
+    writer.write(begin.replace(b"ROOT.CRL", path_of(chain.crl(label="root"))))
 
     async def drip() -> None:
         with contextlib.suppress(ConnectionError):
@@ -231,10 +230,10 @@ async def test_more_connections_than_allowed_are_reset_and_the_rest_is_served(tm
         server = chain.responder._server
         assert server is not None
         assert len(server.connections) == 20
-        served = 0
+        served, path = 0, path_of(chain.crl(label="root"))
         for reader, writer in held:
             with contextlib.suppress(ConnectionError):
-                writer.write(b"GET /aia/root.cer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
                 served += (await reader.readline()).startswith(b"HTTP/1.1 200")
             writer.close()
         assert served == 20
@@ -284,7 +283,7 @@ async def test_a_client_that_does_not_read_costs_a_buffer(tmp_path: Path) -> Non
         held = []
         for _ in range(8):
             reader, writer = await asyncio.open_connection("127.0.0.1", port_of(chain))
-            writer.write(b"GET /crl/root.crl HTTP/1.1\r\nHost: a\r\n\r\n")
+            writer.write(b"GET " + path_of(chain.crl(label="root")) + b" HTTP/1.1\r\nHost: a\r\n\r\n")
             held.append((reader, writer))
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         await asyncio.sleep(0.3)
@@ -301,7 +300,8 @@ async def test_no_descriptor_is_left_of_a_large_crl(tmp_path: Path) -> None:
         return sum(_is_nameless(path, size) for path in Path("/proc/self/fd").iterdir())
 
     async with answered(tmp_path / "f", "crl:big=123K") as chain:
-        answers = await asyncio.gather(*(raw(chain, b"GET /crl/root.crl HTTP/1.0\r\n\r\n") for _ in range(20)))
+        request = b"GET " + path_of(chain.crl(label="root")) + b" HTTP/1.0\r\n\r\n"
+        answers = await asyncio.gather(*(raw(chain, request) for _ in range(20)))
         (size,) = {len(body_of(answer)) for answer in answers}
         assert open_files() == 1  # one file serves all
     assert open_files() == 0

@@ -41,7 +41,7 @@ from countersign.ca.revocation.ocsp import CertId, Request, Status, read_respons
 from countersign.ca.revocation.points import CaForm, CrlForm
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.certificates import read_certificate
-from tests.ca.revocation.lab import NAME, answered, until
+from tests.ca.revocation.lab import NAME, answered, path_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -438,7 +438,8 @@ async def test_connections_that_are_open_do_not_survive_a_refusal(tmp_path: Path
     async with answered(tmp_path / "f") as chain:
         port = int(chain.responder.addresses[0].rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET {path_of(chain.responder.urls('root').ca(CaForm.CERTIFICATE))} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        path = path_of(chain.responder.urls("root").ca(CaForm.CERTIFICATE))
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         await chain.fault("refuse")
         with pytest.raises(ConnectionError):
