@@ -126,7 +126,7 @@ def rotate(
     typer.echo(f"new: {new.facts.subject}, valid until {new.facts.not_after}")
     if what == "root":
         typer.echo("hand the new root out with: countersign ca root --out root.pem")
-    typer.echo("programs that are running (proxy, ca responder) read it when they start again")
+    typer.echo("a `ca responder` that is running follows; proxies read it when they start again")
 
 
 app.command("issue")(ca_issue.issue)
