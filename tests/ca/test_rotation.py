@@ -353,9 +353,7 @@ def test_keys_are_encrypted_with_a_passphrase_and_opened_with_it(tmp_path: Path,
     rotated = loaded.rotate("intermediate", passphrase=b"right")
     assert b"ENCRYPTED" in (tmp_path / "ca" / "generation-2" / "root.key.pem").read_bytes()
     assert Authority.open(tmp_path / "ca", passphrase=b"right").fingerprint == rotated.fingerprint
-    with pytest.raises(
-        AuthorityError, match=rf"it is encrypted; give its passphrase in {PASSPHRASE_VARIABLE}"
-    ):
+    with pytest.raises(AuthorityError, match=rf"it is encrypted; give its passphrase in {PASSPHRASE_VARIABLE}"):
         Authority.load(tmp_path / "ca")
     with pytest.raises(AuthorityError, match="the passphrase is wrong, or the file is broken") as caught:
         Authority.load(tmp_path / "ca", passphrase=b"wrong-one")
