@@ -1,4 +1,4 @@
-"""``countersign import``: captures and exports into the store."""
+"""``countersign import``: captures, logs and exports into the store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def import_(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Captures (pcap, pcapng, also .gz and .zst), exports (pcapng, JSON, JSON lines), or -.",
+            help="Captures (pcap, pcapng), debug logs of Java (javax.net.debug, BCJSSE), exports (pcapng, JSON, JSON"
+            " lines), also .gz and .zst, or -. What a file is tells its content.",
         ),
     ],
     home: Home = None,
@@ -50,12 +51,12 @@ def import_(
     ] = "none",
     as_json: Json = False,
 ) -> None:
-    """Record what captures show: one recording for each TLS conversation, decrypted where there are keys."""
+    """Record what captures and logs show: one recording for each TLS conversation, decrypted where there are keys."""
     from countersign.recorder.files.importing import ImportTrouble, Tally, import_files
 
     label = parse_label(label, what="--label")
     kept_labels = _labels(secrets)
-    keys = _keys(keylog or [])
+    keys = read_keys(keylog or [])
     tally, outcome = Tally(), _Result(as_json)
     with open_store(home, store, make=True) as kept, ExitStack() as stack:
         sink = _Sink(kept, outcome)
@@ -90,7 +91,8 @@ def _labels(secrets: str) -> frozenset[str]:
     return known[secrets]
 
 
-def _keys(paths: Iterable[Path]) -> KeyLog:
+def read_keys(paths: Iterable[Path]) -> KeyLog:
+    """The secrets of these key logs. Raises :class:`UserError` for a file that is none."""
     from countersign.recorder.wire.secrets import KeyLog
 
     keys = KeyLog()
@@ -154,7 +156,7 @@ class _Sink:
 
 def _told(recording: Recording) -> int:
     """How many messages can be read."""
-    return sum(1 for leg in recording.legs for message in leg.messages if message.raw)
+    return sum(1 for leg in recording.legs for message in leg.messages if message.form)
 
 
 class _Result:

@@ -1,0 +1,1 @@
+"""Compare, explain: from recordings to sentences, each with its evidence."""

@@ -1,0 +1,53 @@
+"""``countersign diff``: what differs between two recordings, or between the two legs of one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.import_ import read_keys
+
+Reference = Annotated[
+    str,
+    typer.Argument(
+        help="An id or an unambiguous beginning of one, a label, `last`, `last~1`, or a file (FILE#2: its second "
+        "recording); `:client`, `:server` or `:through` behind it names one leg.",
+    ),
+]
+
+
+def diff(
+    a: Reference,
+    b: Reference,
+    home: Home = None,
+    store: StoreUrl = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD", help="A field that does not count, as it stands in []; may be repeated."),
+    ] = None,
+    keylog: Annotated[
+        list[Path] | None,
+        typer.Option(help="A key log (SSLKEYLOGFILE) that opens captures; may be repeated.", show_default=False),
+    ] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Only what matters.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare two recordings, message by message; exit code 1 when something differs that matters."""
+    from countersign.findings.comparing import compare
+    from countersign.findings.comparing.showing import show
+    from countersign.findings.subjects import find
+
+    keys = read_keys(keylog or [])
+    with open_store(home, store) as kept:
+        one, other = (find(reference, kept.get, keylog=keys) for reference in (a, b))
+    comparison = compare(one, other, ignore=ignore or ())
+    if as_json:
+        print_json(comparison.to_json())
+    else:
+        typer.echo(show(comparison, width=shutil.get_terminal_size((120, 0)).columns, notes=not brief), nl=False)
+    if comparison.matters:
+        raise typer.Exit(1)

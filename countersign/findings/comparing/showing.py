@@ -1,0 +1,105 @@
+"""A comparison as text: sentences first, the two ladders below. What a peer chose is printable when it comes here."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from countersign.findings.comparing.model import Weight
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from countersign.findings.comparing.model import Comparison, Difference, Half, Pair, Step
+
+_TITLE = 34
+
+
+def show(comparison: Comparison, *, width: int, notes: bool = True) -> str:
+    """For a terminal of ``width`` columns; without ``notes`` only what matters and what could not be seen."""
+    return "\n".join(_lines(comparison, max(width, 60), notes)) + "\n"
+
+
+def _lines(comparison: Comparison, width: int, notes: bool) -> Iterator[str]:  # noqa: FBT001
+    for name, recording in zip(comparison.names, comparison.recordings, strict=True):
+        started = f"{recording.started:%Y-%m-%d %H:%M:%S}"
+        place = printable(recording.target or recording.sni or "-", limit=80)
+        yield f"{name}: {recording.id}  {started}  {place}  {recording.outcome.status}"
+    found = (
+        [f"Nothing differs that matters between {' and '.join(comparison.names)}."] if not comparison.matters else []
+    )
+    found += _sentences(_of(comparison.session, Weight.MATTERS), width)
+    yield from ["", *found] if found else []
+    several = len(comparison.pairs) > 1
+    for pair in comparison.pairs:
+        if several:
+            yield ""
+            yield f"{pair.a.leg.role.value.capitalize()} leg"
+        found = _of(pair.differences, Weight.MATTERS)
+        yield from _sentences(found, width)
+        if several and not found:
+            yield "  nothing differs that matters"
+        if notes:
+            yield from _titled("Notes", _of(pair.differences, Weight.NOTE), width)
+        if pair.unseen:
+            yield ""
+            yield "Could not be compared"
+            yield from _wrapped((f"- {one}" for one in pair.unseen), width)
+        yield from _ladders(pair, width)
+    if notes:
+        yield from _titled("Notes on the sessions", _of(comparison.session, Weight.NOTE), width)
+
+
+def _of(found: Sequence[Difference], weight: Weight) -> list[Difference]:
+    return [one for one in found if one.weight is weight]
+
+
+def _titled(title: str, found: Sequence[Difference], width: int) -> Iterator[str]:
+    if found:
+        yield ""
+        yield title
+        yield from _sentences(found, width)
+
+
+def _sentences(found: Sequence[Difference], width: int) -> Iterator[str]:
+    yield from _wrapped((f"- {one.text[:1].upper()}{one.text[1:]}  [{one.field}]" for one in found), width)
+
+
+def _wrapped(texts: Iterator[str], width: int) -> Iterator[str]:
+    for text in texts:
+        yield from textwrap.wrap(
+            text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+
+
+def _ladders(pair: Pair, width: int) -> Iterator[str]:
+    """The two courses side by side; ``=`` where a message is the same kind on both sides and says the same."""
+    differing = {number for one in pair.differences for number in _numbers(one, pair)}
+    column = min(_TITLE, (width - 12) // 2)
+    yield ""
+    yield f"  {'':8}{pair.a.name[:column]:{column}}   {pair.b.name[:column]}"
+    for step in pair.steps:
+        marks = "=" if (step.a, step.b) not in differing else "~"
+        mark = marks if None not in (step.a, step.b) else "<" if step.b is None else ">"
+        left, right = (_cell(half, number, step, column) for half, number in ((pair.a, step.a), (pair.b, step.b)))
+        yield f"  {step.sender:8}{left:{column}} {mark} {right}".rstrip()
+
+
+def _numbers(one: Difference, pair: Pair) -> Iterator[tuple[int | None, int | None]]:
+    """The message numbers in a difference's evidence, as the pair that a step has."""
+    numbers = {}
+    for name, half in ((pair.a.name, "a"), (pair.b.name, "b")):
+        for piece in one.evidence:
+            if piece.startswith(f"{name}: message "):
+                numbers[half] = int(piece.removeprefix(f"{name}: message ").split(",")[0])
+    if one.weight is Weight.MATTERS and len(numbers) == 2:
+        yield numbers["a"], numbers["b"]
+
+
+def _cell(half: Half, number: int | None, step: Step, column: int) -> str:
+    if number is None:
+        return ""
+    message = half.leg.messages[number]
+    lock = "*" if message.encrypted else ""
+    return f"{step.title}{lock} ({message.length})"[:column]

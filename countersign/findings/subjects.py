@@ -1,0 +1,86 @@
+"""What a user points at: a recording of the store or of a file, or one leg of it.
+
+A reference is an id, an unambiguous beginning of one, a label, ``last`` or ``last~1``; ``-`` or the name of a file that
+there is (a capture, an export, a Java log), which stands for its only recording, or for one of several as ``FILE#3``,
+counted from 1. Behind any of these ``:client``, ``:server`` or ``:through`` names one leg.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.errors import UserError
+from countersign.recorder.files.importing import ImportTrouble, import_files
+from countersign.recorder.recording import LegRole, Recording
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from countersign.recorder.wire.secrets import KeyLog
+
+_LEG = re.compile(r"(?P<rest>.+):(?P<leg>client|server|through)")
+_NUMBERED = re.compile(r"(?P<file>.+)#(?P<number>[1-9]\d{0,6})")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A recording, and the leg that is meant where one was named."""
+
+    reference: str
+    recording: Recording
+    role: LegRole | None = None
+
+
+def find(reference: str, stored: Callable[[str], Recording], *, keylog: KeyLog | None = None) -> Subject:
+    """What the reference stands for; ``stored`` looks in the store. Raises :class:`UserError` when there is none."""
+    rest, role = reference, None
+    if (named := _LEG.fullmatch(reference)) and not Path(reference).exists():
+        rest, role = named["rest"], LegRole(named["leg"])
+    recording = _of_file(rest, keylog) or stored(rest)
+    if role is not None and recording.leg(role) is None:
+        there = ", ".join(leg.role.value for leg in recording.legs) or "none"
+        raise UserError(f"{printable(reference)}: recording {recording.id} has no {role} leg; its legs are: {there}")
+    return Subject(reference, recording, role)
+
+
+def _of_file(name: str, keylog: KeyLog | None) -> Recording | None:
+    number = None
+    if name != "-" and not Path(name).is_file():
+        numbered = _NUMBERED.fullmatch(name)
+        if numbered is None or not Path(numbered["file"]).is_file():
+            if "/" in name:
+                raise UserError(f"there is no file {printable(name)}")
+            return None
+        name, number = numbered["file"], int(numbered["number"])
+    trouble: ImportTrouble | None = None
+    first: list[Recording] = []
+    count = 0
+    for one in import_files([name], keylog=keylog):
+        if isinstance(one, ImportTrouble):
+            trouble = trouble or one
+            continue
+        count += 1
+        if count == number:
+            return one
+        first += [one] if count <= _SHOWN else []
+    if not first:
+        raise UserError(str(trouble) if trouble else f"{printable(name)}: no TLS was found in it")
+    if number is not None:
+        raise UserError(f"{printable(name)} has {count} recordings; there is no number {number}")
+    if count > 1:
+        raise UserError(f"{printable(name)} has {count} recordings; say which:\n" + _listed(name, first, count))
+    return first[0]
+
+
+def _listed(name: str, first: list[Recording], count: int) -> str:
+    lines = [
+        f"  {printable(name)}#{n}  {one.client or '-'} to {one.target or '-'}  {printable(one.sni or '-')}"
+        f"  {one.outcome.status}"
+        for n, one in enumerate(first, 1)
+    ]
+    return "\n".join([*lines, *([f"  ... and {count - len(first)} more"] if count > len(first) else [])])
