@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from countersign.cli import ca, demo, diff, export, import_, ls, proxy, prune, show
+from countersign.cli import ca, demo, diagnose, diff, export, import_, ls, proxy, prune, show
 from countersign.cli.common import default_home
 from countersign.cli.streams import ReaderGone
 from countersign.errors import CountersignError, UserError
@@ -68,6 +68,7 @@ app.command("proxy")(proxy.proxy)
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)
+app.command("diagnose")(diagnose.diagnose)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
 app.command("prune")(prune.prune)

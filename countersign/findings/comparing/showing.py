@@ -26,11 +26,9 @@ def _lines(comparison: Comparison, width: int, notes: bool) -> Iterator[str]:  #
         started = f"{recording.started:%Y-%m-%d %H:%M:%S}"
         place = printable(recording.target or recording.sni or "-", limit=80)
         yield f"{name}: {recording.id}  {started}  {place}  {recording.outcome.status}"
-    found = (
-        [f"Nothing differs that matters between {' and '.join(comparison.names)}."] if not comparison.matters else []
-    )
-    found += _sentences(_of(comparison.session, Weight.MATTERS), width)
-    yield from ["", *found] if found else []
+    first = [] if comparison.matters else [f"Nothing differs that matters between {' and '.join(comparison.names)}."]
+    first += _sentences(_of(comparison.session, Weight.MATTERS), width)
+    yield from ["", *first] if first else []
     several = len(comparison.pairs) > 1
     for pair in comparison.pairs:
         if several:

@@ -1,0 +1,195 @@
+"""What the rules look at: one recording with its readings, and the questions that several rules ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from countersign.recorder.outcome import party_of
+from countersign.recorder.recording import Leg, LegRole, Party, Recording
+from countersign.recorder.wire import codes
+from countersign.recorder.wire.events import Content, Message, Side
+from countersign.recorder.wire.extensions import Extension
+from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
+from countersign.recorder.wire.names import alert_name
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from countersign.recorder.certificates import CertificateFacts
+    from countersign.recorder.recording import End
+    from countersign.recorder.wire.reading import LegReading, ReadMessage, SentCertificate
+
+FAMILIES = ("any", "java", "openssl", "curl", "python", "node", "go", "dotnet", "windows")
+"""The families of clients that a cure may be worded for."""
+
+_Extension = TypeVar("_Extension", bound=Extension)
+
+_STATUS_REQUEST_V2 = 17  # only JSSE still offers it
+_ENCRYPT_THEN_MAC = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What ended a leg: an alert, or an end of bytes. ``place`` is the alert's message number."""
+
+    party: Party
+    alert: int | None = None
+    end: End | None = None
+    place: int | None = None
+
+    @property
+    def name(self) -> str:
+        return "" if self.alert is None else alert_name(self.alert)
+
+
+@dataclass(frozen=True)
+class View:
+    """One leg of the case."""
+
+    recording: Recording
+    leg: Leg
+
+    @cached_property
+    def reading(self) -> LegReading:
+        return self.leg.read()
+
+    @property
+    def role(self) -> LegRole:
+        return self.leg.role
+
+    @cached_property
+    def title(self) -> str:
+        return {LegRole.CLIENT: "client leg", LegRole.SERVER: "server leg", LegRole.THROUGH: "conversation"}[self.role]
+
+    def party(self, side: Side) -> Party:
+        return party_of(self.role, side)
+
+    def who(self, side: Side) -> str:
+        return f"the {self.party(side).value}"
+
+    @cached_property
+    def hello(self) -> ClientHello | None:
+        """The last ClientHello that was answered or not, as typed data."""
+        found = [one.value for one in self.reading.messages if isinstance(one.value, ClientHello)]
+        return found[-1] if found else None
+
+    @cached_property
+    def answer(self) -> ServerHello | HelloRetryRequest | None:
+        for one in self.reading.messages:
+            if isinstance(one.value, ServerHello | HelloRetryRequest):
+                return one.value
+        return None
+
+    def extension(self, kind: type[_Extension]) -> _Extension | None:
+        """The client's extension of this type."""
+        inner = self.hello.extensions if self.hello is not None else None
+        return next((one for one in inner or () if isinstance(one, kind)), None)
+
+    def message(self, kind: str, sender: Side | None = None) -> ReadMessage | None:
+        """The first message of this type."""
+        return next(
+            (one for one in self.reading.messages if one.type == kind and sender in {None, one.message.sender}), None
+        )
+
+    def chain(self, sender: Side) -> list[SentCertificate]:
+        """What this side showed in its first Certificate message, in its order."""
+        first = next((sent.message for sent in self.reading.certificates if sent.sender is sender), None)
+        return [sent for sent in self.reading.certificates if sent.sender is sender and sent.message == first]
+
+    def facts(self, sender: Side) -> list[CertificateFacts]:
+        return [sent.facts for sent in self.chain(sender)]
+
+    def evidence(self, *messages: ReadMessage | Message | int | None) -> tuple[str, ...]:
+        """Where it can be seen: ``client leg, message 4 (certificate)``."""
+        found = []
+        for one in messages:
+            if isinstance(one, Message):
+                one = next(each.number for each in self.reading.messages if each.message is one)  # noqa: PLW2901
+            read = self.reading.messages[one] if isinstance(one, int) else one
+            if read is not None:
+                found.append(f"{self.title}, message {read.number} ({read.type})")
+        return tuple(found)
+
+    def alerts(self) -> Iterator[tuple[int, Message]]:
+        """Fatal ones and what refuses a certificate, with their numbers."""
+        for number, message in enumerate(self.leg.messages):
+            if message.content is Content.ALERT and message.code not in codes.NEVER_FATAL and message.code >= 0:
+                yield number, message
+
+    @cached_property
+    def ended(self) -> Ended | None:
+        """What ended it first: an alert of a peer, or the end of a peer's bytes; if nothing else, the proxy's alert."""
+        ours = None
+        for number, message in self.alerts():
+            party = self.party(message.sender)
+            if party is not Party.PROXY:
+                return Ended(party, message.code, place=number)
+            ours = ours or Ended(party, message.code, place=number)
+        for end in sorted(self.leg.ends, key=lambda one: one.t):
+            if self.party(end.sender) is not Party.PROXY and ours is None:
+                return Ended(self.party(end.sender), end=end)
+        return ours
+
+    @property
+    def asked_for_certificate(self) -> ReadMessage | None:
+        return self.message("certificate_request", Side.SERVER)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recording with what was recorded of the same target before, newest first."""
+
+    recording: Recording
+    history: Sequence[Recording] = ()
+    family: str = "any"
+    views: tuple[View, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "views", tuple(View(self.recording, leg) for leg in self.recording.legs))
+
+    def view(self, role: LegRole) -> View | None:
+        return next((view for view in self.views if view.role is role), None)
+
+    @property
+    def of_client(self) -> View | None:
+        """Where the client's own handshake is to be seen."""
+        return self.view(LegRole.CLIENT) or self.view(LegRole.THROUGH)
+
+    @property
+    def of_target(self) -> View | None:
+        """Where the target's own handshake is to be seen."""
+        return self.view(LegRole.SERVER) or self.view(LegRole.THROUGH)
+
+    @property
+    def broken(self) -> View | None:
+        """The leg on which it broke."""
+        role = self.recording.outcome.leg
+        return None if role is None else self.view(role)
+
+    @property
+    def host(self) -> str | None:
+        """The name that the client wanted: its SNI, else the target's host."""
+        if self.recording.sni:
+            return self.recording.sni
+        target = self.recording.target or ""
+        return target.rpartition(":")[0].strip("[]") or None
+
+    @cached_property
+    def client_family(self) -> str:
+        """Which family the client is of, as far as its hello tells; ``any`` where it does not."""
+        if self.family != "any":
+            return self.family
+        view = self.of_client
+        inner = view.hello.extensions if view is not None and view.hello is not None else None
+        offered = {one.code for one in inner or ()}
+        if _STATUS_REQUEST_V2 in offered:
+            return "java"
+        return "openssl" if _ENCRYPT_THEN_MAC in offered else "any"
+
+
+def named(name: str | None) -> str:
+    """A distinguished name for a sentence."""
+    return printable(name, limit=200) if name else "(no name)"

@@ -1,0 +1,122 @@
+"""What stands between: which product a chain looks like, and what interception changed.
+
+Nobody says in a certificate that it is an interceptor's, but the names of the authorities above it do. A product is
+named only where one of its own words stands in a name of the chain; ``products.toml`` has these words, and what is in
+none of them is not guessed at.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from countersign.findings.diagnosing.case import named
+from countersign.findings.diagnosing.model import Found, Severity
+from countersign.findings.diagnosing.parameters import lost_protocols
+from countersign.recorder.recording import LegRole
+from countersign.recorder.wire import names
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.extensions import KeyShare
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from countersign.findings.diagnosing.case import Case
+    from countersign.recorder.certificates import CertificateFacts
+
+
+@cache
+def _products() -> Mapping[str, tuple[str, ...]]:
+    text = resources.files(__package__).joinpath("products.toml").read_text("utf-8")
+    return {name: tuple(table["words"]) for name, table in tomllib.loads(text).items()}
+
+
+def product_of(chain: Sequence[CertificateFacts]) -> str | None:
+    """The product whose words stand in the name of an authority of this chain; the leaf's own subject says nothing."""
+    authorities = [one.issuer for one in chain] + [one.subject for one in chain[1:]]
+    said = " ".join(name.lower() for name in authorities if name)
+    return next((name for name, words in _products().items() if any(word in said for word in words)), None)
+
+
+def inspection(case: Case) -> Iterator[Found]:
+    """That somebody stood between, and what that took away."""
+    view = case.of_target
+    if view is not None and (facts := view.facts(Side.SERVER)):
+        product = product_of(facts)
+        if product is not None:
+            text = f"what the target showed was signed by {named(facts[0].issuer)}: it looks like {product}"
+            evidence = view.evidence(view.message("certificate", Side.SERVER))
+            yield Found("intercepted", text, evidence, Severity.NOTE, values={"product": product})
+    yield from _issuer_changed(case)
+    lost = lost_protocols(case)
+    client, server = case.view(LegRole.CLIENT), case.view(LegRole.SERVER)
+    if lost:
+        text = f"interception lost the ALPN protocols {', '.join(lost)}: the target was not offered them"
+        yield Found("alpn-lost", text, severity=Severity.WARNING, values={"protocols": ", ".join(lost)})
+    elif client is not None and server is not None and client.reading.alpn and not server.reading.alpn:
+        text = f"the client got ALPN {printable(client.reading.alpn)} and the target agreed on none"
+        yield Found("alpn-lost", text, severity=Severity.WARNING, values={"protocols": printable(client.reading.alpn)})
+    if client is not None and server is not None:
+        before, after = (view.extension(KeyShare) for view in (client, server))
+        hybrid = [one.group for one in before.entries if one.group in names.POST_QUANTUM_GROUPS] if before else []
+        if hybrid and after is not None and not any(one.group in names.POST_QUANTUM_GROUPS for one in after.entries):
+            text = f"interception took the post-quantum key share {names.group_name(hybrid[0])} out of the hello"
+            yield Found("post-quantum-lost", text, severity=Severity.NOTE)
+    for left_out in case.recording.not_mirrored:
+        text = f"interception could not repeat: {printable(left_out, limit=200)}"
+        yield Found("not-mirrored", text, severity=Severity.NOTE)
+    yield from _mtls(case)
+
+
+def _issuer_changed(case: Case) -> Iterator[Found]:
+    """Another issuer, or another certificate, than in the last good session with this target."""
+    view = case.of_client
+    facts = view.facts(Side.SERVER) if view is not None else []
+    if view is None or not facts:
+        return
+    for earlier in case.history:
+        leg = earlier.leg(view.role)
+        others = (
+            [sent.facts for sent in leg.read().certificates if sent.sender is Side.SERVER] if leg is not None else []
+        )
+        if not others or earlier.outcome.status.value != "established":
+            continue
+        if others[0].sha256 == facts[0].sha256 and len(others) == len(facts):
+            return
+        what = [name for name, one, other in _parts(others, facts) if one != other]
+        if what:
+            text = (
+                f"since the last good session with this target ({earlier.id}) these changed: {', '.join(what)}; "
+                f"its leaf was issued by {named(others[0].issuer)}, and is by {named(facts[0].issuer)} now"
+            )
+            broke = case.recording.outcome.broken_by is not None and view.ended is not None
+            severity = Severity.CAUSE if broke and view.party(Side.CLIENT) is view.ended.party else Severity.NOTE  # type: ignore[union-attr]
+            evidence = view.evidence(view.message("certificate", Side.SERVER))
+            yield Found("rotated", text, evidence, severity, rank=2, values={"issuer": named(facts[0].issuer)})
+        return
+
+
+def _parts(
+    before: Sequence[CertificateFacts], after: Sequence[CertificateFacts]
+) -> Iterator[tuple[str, object, object]]:
+    yield "the leaf", before[0].sha256, after[0].sha256
+    yield "the leaf's issuer", before[0].issuer, after[0].issuer
+    yield "the leaf's key", before[0].ski, after[0].ski
+    issuers = [each[1].sha256 if len(each) > 1 else None for each in (before, after)]
+    yield "the issuing certificate", issuers[0], issuers[1]
+    yield "the number of certificates sent", len(before), len(after)
+
+
+def _mtls(case: Case) -> Iterator[Found]:
+    mtls = case.recording.mtls
+    if mtls.get("mode") == "strip" and mtls.get("asked") is not None:
+        text = (
+            "the target asked for a client certificate, and the client was not asked: interception answered with none"
+        )
+        yield Found("mtls-stripped", text, severity=Severity.WARNING, rank=2)
+    if mtls.get("differs"):
+        text = f"the client was not asked as the target asked: {printable(str(mtls['differs']), limit=200)}"
+        yield Found("certificate-request-changed", text, severity=Severity.WARNING)

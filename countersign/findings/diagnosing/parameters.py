@@ -1,0 +1,242 @@
+"""Nothing in common: versions, suites, groups, signature algorithms, names and protocols that one side will not have.
+
+``handshake_failure`` says that something is not shared and not what. What the same target agreed on with others, where
+a recording of that is kept, tells; without one, what the client leaves out of what nearly everybody offers is named,
+as possibilities.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.findings.diagnosing.model import Found
+from countersign.recorder.recording import FailureCode, LegRole, Party, Status
+from countersign.recorder.wire import names
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.extensions import Alpn, SignatureAlgorithms, SupportedGroups, SupportedVersions
+from countersign.recorder.wire.messages import ServerHello
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from countersign.findings.diagnosing.case import Case, Ended, View
+    from countersign.recorder.wire.messages import ClientHello
+    from countersign.recorder.wire.reading import LegReading
+
+_HANDSHAKE_FAILURE, _PROTOCOL_VERSION, _INSUFFICIENT, _FALLBACK = 40, 70, 71, 86
+_UNRECOGNIZED_NAME, _NO_PROTOCOL, _PSK = 112, 120, 115
+_BROKEN = {10: "unexpected", 47: "illegal", 50: "undecodable", 109: "incomplete", 110: "unsolicited"}
+_TLS12, _TLS13 = 0x0303, 0x0304
+_X25519 = {29, 30}
+_SHOWN = 6
+
+
+def unshared(case: Case) -> Iterator[Found]:
+    """Why the two sides did not come together."""
+    for view in case.views:
+        ended = view.ended
+        hello = view.hello
+        if ended is None or ended.alert is None or hello is None or view.reading.handshake_finished:
+            continue
+        ours = ended.party is Party.PROXY and view.role is LegRole.CLIENT
+        if ours and any(one.code is FailureCode.NOTHING_SHARED for one in case.recording.failures):
+            continue  # the alert is OpenSSL's choice, and its words say more
+        if ours or ended.party is view.party(Side.SERVER):
+            yield from _server_said(case, view, ended, hello)
+        elif ended.party is view.party(Side.CLIENT):
+            yield from _client_said(view, ended, hello)
+    for failure in case.recording.failures:
+        if failure.code is FailureCode.VERSION_NOT_OFFERED:
+            text = f"the target {failure.text}"
+            yield Found("version-not-offered", text, rank=0)
+        elif failure.code is FailureCode.UNSUPPORTED_OFFER:
+            yield Found("proxy-cannot-speak", f"the proxy {failure.text}", rank=0)
+        elif failure.code is FailureCode.NOTHING_SHARED:
+            yield Found("nothing-shared", f"the {failure.by.value} {failure.text}", rank=2)
+
+
+def _server_said(case: Case, view: View, ended: Ended, hello: ClientHello) -> Iterator[Found]:
+    evidence = view.evidence(view.message("client_hello"), ended.place)
+    who = view.who(Side.SERVER)
+    if view.message("certificate", Side.CLIENT) is not None:
+        return  # then it is about the certificate
+    match ended.alert:
+        case 70:
+            text = f"{who} speaks none of the versions that the client offers: {_versions(view, hello)}"
+            yield Found("no-shared-version", text, evidence, rank=0, values={"versions": _versions(view, hello)})
+        case 112:
+            name = printable(view.reading.sni or "no name", limit=255)
+            yield Found(
+                "unknown-name", f"{who} does not know the server name {name}", evidence, rank=0, values={"name": name}
+            )
+        case 120:
+            offered = ", ".join(printable(one, limit=40) for one in view.reading.alpn_offered)
+            text = f"{who} speaks none of the protocols that the client offers by ALPN: {offered}"
+            yield Found("no-shared-protocol", text, evidence, rank=0, values={"protocols": offered})
+        case 86:
+            text = f"{who} speaks a newer version and takes the client's retry with an older one for an attack"
+            yield Found("inappropriate-fallback", text, evidence, rank=0)
+        case 115:
+            yield Found("unknown-psk", f"{who} does not know the pre-shared key", evidence, rank=0)
+        case 71:
+            text = f"{who} finds what the client offers too weak: {_suites(hello)}"
+            yield Found("too-weak-for-server", text, evidence, rank=0)
+        case 40:
+            yield from _unnamed(case, view, hello, evidence)
+        case number if number in _BROKEN:
+            text = f"{who} found the client's message {_BROKEN[number]} (alert {ended.name})"
+            yield Found("hello-refused", text, evidence, rank=1)
+
+
+def _unnamed(case: Case, view: View, hello: ClientHello, evidence: tuple[str, ...]) -> Iterator[Found]:
+    """``handshake_failure``: what others agreed on with this target tells, else what the hello lacks."""
+    who = view.who(Side.SERVER)
+    known = _agreed_elsewhere(case, view)
+    told = False
+    if known is not None:
+        reading, where = known
+        for what, one, offered in (
+            ("cipher", reading.cipher, [names.cipher_suite_name(each) for each in hello.cipher_suites]),
+            ("group", reading.group, [names.group_name(each) for each in _groups(view)]),
+            ("version", reading.version, _version_names(view, hello)),
+        ):
+            if one is not None and offered and one not in offered:
+                told = True
+                shown = _listed(offered)
+                text = f"{who} agreed on {one} with another client (recording {where}); this one offers only: {shown}"
+                yield Found(f"no-shared-{what}", text, evidence, rank=1, values={"offered": shown, "known": one})
+    rank = 2 if told else 1
+    if view.reading.sni is None:
+        text = f"the client named no server (SNI), and {who} may have no certificate for that"
+        yield Found("no-sni", text, evidence, rank=rank)
+        rank = 2
+    fips = " (only what FIPS 140 approves)" if _is_fips(view, hello) else ""
+    for found in _narrow(view, hello):
+        yield Found(
+            found.id, f"{who} found nothing to agree on; {found.text}{fips}", evidence, rank=rank, values=found.values
+        )
+        rank = max(rank, 2)
+    text = (
+        f"{who} found nothing to agree on in what the client offers{fips}: {_versions(view, hello)}; {_suites(hello)}"
+    )
+    yield Found("nothing-shared", text, evidence, rank=3 if rank > 1 else 2)
+
+
+def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
+    """What of its offer leaves out what nearly everybody has, the narrowest first."""
+    versions = _numbers(view, hello)
+    suites = [one for one in hello.cipher_suites if not names.is_grease(one) and one not in {0x00FF, 0x5600}]
+    old = [one for one in suites if one >> 8 != 0x13]
+    exchanges = {names.key_exchange(one) for one in old}
+    groups = _groups(view)
+    if versions and max(versions) < _TLS12:
+        yield Found("no-shared-version", f"the client offers no more than {names.version_name(max(versions))}")
+    if len(suites) <= 3 or (_TLS13 not in versions and exchanges and exchanges <= {"RSA"}):
+        shown = _listed([names.cipher_suite_name(one) for one in suites])
+        yield Found(
+            "no-shared-cipher", f"the client offers only: {shown}", values={"offered": shown, "known": "others"}
+        )
+    if groups and len(groups) <= 1:
+        shown = _listed([names.group_name(one) for one in groups])
+        yield Found(
+            "no-shared-group",
+            f"the client offers only the groups: {shown}",
+            values={"offered": shown, "known": "others"},
+        )
+    schemes = view.extension(SignatureAlgorithms)
+    if schemes is not None and len(schemes.schemes) <= 2:
+        shown = _listed([names.signature_scheme_name(one) for one in schemes.schemes])
+        text = f"the client verifies only the signature algorithms: {shown}"
+        yield Found("no-shared-signature-algorithm", text, values={"offered": shown})
+
+
+def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found]:
+    """The client will not have what the server chose."""
+    answer = view.answer
+    if answer is None or view.chain(Side.SERVER):
+        return
+    evidence = view.evidence(view.message("server_hello") or view.message("hello_retry_request"), ended.place)
+    chosen = view.reading.version or "an older version"
+    match ended.alert:
+        case 70:
+            text = f"{view.who(Side.SERVER)} chose {chosen}, and the client speaks only {_versions(view, hello)}"
+            yield Found("no-shared-version", text, evidence, rank=0, values={"versions": _versions(view, hello)})
+        case 47 if isinstance(answer, ServerHello) and answer.downgraded_from_tls13:
+            text = (
+                f"{chosen} was agreed on though {view.who(Side.SERVER)} could have spoken a newer version (the "
+                "downgrade mark in its random): somebody between the two took the newer one out"
+            )
+            yield Found("downgraded", text, evidence, rank=0)
+        case 40 | 71:
+            suite = view.reading.cipher or "the suite"
+            text = f"the client will not have what {view.who(Side.SERVER)} chose: {chosen}, {suite}"
+            yield Found("too-weak-for-client", text, evidence, rank=1)
+        case number if number in _BROKEN:
+            text = f"the client found the answer of {view.who(Side.SERVER)} {_BROKEN[number]} (alert {ended.name})"
+            yield Found("answer-refused", text, evidence, rank=1)
+
+
+# -- what was offered --------------------------------------------------------------------------------------------------
+
+
+def _agreed_elsewhere(case: Case, view: View) -> tuple[LegReading, str] | None:
+    """What the same target agreed on in another session, with that session's id."""
+    for earlier in case.history:
+        if earlier.outcome.status is Status.ESTABLISHED and earlier.target == case.recording.target:
+            leg = earlier.leg(view.role) or earlier.leg(LegRole.THROUGH) or earlier.leg(LegRole.SERVER)
+            if leg is not None:
+                return leg.read(), earlier.id
+    return None
+
+
+def _numbers(view: View, hello: ClientHello) -> list[int]:
+    offered = view.extension(SupportedVersions)
+    if offered is None:
+        return [hello.legacy_version]
+    return [one for one in offered.versions if not names.is_grease(one)]
+
+
+def _version_names(view: View, hello: ClientHello) -> list[str]:
+    return [names.version_name(one) for one in _numbers(view, hello)]
+
+
+def _versions(view: View, hello: ClientHello) -> str:
+    up_to = "up to " if view.extension(SupportedVersions) is None else ""
+    return up_to + ", ".join(_version_names(view, hello))
+
+
+def _suites(hello: ClientHello) -> str:
+    return _listed([names.cipher_suite_name(one) for one in hello.cipher_suites if not names.is_grease(one)])
+
+
+def _groups(view: View) -> list[int]:
+    groups = view.extension(SupportedGroups)
+    return [one for one in groups.groups if not names.is_grease(one)] if groups is not None else []
+
+
+def _is_fips(view: View, hello: ClientHello) -> bool:
+    """Neither ChaCha20 nor X25519, though TLS 1.2 or later and elliptic curves are offered."""
+    suites = [names.cipher_suite_name(one) for one in hello.cipher_suites]
+    groups = _groups(view)
+    return (
+        max(_numbers(view, hello), default=0) >= _TLS12
+        and bool(groups)
+        and not any("CHACHA20" in one for one in suites)
+        and not _X25519 & set(groups)
+    )
+
+
+def _listed(each: list[str]) -> str:
+    return ", ".join(each[:_SHOWN]) + (f" and {len(each) - _SHOWN} more" if len(each) > _SHOWN else "")
+
+
+def lost_protocols(case: Case) -> list[str]:
+    """ALPN protocols that the client offers and the target is not offered."""
+    client, server = case.view(LegRole.CLIENT), case.view(LegRole.SERVER)
+    if client is None or server is None or server.hello is None:
+        return []
+    ours, theirs = client.extension(Alpn), server.extension(Alpn)
+    before = client.reading.alpn_offered if ours is not None else ()
+    after = server.reading.alpn_offered if theirs is not None else ()
+    return [printable(one, limit=40) for one in before if one not in after]

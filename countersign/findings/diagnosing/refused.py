@@ -1,0 +1,467 @@
+"""A certificate that somebody would not have: the server's, refused by the client; or the client's, by the server.
+
+The alert and the chain are two witnesses. An alert that names its reason (RFC 8446 6.2: ``certificate_expired``,
+``unknown_ca``) is believed, and of what is wrong with the chain that counts which fits it. ``certificate_unknown`` and
+``bad_certificate`` name none (Java says the first of everything), and so does a connection that is simply closed; then
+what is wrong with the chain is the cause, and a chain in which nothing is wrong is one whose root is not trusted, or
+one that is pinned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.findings.diagnosing.case import named
+from countersign.findings.diagnosing.chain import defects
+from countersign.findings.diagnosing.inspection import product_of
+from countersign.findings.diagnosing.model import Found, Severity, kinds
+from countersign.recorder.recording import FailureCode, LegRole, Party, Status
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from countersign.findings.diagnosing.case import Case, Ended, View
+    from countersign.findings.diagnosing.chain import Defect
+    from countersign.recorder.certificates import CertificateFacts
+
+_BAD, _UNSUPPORTED, _REVOKED, _EXPIRED, _UNKNOWN, _UNKNOWN_CA = 42, 43, 44, 45, 46, 48
+_DECRYPT, _OCSP, _REQUIRED, _ACCESS, _HANDSHAKE = 51, 113, 116, 49, 40
+_ABOUT_CERTIFICATES = {_BAD, _UNSUPPORTED, _REVOKED, _EXPIRED, _UNKNOWN, _UNKNOWN_CA, _OCSP}
+_NAMES_NO_REASON = {_BAD, _UNKNOWN, None}
+
+_LARGEST = 100 * 1024
+_SMALLEST = 8  # the header and empty lists
+
+_FIT = {
+    _EXPIRED: {"leaf-expired", "issuer-expired", "leaf-not-yet-valid", "issuer-not-yet-valid", "just-issued"},
+    _UNKNOWN_CA: {
+        "missing-intermediate",
+        "wrong-order",
+        "self-signed",
+        "issuer-is-no-ca",
+        "issuer-may-not-sign",
+        "path-too-long",
+        "old-version",
+        "weak-signature",
+        "weak-key",
+        "malformed-certificate",
+        "other-issuer-key",
+        "signature-does-not-hold",
+        "long-chain",
+        "chain-loop",
+        "leaf-not-first",
+    },
+    _UNSUPPORTED: {"leaf-not-first", "wrong-eku", "issuer-wrong-eku", "wrong-key-usage", "weak-key", "weak-signature"},
+    _DECRYPT: {"signature-does-not-hold", "malformed-certificate"},
+    _HANDSHAKE: {"weak-key", "weak-signature"},
+}
+"""What may be behind an alert that names its reason, by OpenSSL's mapping and those of NSS, GnuTLS and Go."""
+
+_TELLING = (  # what is wrong with a chain, the more often the cause the earlier
+    "leaf-not-first",
+    "leaf-expired",
+    "leaf-not-yet-valid",
+    "issuer-expired",
+    "issuer-not-yet-valid",
+    "signature-does-not-hold",
+    "self-signed",
+    "missing-intermediate",
+    "chain-loop",
+    "other-issuer-key",
+    "wrong-eku",
+    "issuer-wrong-eku",
+    "issuer-is-no-ca",
+    "issuer-may-not-sign",
+    "path-too-long",
+    "outside-name-constraints",
+    "unknown-critical-extension",
+    "precertificate",
+    "malformed-certificate",
+    "old-version",
+    "weak-key",
+    "weak-signature",
+    "wrong-key-usage",
+    "wrong-host-name",
+    "no-alternative-name",
+    "bad-serial",
+    "wrong-order",
+    "long-chain",
+    "just-issued",
+    "repeated-certificate",
+    "unrelated-certificate",
+)
+_HARMLESS = {"just-issued", "repeated-certificate", "unrelated-certificate"}
+_NEVER_ALONE = _HARMLESS | {"bad-serial", "wrong-key-usage", "long-chain"}
+"""Most clients take these; where the alert names no reason they are possible, and no more."""
+
+
+def refused(case: Case) -> Iterator[Found]:
+    """Why a certificate was refused; nothing where none was."""
+    for view in case.views:
+        ended = view.ended
+        if ended is None:
+            continue
+        if _client_refused(case, view, ended):
+            yield from _server_chain(case, view, ended)
+        elif _server_refused(case, view, ended):
+            yield from _client_chain(case, view, ended)
+    yield from _by_the_proxy(case)
+
+
+# -- the server's certificate ------------------------------------------------------------------------------------------
+
+
+def _client_refused(case: Case, view: View, ended: Ended) -> bool:
+    """The client ended it, having seen the server's certificates, for their sake as far as can be told."""
+    if ended.party is not view.party(Side.CLIENT) or ended.party is Party.PROXY:
+        return False
+    if ended.alert is not None:
+        about = ended.alert in _ABOUT_CERTIFICATES or (ended.alert in {_DECRYPT, _HANDSHAKE} and _shown(view))
+        about = about or _too_large(view) or _empty(view)
+        return about and not _client_finished_before(view, ended)
+    failed = case.recording.outcome.status in {Status.FAILED, Status.ABANDONED}
+    return failed and (_shown(view) or _empty(view)) and Side.CLIENT not in view.reading.handshake_finished
+
+
+def _shown(view: View) -> bool:
+    return bool(view.chain(Side.SERVER))
+
+
+def _client_finished_before(view: View, ended: Ended) -> bool:
+    finished = view.message("finished", Side.CLIENT)
+    late = finished is not None and ended.place is not None and finished.number < ended.place
+    return late and ended.alert not in _ABOUT_CERTIFICATES
+
+
+def _too_large(view: View) -> bool:
+    """More than OpenSSL takes unless told otherwise (``SSL_MAX_CERT_LIST_DEFAULT``)."""
+    sent = view.message("certificate", Side.SERVER)
+    return sent is not None and sent.message.length > _LARGEST
+
+
+def _empty(view: View) -> bool:
+    sent = view.message("certificate", Side.SERVER)
+    return sent is not None and 0 < sent.message.length <= _SMALLEST
+
+
+def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
+    chain = view.chain(Side.SERVER)
+    evidence = view.evidence(view.message("certificate", Side.SERVER), ended.place)
+    if _too_large(view):
+        size = next(one.message.length for one in view.reading.messages if one.type == "certificate")
+        text = f"the server's Certificate message has {size} bytes; OpenSSL takes no more than {_LARGEST}"
+        yield Found("chain-too-large", text, evidence, rank=1, values={"length": str(size)})
+        return
+    if _empty(view):
+        yield Found("no-server-certificate", "the server's Certificate message holds no certificate", evidence, rank=0)
+        return
+    if not chain:
+        yield Found(
+            "certificate-refused-unseen",
+            f"the client refused the server's certificate ({ended.name}), which was not seen: it is encrypted here",
+            evidence,
+            rank=0,
+        )
+        return
+    yield from _stapled(case, view, ended, evidence)
+    found = list(defects(chain, at=case.recording.started, name=_wanted(case, view)))
+    yield from _ranked(found, ended.alert, evidence)
+    fitting = [one for one in found if _rank(one, ended.alert) == 1]
+    if ended.alert == _EXPIRED:
+        if not fitting:
+            text = (
+                "the client says that the certificate has expired or is not valid yet; by the proxy's clock it is valid"
+            )
+            yield Found("clock-skew", text, evidence, rank=1, values=_dates(chain[0].facts))
+        return
+    if ended.alert in {_REVOKED, _OCSP, _UNSUPPORTED, _DECRYPT, _HANDSHAKE}:
+        yield from _said(view, ended, evidence, chain[0].facts, fitted=bool(fitting))
+        return
+    solid = [one for one in fitting if one.id not in _NEVER_ALONE and one.id != "wrong-order"]
+    yield from _untrusted(case, view, ended, evidence, rank=3 if solid else 1)
+
+
+def _wanted(case: Case, view: View) -> str | None:
+    """The name that the client checks: its SNI on this leg, or else the host that it went to."""
+    return view.reading.sni or (case.host if view.role is not LegRole.SERVER else None)
+
+
+def _rank(one: Defect, alert: int | None) -> int:
+    """How well a defect fits the alert: 1 well, 2 it may be."""
+    if alert in _NAMES_NO_REASON:
+        return 2 if one.id in _NEVER_ALONE else 1
+    return 1 if one.id in _FIT.get(alert or 0, ()) else 2
+
+
+def _ranked(found: Sequence[Defect], alert: int | None, evidence: tuple[str, ...]) -> Iterator[Found]:
+    for one in sorted(found, key=lambda defect: (_rank(defect, alert), _TELLING.index(defect.id))):
+        rank = _rank(one, alert)
+        yield Found(one.id, one.text, evidence, _severity(one, alert, rank), rank, one.values)
+
+
+def _severity(one: Defect, alert: int | None, rank: int) -> Severity:
+    """A cause is what fits; what an alert that names its reason does not speak of will break others."""
+    if rank == 1:
+        return Severity.CAUSE
+    if one.id in _HARMLESS:
+        return Severity.NOTE
+    return Severity.CAUSE if alert in _NAMES_NO_REASON else Severity.WARNING
+
+
+def _dates(leaf: CertificateFacts) -> dict[str, str]:
+    return {"not_before": str(leaf.not_before), "not_after": str(leaf.not_after)}
+
+
+def _said(
+    view: View, ended: Ended, evidence: tuple[str, ...], leaf: CertificateFacts, *, fitted: bool
+) -> Iterator[Found]:
+    """What an alert alone tells."""
+    subject = named(leaf.subject)
+    if ended.alert == _REVOKED:
+        yield Found("revoked", f"{view.who(Side.CLIENT)} found {subject} revoked", evidence, rank=0)
+    elif ended.alert == _OCSP:
+        text = f"{view.who(Side.CLIENT)} did not accept the OCSP answer that was stapled to {subject}"
+        yield Found("bad-stapled-answer", text, evidence, rank=1)
+    elif ended.alert == _UNSUPPORTED and not fitted:
+        text = f"{view.who(Side.CLIENT)} cannot take a certificate of this kind: key {leaf.key}, {subject}"
+        yield Found("unsupported-certificate", text, evidence, rank=1, values={"key": str(leaf.key)})
+    elif ended.alert == _DECRYPT and not fitted:
+        text = "a signature did not hold: of a certificate, of CertificateVerify or ServerKeyExchange, or a Finished"
+        yield Found("handshake-signature", text, evidence, rank=1)
+
+
+def _stapled(case: Case, view: View, ended: Ended, evidence: tuple[str, ...]) -> Iterator[Found]:
+    answers = list(_answers(view))
+    leaf = view.facts(Side.SERVER)[0]
+    fits = ended.alert in {_REVOKED, _OCSP, *_NAMES_NO_REASON}
+    for answer in answers:
+        status = answer.get("certificate_status")
+        if status == "revoked":
+            since = answer.get("revoked_at")
+            text = f"the stapled OCSP answer says that {named(leaf.subject)} is revoked since {since}"
+            yield Found("revoked", text, evidence, rank=0 if fits else 2)
+        elif answer.get("response_status") not in {"successful", None} or status == "unknown":
+            text = f"the stapled OCSP answer says {status or answer.get('response_status')}"
+            yield Found("bad-stapled-answer", text, evidence, rank=1 if fits else 2)
+        elif _is_stale(answer, case):
+            text = f"the stapled OCSP answer is out of date: nextUpdate {answer.get('next_update')}"
+            yield Found("bad-stapled-answer", text, evidence, rank=1 if fits else 2)
+    if leaf.must_staple and not answers:
+        text = f"{named(leaf.subject)} must come with a stapled OCSP answer (must-staple, RFC 7633), and none came"
+        yield Found("must-staple-missing", text, evidence, rank=1 if fits else 2)
+
+
+def _answers(view: View) -> Iterator[dict[str, object]]:
+    """The stapled OCSP answers' fields: of CertificateStatus, or beside the leaf in TLS 1.3."""
+    status = view.message("certificate_status", Side.SERVER)
+    if status is not None and isinstance(status.fields.get("response"), dict):
+        yield status.fields["response"]
+    certificate = view.message("certificate", Side.SERVER)
+    entries = certificate.fields.get("entries") if certificate is not None else None
+    for entry in (entries or [])[:1]:
+        for extension in entry.get("extensions") or ():
+            if isinstance(extension.get("response"), dict):
+                yield extension["response"]
+
+
+def _is_stale(answer: dict[str, object], case: Case) -> bool:
+    until = answer.get("next_update")
+    return isinstance(until, str) and until < f"{case.recording.started:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], rank: int) -> Iterator[Found]:
+    """Nothing else is wrong with the chain: its root is not trusted, or it is pinned."""
+    facts = view.facts(Side.SERVER)
+    top = facts[-1]
+    root = named(top.subject if top.self_issued else top.issuer)
+    leaf = named(facts[0].subject)
+    product = product_of(facts)
+    ours = view.role is LegRole.CLIENT
+    trusted = _accepted_before(case, view, facts)
+    values = {"root": root, "leaf": leaf, "product": product or "an inspecting device"}
+    if facts[0].self_issued:
+        return  # said by the chain itself
+    sent = f"its root {root} was {'sent with it' if top.self_issued else 'not sent, as is usual'}"
+    if ours or product:
+        device = f"looks like {product}" if product else "is this proxy's own inspection CA"
+        text = f"the client does not trust the CA that signed {leaf} again on the way; it {device}; {sent}"
+        yield Found("untrusted-inspection-ca", text, evidence, rank=rank, values=values)
+    else:
+        text = f"the client does not trust the CA that {leaf} comes from; {sent}"
+        yield Found("untrusted-root", text, evidence, rank=rank, values=values)
+    if ended.alert in _NAMES_NO_REASON and (ours or product or trusted is not None):
+        text = "or the client has pinned another certificate or CA, or checks something that is not on the wire"
+        if trusted is not None:
+            text += f": a client with the same hello took a chain under the same root in recording {trusted}"
+        yield Found("pinned", text, evidence, rank=3, values=values)
+
+
+def _accepted_before(case: Case, view: View, facts: Sequence[CertificateFacts]) -> str | None:
+    """A session in which a client with the same hello took a chain under the same root."""
+    top = facts[-1]
+    root = top.subject if top.self_issued else top.issuer
+    for earlier in case.history:
+        if earlier.outcome.status is not Status.ESTABLISHED:
+            continue
+        leg = earlier.leg(view.role)
+        reading = leg.read() if leg is not None else None
+        if reading is None or reading.ja4 != view.reading.ja4 or reading.resumed:
+            continue
+        others = [sent.facts for sent in reading.certificates if sent.sender is Side.SERVER]
+        if others and root is not None and root in {others[-1].issuer, others[-1].subject}:
+            return earlier.id
+    return None
+
+
+def abandoned(case: Case) -> Iterator[Found]:
+    """A client that finished and went: a host name is checked only then, by curl and by Java's verifiers."""
+    view = case.of_client
+    if case.recording.outcome.status is not Status.ABANDONED or view is None:
+        return
+    evidence = view.evidence(view.message("certificate", Side.SERVER), view.message("finished", Side.CLIENT))
+    for one in defects(view.chain(Side.SERVER), at=case.recording.started, name=_wanted(case, view)):
+        if one.id in {"wrong-host-name", "no-alternative-name"}:
+            yield Found(one.id, one.text, evidence, rank=0, values=one.values)
+
+
+# -- the client's certificate ------------------------------------------------------------------------------------------
+
+
+def _server_refused(case: Case, view: View, ended: Ended) -> bool:
+    """The server ended it, having asked for a certificate and seen the client's answer, for its sake as far as told."""
+    if ended.party is not view.party(Side.SERVER) or ended.party is Party.PROXY:
+        return False
+    answered = view.message("certificate", Side.CLIENT)
+    asked = view.asked_for_certificate
+    if ended.alert == _REQUIRED:
+        return True
+    if asked is None or answered is None:
+        hidden = bool(view.leg.encrypted_records) or any("sealed" in one.fields for one in view.reading.messages)
+        return ended.alert in _ABOUT_CERTIFICATES and hidden
+    if ended.place is not None and ended.place < answered.number:
+        return False
+    if ended.alert is not None:
+        return ended.alert in _ABOUT_CERTIFICATES | {_ACCESS, _HANDSHAKE, _DECRYPT}
+    return case.recording.outcome.status is Status.FAILED
+
+
+def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
+    answered, asked = view.message("certificate", Side.CLIENT), view.asked_for_certificate
+    evidence = view.evidence(asked, answered, ended.place)
+    chain = view.chain(Side.CLIENT)
+    if answered is None:
+        text = (
+            f"the target refused the client's certificate, or that there was none ({ended.name}): it is encrypted here"
+        )
+        yield Found("client-certificate-refused-unseen", text, evidence, rank=0)
+        return
+    if not chain:
+        yield from _none_shown(case, view, evidence)
+        return
+    found = list(defects(chain, at=case.recording.started, name=None, client=True))
+    names = view.reading.requested_ca_texts
+    values = {"subject": named(chain[0].facts.subject), "issuer": named(chain[0].facts.issuer)}
+    fitting = 0
+    for one in sorted(found, key=lambda defect: (_rank(defect, ended.alert), _TELLING.index(defect.id))):
+        rank = 1 if ended.alert == _HANDSHAKE else _rank(one, ended.alert)
+        fitting += rank == 1 and one.id not in _NEVER_ALONE
+        yield Found(_of_client(one.id), one.text, evidence, rank=rank, values=dict(one.values))
+    if ended.alert == _REVOKED:
+        yield Found("client-revoked", f"the target found {values['subject']} revoked", evidence, rank=0, values=values)
+        return
+    if ended.alert in {_EXPIRED, _UNSUPPORTED} and fitting:
+        return
+    rank = 3 if fitting else 1
+    if names and not any(one.facts.issuer in names or one.facts.subject in names for one in chain):
+        listed = "; ".join(named(name) for name in names[:5])
+        text = f"the client's certificate was issued by {values['issuer']}, and the target takes those of: {listed}"
+        yield Found("client-issuer-not-listed", text, evidence, rank=min(rank, 2) if fitting else 1, values=values)
+        rank = 3
+    text = (
+        f"the target does not take {values['subject']}, issued by {values['issuer']}: it does not trust that issuer, "
+    )
+    text += "has no user for the certificate, or found it revoked"
+    yield Found("client-certificate-not-trusted", text, evidence, rank=rank, values=values)
+
+
+def _of_client(name: str) -> str:
+    return f"client-{name}" if f"client-{name}" in kinds() else "client-certificate-unfit"
+
+
+def _none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[Found]:
+    names = view.reading.requested_ca_texts or ()
+    mtls = case.recording.mtls
+    if view.role is LegRole.SERVER and mtls.get("mode") == "strip":
+        text = (
+            "the target asked for a client certificate, and the inspecting proxy answered with none: it does not ask "
+            "the client (--mtls strip)"
+        )
+        yield Found("mtls-stripped", text, evidence, rank=0)
+        return
+    asked = view.asked_for_certificate
+    assert asked is not None
+    if not names:
+        text = "the target asked for a certificate without naming any authority, and the client sent none"
+        yield Found("no-client-certificate-empty-list", text, evidence, rank=0)
+        return
+    listed = "; ".join(named(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    text = f"the target asked for a certificate of {listed}; the client has none that fits, and sent none"
+    yield Found("no-client-certificate", text, evidence, rank=0, values={"names": listed})
+
+
+# -- what the proxy itself refused -------------------------------------------------------------------------------------
+
+_REFUSALS = {
+    FailureCode.UNTRUSTED: {"missing-intermediate", "self-signed", "wrong-order", "issuer-is-no-ca", "path-too-long"},
+    FailureCode.NOT_VALID_NOW: _FIT[_EXPIRED],
+    FailureCode.WRONG_NAME: {"wrong-host-name", "no-alternative-name"},
+    FailureCode.BAD_CHAIN: set(_TELLING),
+}
+_INSTEAD = {
+    FailureCode.UNTRUSTED: "target-untrusted",
+    FailureCode.NOT_VALID_NOW: "leaf-expired",
+    FailureCode.WRONG_NAME: "wrong-host-name",
+    FailureCode.BAD_CHAIN: "target-chain-refused",
+}
+
+
+def _by_the_proxy(case: Case) -> Iterator[Found]:
+    """The proxy did not take the target's chain: for what is wrong with it, or for its root."""
+    view = case.view(LegRole.SERVER)
+    failure = next((one for one in case.recording.failures if one.code in _REFUSALS), None)
+    if view is None or failure is None:
+        return
+    chain = view.chain(Side.SERVER)
+    evidence = view.evidence(view.message("certificate", Side.SERVER))
+    found = list(defects(chain, at=case.recording.started, name=view.reading.sni or case.host)) if chain else []
+    fitting = [one for one in found if one.id in _REFUSALS[failure.code]]
+    for one in sorted(found, key=lambda defect: (defect not in fitting, _TELLING.index(defect.id))):
+        yield Found(one.id, one.text, evidence, rank=1 if one in fitting else 2, values=one.values)
+    error = view.leg.verification.error if view.leg.verification is not None else None
+    words = f" (OpenSSL: {printable(error, limit=200)})" if error else ""
+    text = f"the proxy {failure.text}{words}"
+    root = named(chain[-1].facts.issuer) if chain else ""
+    yield Found(_INSTEAD[failure.code], text, evidence, rank=3 if fitting else 1, values={"root": root})
+
+
+def revocation_asked(case: Case) -> Iterator[Found]:
+    """OCSP and CRL as far as this recording asked or was told: what was asked and not answered well."""
+    for view in case.views:
+        for asked in view.leg.revocation:
+            answer = str(asked.get("answer", ""))
+            if answer in {"good", ""}:
+                continue
+            url = printable(str(asked.get("url", "")), limit=300)
+            kind = "revoked" if answer == "revoked" else "revocation-unreachable"
+            yield Found(
+                kind,
+                f"{url} was asked and answered: {printable(answer, limit=200)}",
+                severity=Severity.CAUSE if kind == "revoked" else Severity.WARNING,
+                rank=2,
+                values={"url": url},
+            )
+
+
+__all__ = ["abandoned", "refused", "revocation_asked"]
