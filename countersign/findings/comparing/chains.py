@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from countersign.findings.comparing.model import Difference, Weight
-from countersign.recorder.certificates import CertificateFacts, cut_certificate, read_certificate
+from countersign.recorder.certificates import CertificateFacts, cut_certificate
 from countersign.recorder.der import DerError
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.text import printable
@@ -36,6 +36,7 @@ _FIELDS: dict[str, str] = {
     "must_staple": "must-staple",
     "sct_count": "the number of SCTs",
 }
+_SELDOM_TOLD = {"is_ca", "path_length", "must_staple", "sct_count", "version", "key"}
 _LISTS = {
     "san": "alternative names",
     "key_usage": "key usages",
@@ -63,6 +64,7 @@ class _Sent:
 
     @property
     def key(self) -> bytes | None:
+        """None where it cannot be cut out, or the certificate was only told."""
         try:
             return cut_certificate(self.der).public_key
         except DerError:
@@ -96,7 +98,7 @@ def chains(a: Half, b: Half, sender: Side) -> Iterator[Difference]:
             text = f"{there.name} sends the {whose}{part} {cert.title} as well; {lacking.name} does not"
         hashes = [None if each is None else each.facts.sha256 for each in (one, other)]
         yield Difference(f"{prefix}.{part}", text, hashes[0], hashes[1], evidence=evidence)
-    common = {cert.der for cert in ours} & {cert.der for cert in theirs}
+    common = {cert.der for cert in ours if cert.der} & {cert.der for cert in theirs}
     orders = [[cert for cert in chain if cert.der in common] for chain in (ours, theirs)]
     if [cert.der for cert in orders[0]] != [cert.der for cert in orders[1]]:
         shown = [" > ".join(cert.title for cert in chain) for chain in orders]
@@ -113,7 +115,7 @@ def _sent(half: Half, sender: Side) -> list[_Sent]:
     """What this side sent in its first Certificate message."""
     first = next((sent.message for sent in half.reading.certificates if sent.sender is sender), None)
     every = [sent for sent in half.reading.certificates if sent.sender is sender and sent.message == first]
-    return [_Sent(place, sent.message, sent.der, read_certificate(sent.der)) for place, sent in enumerate(every)]
+    return [_Sent(place, sent.message, sent.der, sent.facts) for place, sent in enumerate(every)]
 
 
 def _part(cert: _Sent) -> str:
@@ -127,7 +129,7 @@ def _aligned(ours: list[_Sent], theirs: list[_Sent]) -> Iterator[tuple[_Sent | N
     left, right = ours[1:], theirs[1:]
     matched: list[tuple[_Sent | None, _Sent | None]] = []
     by: tuple[Callable[[_Sent], object], ...] = (
-        lambda cert: cert.der,
+        lambda cert: cert.der or None,
         lambda cert: cert.facts.subject,
         lambda cert: cert.key,
         lambda cert: _part(cert) == "root",
@@ -149,14 +151,17 @@ _Found = tuple[str, str, object, object, Weight]
 
 
 def _certificate(names: tuple[str, str], path: str, part: str, one: _Sent, other: _Sent) -> Iterator[_Found]:
-    if one.der == other.der:
+    if one.der and one.der == other.der:
         return
     (a, b), facts, others = names, one.facts, other.facts
+    told = not (one.der and other.der)  # what a log leaves out is not known
     for name, what in _FIELDS.items():
         left, right = getattr(facts, name), getattr(others, name)
-        if left != right:
+        if left != right and not (told and (name in _SELDOM_TOLD or None in {left, right})):
             text = f"{what} of the {part} is {_shown(left)} in {a} and {_shown(right)} in {b}"
             yield f"{path}.{name}", text, left, right, Weight.MATTERS
+    if told:
+        return
     if one.key != other.key and facts.key == others.key:
         text = f"the {part} has another key of the same kind ({facts.key}) in {b}"
         yield f"{path}.key", text, facts.ski, others.ski, Weight.MATTERS

@@ -117,10 +117,11 @@ def _answered(half: Half) -> bool:
 def messages(a: Half, b: Half) -> Iterator[Difference]:
     """What each message says otherwise than its counterpart."""
     ours, theirs = _counterparts(a.reading), _counterparts(b.reading)
-    for key, (one, fields) in ours.items():
-        if key not in theirs:
-            continue
-        other, others = theirs[key]
+    for key in (each for each in ours if each in theirs):
+        (one, fields), (other, others) = ours[key], theirs[key]
+        if one.message.told is not None or other.message.told is not None:  # what a log leaves out is not known
+            both = fields.keys() & others.keys()
+            fields, others = ({path: each[path] for path in each if path in both} for each in (fields, others))
         evidence = (f"{a.name}: message {one.number}", f"{b.name}: message {other.number}")
         found = _fields((a.name, b.name), key[0], fields, others, evidence)
         if key[0] == "server_hello" and a.reading.version != b.reading.version:
@@ -136,7 +137,7 @@ def _counterparts(reading: LegReading) -> dict[_Key, tuple[ReadMessage, dict[str
     found: dict[_Key, tuple[ReadMessage, dict[str, Value]]] = {}
     counts: dict[tuple[str, Side], int] = {}
     for message in reading.messages:
-        unread = message.value is None or "sealed" in message.fields or "truncated" in message.fields
+        unread = not message.fields or "sealed" in message.fields or "truncated" in message.fields
         if unread or message.type in _ELSEWHERE or message.message.content is not Content.HANDSHAKE:
             continue
         turn = message.type, message.message.sender
