@@ -18,7 +18,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from countersign.cli import ca, demo, diagnose, diff, export, import_, ls, proxy, prune, show
+from countersign.cli import (
+    ca,
+    demo,
+    diagnose,
+    diff,
+    explain,
+    export,
+    import_,
+    ls,
+    probe,
+    proxy,
+    prune,
+    run as run_,
+    scenario,
+    show,
+)
 from countersign.cli.common import default_home
 from countersign.cli.streams import ReaderGone
 from countersign.errors import CountersignError, UserError
@@ -69,10 +84,16 @@ app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("diff")(diff.diff)
 app.command("diagnose")(diagnose.diagnose)
+app.command("explain")(explain.explain)
+app.command("probe")(probe.probe)
+app.command("compare")(probe.compare)
+app.command("run", cls=run_.ClientCommand)(run_.run)
+app.command("matrix", cls=run_.ClientCommand)(run_.matrix)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
 app.command("prune")(prune.prune)
 app.add_typer(ca.app, name="ca")
+app.add_typer(scenario.app, name="scenario")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,178 @@
+"""``countersign probe`` and ``countersign compare``: servers looked at from outside."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.values import parse_label
+from countersign.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from countersign.findings.probing import Plan
+    from countersign.recorder.recording import Recording
+    from countersign.recorder.store import Store
+
+Where = Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The server; the port is 443 unless told.")]
+CaFile = Annotated[Path | None, typer.Option(help="Trusted roots (default: the system's).", show_default=False)]
+Via = Annotated[str | None, typer.Option(metavar="URL", help="Through this HTTP proxy.", show_default=False)]
+Name = Annotated[str | None, typer.Option("--name", help="Another server name (SNI).", show_default=False)]
+Starttls = Annotated[
+    str | None,
+    typer.Option(help="TLS begins in smtp, lmtp, imap, pop3, ftp, ldap, postgres, mysql or xmpp.", show_default=False),
+]
+Seconds = Annotated[float, typer.Option("--timeout", min=0.1, max=600, help="Seconds for each connection.")]
+
+
+def probe(
+    where: Where,
+    home: Home = None,
+    store: StoreUrl = None,
+    via: Via = None,
+    starttls: Starttls = None,
+    name: Name = None,
+    no_sni: Annotated[bool, typer.Option("--no-sni", help="Ask for no server name.")] = False,
+    ca_file: CaFile = None,
+    client_cert: Annotated[Path | None, typer.Option(help="A PEM chain to show.", show_default=False)] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(help="Its key, if not in the same file.", show_default=False)
+    ] = None,
+    all_versions: Annotated[bool, typer.Option("--all-versions", help="Find all versions, suites and groups.")] = False,
+    no_revocation: Annotated[bool, typer.Option("--no-revocation", help="Ask no OCSP responder and no CRL.")] = False,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Only count the chains of so many connections.")] = 1,
+    against: Annotated[
+        str | None, typer.Option(metavar="ID", help="Compare with an earlier probe: `last`, an id, a label.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the recording.", show_default=False)] = None,
+    timeout: Seconds = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Look at a server's chain and what it offers; exit code 1 when a careful client would not go on."""
+    from countersign.findings.probing import census, probe as probed
+    from countersign.findings.probing.showing import show, show_census
+
+    plan = replace(
+        _plan(where, via=via, starttls=starttls, name="" if no_sni else name, ca_file=ca_file, seconds=timeout),
+        certificate=client_cert,
+        key=client_key,
+        all_versions=all_versions,
+        revocation=not no_revocation,
+    )
+    width = shutil.get_terminal_size((120, 0)).columns
+    if count > 1:
+        counted = census(plan, count, told=_teller())
+        print_json(counted.to_json()) if as_json else typer.echo(show_census(counted, width=width), nl=False)
+        raise typer.Exit(1 if counted.incomplete or counted.failed or len(counted.chains) > 1 else 0)
+    with open_store(home, store, make=True) as kept:
+        earlier = _earlier(kept, against, plan) if against is not None else None
+        found = probed(plan, label=parse_label(label, what="--label"), told=_teller())
+        kept.put([found.recording], owner=None)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        typer.echo(show(found, width=width), nl=False)
+    differs = earlier is not None and _show_difference(earlier, found.recording, ("before", "now"), as_json=as_json)
+    if differs or not found.good:
+        raise typer.Exit(1)
+
+
+def compare(
+    where: Where,
+    via: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Through this HTTP proxy; may be repeated.")
+    ] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="One of the two looks is direct.")] = False,
+    home: Home = None,
+    store: StoreUrl = None,
+    starttls: Starttls = None,
+    name: Name = None,
+    timeout: Seconds = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Look at a server in two ways, directly and through a proxy, and say what differs; exit code 1 if it matters."""
+    from countersign.findings.probing.handshaking import handshake
+
+    ways: list[str | None] = [*([None] if direct else []), *(via or [])]
+    if len(ways) != 2:
+        raise UserError("compare needs two ways to the server: --direct --via URL, or --via URL --via URL")
+    plan = _plan(where, via=None, starttls=starttls, name=name, ca_file=None, seconds=timeout)
+    plans = [replace(plan, via=way) for way in ways]
+    names = ["direct" if each.via is None else f"via {each.proxy}" for each in plans]
+    looks = [handshake(each, label=label) for each, label in zip(plans, names, strict=True)]
+    with open_store(home, store, make=True) as kept:
+        kept.put(looks, owner=None)
+    if _show_difference(looks[0], looks[1], (names[0], names[1]), as_json=as_json, always=True):
+        raise typer.Exit(1)
+
+
+def _plan(
+    where: str, *, via: str | None, starttls: str | None, name: str | None, ca_file: Path | None, seconds: float
+) -> Plan:
+    from countersign.ca.verify import roots_of
+    from countersign.findings.probing import Plan
+    from countersign.findings.probing.model import default_port
+    from countersign.proxy.settings import parse_address
+
+    port = default_port(starttls)
+    bare = where.startswith("[") and where.endswith("]")
+    text = where if ":" in where and not bare else f"{where}:{port}"
+    address = parse_address(
+        f"[{where}]:{port}" if where.count(":") > 1 and "[" not in where else text, what="HOST[:PORT]"
+    )
+    asked = name if name is not None else "" if _is_address(address.host) else address.host
+    roots = roots_of(ca_file) if ca_file is not None else None
+    return Plan(
+        host=address.host, port=address.port, name=asked, via=via, starttls=starttls, roots=roots, seconds=seconds
+    )
+
+
+def _is_address(host: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _earlier(store: Store, reference: str, plan: Plan) -> Recording:
+    if reference != "last":
+        return store.get(reference)
+    found = next((one for one in store.summaries(target=plan.place, limit=100) if one.mode == "probe"), None)
+    if found is None:
+        raise UserError(f"--against last: no probe of {plan.place} is in the store")
+    return store.get(found.id)
+
+
+def _show_difference(
+    a: Recording, b: Recording, names: tuple[str, str], *, as_json: bool, always: bool = False
+) -> bool:
+    from countersign.findings.comparing import compare as compared
+    from countersign.findings.comparing.showing import show
+    from countersign.findings.subjects import Subject
+
+    one, other = (replace(recording, label=name) for recording, name in zip((a, b), names, strict=True))
+    comparison = compared(Subject(a.id, one), Subject(b.id, other))
+    if as_json and always:
+        print_json(comparison.to_json())
+    elif not as_json:
+        typer.echo("")
+        typer.echo(show(comparison, width=shutil.get_terminal_size((120, 0)).columns), nl=False)
+    return comparison.matters
+
+
+def _teller() -> Callable[[str], None]:
+    """Says on a terminal what is being done; nothing elsewhere."""
+    import sys
+
+    if not sys.stderr.isatty():
+        return lambda _: None
+    return lambda what: typer.echo(f"\r\x1b[K{what} ...\r", err=True, nl=False)

@@ -1,0 +1,178 @@
+"""One whole handshake with the machine's own OpenSSL, decoded from its bytes and its key log like any capture.
+
+Nothing is verified while it goes on: a chain that is refused is to be looked at all the same. Who the client is, is
+said once more on the recording: mode ``probe``, one leg that is seen from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.errors import UserError
+from countersign.findings.probing.reaching import reach
+from countersign.recorder.live import LiveRecording
+from countersign.recorder.recording import Ending, LegRole
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.leg import LegDecoder
+from countersign.recorder.wire.secrets import KeyLog
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    import socket
+
+    from countersign.findings.probing.model import Plan
+    from countersign.recorder.recording import Recording
+
+_BITE = 16 * 1024
+_LISTEN = 0.3  # seconds after the handshake in which tickets and refusals come
+_MODE = "probe"
+
+
+def handshake(plan: Plan, *, label: str | None = None) -> Recording:
+    """The recording of one handshake with the server. Raises :class:`EnvironmentFault` where there is no way to it."""
+    connection = reach(plan)
+    with connection, tempfile.TemporaryDirectory(prefix="countersign-") as folder:
+        keys = Path(folder) / "keys"
+        keys.touch(mode=0o600)
+        return _Handshake(plan, connection, keys, label).run()
+
+
+class _Handshake:
+    def __init__(self, plan: Plan, connection: socket.socket, keys: Path, label: str | None) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._keylog = KeyLog()
+        self._read = 0
+        self._decoder = LegDecoder(keylog=self._keylog)
+        self._began = time.monotonic()
+        self._seconds = plan.seconds
+        host, port = connection.getsockname()[:2]
+        self._recording = LiveRecording(
+            started=datetime.now(UTC),
+            mode=_MODE,
+            action="passthrough",
+            client=f"{host}:{port}",
+            target=printable(plan.place),
+            label=label,
+        )
+        self._recording.sni = plan.name or None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = _context(plan, keys)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=plan.name or None)
+
+    def run(self) -> Recording:
+        how: Ending | None = None
+        try:
+            how = self._shake()
+            if how is None:
+                how = self._listen()
+                self._say_goodbye()
+        except TimeoutError:
+            how = Ending.SILENT
+        except OSError:
+            how = Ending.RESET
+        self._learn()
+        self._recording.add(LegRole.THROUGH, self._decoder.end(Side.SERVER, self._t()))
+        if how is not None:
+            self._recording.end(LegRole.THROUGH, Side.SERVER, how, self._t())
+        else:
+            self._recording.end(LegRole.THROUGH, Side.CLIENT, Ending.FIN, self._t())
+        return self._recording.finished(datetime.now(UTC))
+
+    def _t(self) -> float:
+        return time.monotonic() - self._began
+
+    def _shake(self) -> Ending | None:
+        """Until it is done; how the server ended it where it is not. An alert of ours goes out as well."""
+        deadline = self._began + self._seconds
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                self._send()
+                return Ending.FIN
+            else:
+                self._send()
+                return None
+            self._send()
+            self._connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            if not self._receive():
+                return Ending.FIN
+
+    def _listen(self) -> Ending | None:
+        """For tickets, a late refusal, or a goodbye."""
+        self._connection.settimeout(_LISTEN)
+        try:
+            while self._receive():
+                try:
+                    while self._tls.read(_BITE):
+                        pass
+                except ssl.SSLWantReadError:
+                    continue
+                except ssl.SSLError:
+                    return Ending.FIN
+        except TimeoutError:
+            return None
+        return Ending.FIN
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass
+        self._send()
+
+    def _send(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._learn()
+            self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.CLIENT, data, self._t()))
+            self._connection.sendall(data)
+
+    def _receive(self) -> bool:
+        data = self._connection.recv(_BITE)
+        self._recording.from_target += len(data)
+        self._learn()
+        self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.SERVER, data, self._t()))
+        if not data:
+            self._incoming.write_eof()
+            return False
+        self._incoming.write(data)
+        return True
+
+    def _learn(self) -> None:
+        """The secrets that OpenSSL has written since."""
+        with self._keys.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        self._read += len(new)
+        if new:
+            self._keylog.add_text(new)
+
+
+def _context(plan: Plan, keys: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.options &= ~ssl.OP_NO_TICKET
+    if plan.starttls is None:
+        context.set_alpn_protocols(["h2", "http/1.1"])
+    context.keylog_filename = os.fspath(keys)
+    if plan.certificate is not None:
+        try:
+            context.load_cert_chain(plan.certificate, plan.key)
+        except (OSError, ssl.SSLError) as wrong:
+            reason = getattr(wrong, "reason", None) or wrong.strerror or str(wrong)
+            shown = printable(str(plan.certificate))
+            raise UserError(f"cannot use the client certificate {shown}: {printable(str(reason)).lower()}") from None
+    return context
