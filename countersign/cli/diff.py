@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.common import Home, Json, Overwrite, StoreUrl, open_store, print_json, write_out
 from countersign.cli.import_ import read_keys
 
 Reference = Annotated[
@@ -33,18 +33,25 @@ def diff(
         list[Path] | None,
         typer.Option(help="A key log (SSLKEYLOGFILE) that opens captures; may be repeated.", show_default=False),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as one HTML file.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
     brief: Annotated[bool, typer.Option("--brief", help="Only what matters.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare two recordings, message by message; exit code 1 when something differs that matters."""
     from countersign.findings.comparing import compare
     from countersign.findings.comparing.showing import show
+    from countersign.findings.pages import comparison_page
     from countersign.findings.subjects import find
 
     keys = read_keys(keylog or [])
     with open_store(home, store) as kept:
         one, other = (find(reference, kept.get, keylog=keys) for reference in (a, b))
     comparison = compare(one, other, ignore=ignore or ())
+    if html is not None:
+        write_out(comparison_page(comparison), html, overwrite=overwrite, home=home, store=store)
     if as_json:
         print_json(comparison.to_json())
     else:

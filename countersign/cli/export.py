@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from countersign.recorder.recording import Recording
 
-FORMS = ("pcapng", "json", "jsonl", "pem", "keylog", "text")
+FORMS = ("pcapng", "json", "jsonl", "pem", "keylog", "text", "html")
 
 
 def export(
@@ -35,12 +35,14 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: standard output).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write recordings as pcapng (for Wireshark and tshark), JSON, JSON lines, PEM chains, key log or text."""
+    """Write recordings as pcapng (for Wireshark and tshark), JSON, JSON lines, PEM chains, key log, text or HTML."""
     ids = recording_ids or ["last"]
     if form not in FORMS:
         raise UserError(f"--format takes one of {', '.join(FORMS)}; got {form!r}")
     if form == "json" and len(ids) > 1:
         raise UserError(f"--format json holds one recording, not {len(ids)}; --format jsonl holds any number")
+    if form == "html" and len(ids) > 1:
+        raise UserError(f"--format html holds one recording, not {len(ids)}; `countersign diff --html` holds two")
     if out is None and form == "pcapng" and sys.stdout.isatty():
         raise UserError("a pcapng file is not for a terminal: give --out FILE, or a pipe")
     with open_store(home, store) as kept:
@@ -88,6 +90,11 @@ def _data(recording: Recording, form: str) -> bytes:
         from countersign.recorder.files.keylog import export_keylog
 
         return export_keylog(recording).encode("ascii")
+    if form == "html":
+        from countersign.findings.diagnosing import diagnose
+        from countersign.findings.pages import recording_page
+
+        return recording_page(recording, diagnose(recording))
     from countersign.recorder.files.ladder import render_ladder
 
     return render_ladder(recording, width=120).encode("utf-8")
