@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from countersign.cli import (
+    bundle,
     ca,
     demo,
     diagnose,
@@ -89,6 +90,7 @@ app.command("probe")(probe.probe)
 app.command("compare")(probe.compare)
 app.command("run", cls=run_.ClientCommand)(run_.run)
 app.command("matrix", cls=run_.ClientCommand)(run_.matrix)
+app.command("bundle")(bundle.bundle)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
 app.command("prune")(prune.prune)

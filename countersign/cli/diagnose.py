@@ -43,7 +43,7 @@ def diagnose(
 
     with open_store(home, store) as kept:
         recording = find(what, kept.get, keylog=read_keys(keylog or [])).recording
-        diagnosis = diagnosed(recording, history=_history(kept, recording), family=client)
+        diagnosis = diagnosed(recording, history=history_of(kept, recording), family=client)
     if as_json:
         print_json(diagnosis.to_json())
     else:
@@ -52,7 +52,7 @@ def diagnose(
         raise typer.Exit(1)
 
 
-def _history(store: Store, recording: Recording) -> list[Recording]:
+def history_of(store: Store, recording: Recording) -> list[Recording]:
     """Earlier recordings of the same target and name, newest first."""
     if recording.target is None:
         return []

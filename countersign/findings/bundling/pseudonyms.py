@@ -1,0 +1,273 @@
+"""A recording in which hosts, names and addresses are others, each time the same.
+
+A pseudonym is as long as what it stands for and is made of the same kinds of characters, so that every length in a
+hello or a certificate stays right, and the messages can be read, compared and drawn as before. It follows from the name
+and a key that never leaves the home: the same host is the same pseudonym in every bundle, whoever gets two of them can
+compare them, and nobody without the key can try names out.
+
+It is made word by word (``mid.corp.example`` and ``*.corp.example`` keep their relation), and words that say what an
+authority is for stay as they are. What is replaced is looked for first, in everything that reading the recording gives;
+then each of these strings is replaced wherever it stands, in messages as bytes and elsewhere as text. Signatures over
+what was replaced do not hold any more, and hashes of certificates are others; the bundle says so.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from countersign.recorder.wire.told import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from countersign.recorder.certificates import CertificateFacts
+    from countersign.recorder.recording import Leg, Recording
+    from countersign.recorder.wire.events import Message
+
+_WORD = re.compile(r"[^\W_]+")
+_ATTRIBUTE = re.compile(r"(?:^|[,+])(?P<name>[A-Za-z0-9.]+)=(?P<value>(?:\\.|[^,+\\])*)")
+_SAYS_NOTHING = frozenset(
+    """ca root intermediate issuing authority certificate certification inspection server client tls ssl trust public
+    services service global class the and of for inc ltd llc gmbh corp sub countersign
+    com net org edu gov int mil io test local localhost example invalid lan home arpa""".split()  # noqa: SIM905
+)
+_NOT_REPLACED = {"C"}  # a country is nobody
+_SHORTEST = 4  # bytes that are looked for as they are; what is shorter only with its tag and length before it
+_TEXT_TAGS = (0x0C, 0x13, 0x16, 0x14)  # UTF8String, PrintableString, IA5String, T61String
+
+
+class Pseudonyms:
+    """Makes pseudonyms under one ``key``; ``counts`` says how many different things of each kind were replaced."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.counts: Counter[str] = Counter()
+
+    def redacted(self, recording: Recording) -> Recording:
+        """The recording under pseudonyms; its judgement stays what it was."""
+        found = dict(self._strings(recording))
+        names = {name: self._name(name, kind) for name, kind in found.items()}
+        self.counts = Counter(found[name] for name, new in names.items() if name != new)
+        swap = _Swap(names)
+        return replace(
+            recording,
+            client=swap.text(recording.client),
+            target=swap.text(recording.target),
+            sni=swap.text(recording.sni),
+            label=swap.text(recording.label),
+            outcome=replace(recording.outcome, text=swap.text(recording.outcome.text) or ""),
+            legs=tuple(_leg(leg, swap) for leg in recording.legs),
+            problems=tuple(
+                (role, replace(one, got=swap.text(one.got) or "", expected=swap.text(one.expected) or ""))
+                for role, one in recording.problems
+            ),
+            failures=tuple(replace(one, text=swap.text(one.text) or "") for one in recording.failures),
+            prelude=swap.values(recording.prelude),
+            http=tuple(swap.values(one) for one in recording.http),
+            mtls=swap.values(_without_der(recording.mtls)),
+            not_mirrored=tuple(swap.text(one) or "" for one in recording.not_mirrored),
+            findings=(),
+            log=swap.values(recording.log),
+        )
+
+    def _name(self, name: str, kind: str) -> str:
+        return self._address(name) if kind == "address" else _WORD.sub(lambda word: self._word(word[0]), name)
+
+    def _word(self, word: str) -> str:
+        if word.lower() in _SAYS_NOTHING or word.isdigit():
+            return word
+        drawn = hmac.digest(self._key, word.lower().encode(), "sha256")
+        while len(drawn) < len(word):
+            drawn += hmac.digest(self._key, drawn, "sha256")
+        return "".join(_like(old, new) for old, new in zip(word, drawn, strict=False))
+
+    def _address(self, text: str) -> str:
+        address = ipaddress.ip_address(text)
+        if address.is_loopback:
+            return text
+        drawn = hmac.digest(self._key, address.packed, "sha256")
+        if address.version == 4:
+            return str(ipaddress.IPv4Address(b"\x0a" + drawn[:3]))
+        return str(ipaddress.IPv6Address(b"\xfd" + drawn[:15]))
+
+    # -- what there is to replace
+
+    def _strings(self, recording: Recording) -> Iterator[tuple[str, str]]:
+        for place in (recording.client, recording.target, recording.sni):
+            yield from _host(place)
+        for leg in recording.legs:
+            reading = leg.read()
+            yield from _host(reading.sni)
+            for sent in reading.certificates:
+                yield from _certificate(sent.facts)
+            for name in reading.requested_ca_texts or ():
+                yield from _distinguished(name)
+        for key in ("chosen", "presented"):
+            chain = recording.mtls.get(key)
+            if isinstance(chain, dict):
+                yield from _distinguished(chain.get("subject"))
+                yield from _distinguished(chain.get("issuer"))
+        for value in _deep(recording.prelude):
+            yield from _host(value)
+
+
+def _like(old: str, new: int) -> str:
+    """A character of the kind that the old one is, drawn by ``new``."""
+    if old.isdigit():
+        return chr(48 + new % 10)
+    letter = chr(97 + new % 26)
+    if len(old.encode()) != 1:
+        return old
+    return letter.upper() if old.isupper() else letter
+
+
+def _host(place: object) -> Iterator[tuple[str, str]]:
+    """The host of ``host``, ``host:port`` or ``[host]:port``."""
+    if not isinstance(place, str) or not place:
+        return
+    host = place
+    if place.startswith("["):
+        host = place[1:].partition("]")[0]
+    elif place.count(":") == 1:
+        host = place.partition(":")[0]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if re.fullmatch(r"[\w*-]+(?:\.[\w*-]+)+\.?", host):
+            yield host.removeprefix("*."), "host name"
+        return
+    yield host, "address"
+
+
+def _certificate(facts: CertificateFacts) -> Iterator[tuple[str, str]]:
+    yield from _distinguished(facts.subject)
+    yield from _distinguished(facts.issuer)
+    for name in facts.san:
+        kind, _, value = name.partition(":")
+        if kind == "URI":
+            yield from _url(value)
+        elif kind == "email":
+            yield value, "mail address"
+        else:
+            yield from _host(value)
+    for url in (*facts.ocsp, *facts.crl, *facts.ca_issuers):
+        yield from _url(url)
+
+
+def _url(url: str) -> Iterator[tuple[str, str]]:
+    try:
+        yield from _host(urlsplit(url).hostname)
+    except ValueError:
+        return
+
+
+def _distinguished(name: str | None) -> Iterator[tuple[str, str]]:
+    """The values of an RFC 4514 name."""
+    for attribute in _ATTRIBUTE.finditer(name or ""):
+        value = re.sub(r"\\(.)", r"\1", attribute["value"])
+        if value and attribute["name"] not in _NOT_REPLACED:
+            yield value, "name in a certificate"
+
+
+def _deep(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _deep(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _deep(one)
+
+
+def _without_der(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without what holds names in a form that is not looked through."""
+    return {
+        key: _without_der(one) if isinstance(one, dict) else one
+        for key, one in value.items()
+        if key not in {"der", "raw"}
+    }
+
+
+class _Swap:
+    """Replaces strings by strings, in text and in bytes; the longest first, so that no part is taken for the whole."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        changed = {old: new for old, new in names.items() if old != new}
+        self._text = {old.lower(): new for old, new in changed.items()}
+        ordered = sorted(changed, key=len, reverse=True)
+        self._pattern = re.compile("|".join(re.escape(one) for one in ordered), re.IGNORECASE) if ordered else None
+        self._bytes = dict(_encoded(changed))
+        longest = sorted(self._bytes, key=len, reverse=True)
+        self._raw = re.compile(b"|".join(re.escape(one) for one in longest)) if longest else None
+
+    def text(self, value: str | None) -> str | None:
+        if value is None or self._pattern is None:
+            return value
+        return self._pattern.sub(lambda found: self._text[found[0].lower()], value)
+
+    def values(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.values(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.values(one) for one in value]
+        return value
+
+    def raw(self, data: bytes) -> bytes:
+        """As long as it was."""
+        return data if self._raw is None else self._raw.sub(lambda found: self._bytes[found[0]], data)
+
+
+def _encoded(changed: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
+    """Each string in the forms in which messages have it, with its pseudonym in the same form and length."""
+    for old, new in changed.items():
+        try:
+            address, other = ipaddress.ip_address(old), ipaddress.ip_address(new)
+        except ValueError:
+            pass
+        else:
+            head = bytes([0x87, len(address.packed)])
+            yield head + address.packed, head + other.packed
+            continue
+        for variant, drawn in {old: new, old.lower(): new.lower(), old.upper(): new.upper()}.items():
+            for coding in ("utf-8", "utf-16-be"):
+                before, after = variant.encode(coding, "replace"), drawn.encode(coding, "replace")
+                if len(before) != len(after):
+                    continue
+                if len(before) >= _SHORTEST:
+                    yield before, after
+                elif coding == "utf-8":
+                    yield from (
+                        (bytes([tag, len(before)]) + before, bytes([tag, len(before)]) + after) for tag in _TEXT_TAGS
+                    )
+
+
+def _leg(leg: Leg, swap: _Swap) -> Leg:
+    verification = leg.verification
+    if verification is not None:
+        verification = replace(verification, error=swap.text(verification.error))
+    return replace(
+        leg,
+        messages=tuple(_message(one, swap) for one in leg.messages),
+        secrets=(),
+        verification=verification,
+        faults=tuple(swap.values(one) for one in leg.faults),
+        revocation=tuple(swap.values(one) for one in leg.revocation),
+    )
+
+
+def _message(message: Message, swap: _Swap) -> Message:
+    told = message.told
+    if told is not None:
+        told = Told.from_json(swap.values(replace(told, form=swap.raw(told.form)).to_json()))
+        return replace(message, told=told)
+    raw = swap.raw(message.raw)
+    return message if raw == message.raw else replace(message, raw=raw, digest="")

@@ -1,0 +1,132 @@
+"""A bundle for a ticket: whole, without secrets, and on order without names."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, strategies as st
+
+from countersign.findings.bundling import Pseudonyms, bundle
+from countersign.findings.comparing import compare
+from countersign.findings.diagnosing import diagnose
+from countersign.findings.subjects import Subject
+from countersign.proxy import Address, SecretsKept
+from countersign.recorder.files.importing import import_files
+from countersign.recorder.recording import Recording, to_json
+from countersign.recorder.schema.checking import what_is_wrong
+from tests.findings.test_comparing import recorded
+from tests.peers.curl import curl
+from tests.peers.openssl import OpensslServer
+from tests.proxy.running import RunningProxy
+from tests.recorder.transcripts import NAMES, transcript
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.peers.certs import Lab
+
+KEY = bytes(range(32))
+HOST = "mid07.intranet.acmewidgets.com"
+SECRET_WORDS = ("acmewidgets", "intranet", "mid07", "Wile", "coyote", "192.0.2.77", "Lab Issuing")
+
+
+@pytest.fixture(name="recordings")
+def _recordings(lab: Lab, tmp_path: Path) -> list[Recording]:
+    """Two sessions with a server whose names are somebody's."""
+    server = lab.issue(HOST, "*.acmewidgets.com", "192.0.2.77", common_name="Wile E. Coyote Ltd")
+    roots = (lab.root.certificate.public_bytes(Encoding.DER),)
+    with (
+        OpensslServer(server, "-verify", "3", "-CAfile", lab.root_pem, mode="www") as target,
+        RunningProxy(target=Address("127.0.0.1", target.port), roots=roots, secrets=SecretsKept.ALL) as proxy,
+    ):
+        for version in ("1.3", "1.2"):
+            there = f"{HOST}:{proxy.port}"
+            to = ("--connect-to", f"{there}:127.0.0.1:{proxy.port}", "--tls-max", version)
+            curl(f"https://{there}/", *to, ca=proxy.root_file(tmp_path))
+        return [replace(one, target=f"{HOST}:443", client="192.0.2.77:1234") for one in proxy.recordings(2)]
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        assert packed.testzip() is None
+        return {name.rpartition("/")[2]: packed.read(name) for name in packed.namelist()}
+
+
+@pytest.mark.peer("openssl", "curl")
+def test_a_bundle_has_everything_and_no_secret(recordings: list[Recording], tmp_path: Path) -> None:
+    recording = recordings[0]
+    assert any(leg.secrets for leg in recording.legs)
+    files = unpacked(bundle(recording))
+    assert set(files) == {
+        "README.txt", "ladder.txt", "recording.html", "recording.json", "recording.pcapng", "findings.txt",
+        "findings.json", "environment.json", "chain.pem",
+    }  # fmt: skip
+    secrets = [secret.secret for leg in recording.legs for secret in leg.secrets]
+    for content in files.values():
+        assert not any(secret in content or secret.hex().encode() in content for secret in secrets)
+    assert b"secrets that the recording keeps" in files["README.txt"]
+    (tmp_path / "again.pcapng").write_bytes(files["recording.pcapng"])
+    (again,) = import_files([tmp_path / "again.pcapng"])
+    assert isinstance(again, Recording)
+    assert to_json(again)["legs"][0]["messages"] == to_json(recording)["legs"][0]["messages"]
+
+
+@pytest.mark.peer("openssl", "curl")
+def test_no_name_is_left_in_a_redacted_bundle_and_it_reads_as_before(recordings: list[Recording]) -> None:
+    for recording in recordings:
+        files = unpacked(bundle(recording, pseudonyms=Pseudonyms(KEY)))
+        for name, content in files.items():
+            for word in SECRET_WORDS:
+                assert word.lower().encode() not in content.lower(), (name, word)
+        document = json.loads(files["recording.json"])
+        assert what_is_wrong(document) is None
+        before = to_json(recording)
+        for leg, was in zip(document["legs"], before["legs"], strict=True):
+            assert [(m["type"], m["length"]) for m in leg["messages"]] == [
+                (m["type"], m["length"]) for m in was["messages"]
+            ]
+            assert leg["certificates"][0]["key"] == was["certificates"][0]["key"]
+            assert leg["certificates"][0]["not_after"] == was["certificates"][0]["not_after"]
+        host, wildcard = document["legs"][0]["certificates"][0]["san"][:2]
+        assert host.removeprefix("DNS:") == document["sni"]
+        assert wildcard.removeprefix("DNS:*.") == document["sni"].split(".", 2)[2]
+        assert diagnose(recording).cause == diagnose(Pseudonyms(KEY).redacted(recording)).cause
+
+
+@pytest.mark.peer("openssl", "curl")
+def test_two_redacted_recordings_differ_as_they_did(recordings: list[Recording]) -> None:
+    a, b = recordings
+    hidden = [Pseudonyms(KEY).redacted(one) for one in recordings]
+    plain = compare(Subject("a", a), Subject("b", b))
+    under = compare(Subject("a", hidden[0]), Subject("b", hidden[1]))
+    assert [one.field for one in plain.differences] == [one.field for one in under.differences]
+    other = Pseudonyms(bytes(32)).redacted(a)
+    assert other.sni != hidden[0].sni
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_handshake_keeps_its_form(name: str) -> None:
+    recording = recorded(transcript(name)).recording
+    hidden = Pseudonyms(KEY).redacted(recording)
+    assert [len(one.raw) for one in hidden.legs[0].messages] == [len(one.raw) for one in recording.legs[0].messages]
+    was, now = recording.legs[0].read(), hidden.legs[0].read()
+    assert [one.type for one in was.messages] == [one.type for one in now.messages]
+    assert (was.version, was.cipher, was.group, was.resumed) == (now.version, now.cipher, now.group, now.resumed)
+    assert was.problems == now.problems
+
+
+@given(st.from_regex(r"[a-zA-Z0-9-]{1,30}(\.[a-zA-Z0-9-]{1,30}){1,4}", fullmatch=True))
+def test_a_pseudonym_has_the_form_of_its_name(host: str) -> None:
+    pseudonym = Pseudonyms(KEY)._name(host, "host name")
+    assert len(pseudonym) == len(host)
+    form = (re.compile(r"[a-z]"), re.compile(r"[A-Z]"), re.compile(r"[0-9]"))
+    for old, new in zip(host, pseudonym, strict=True):
+        assert old == new or any(one.match(old) and one.match(new) for one in form)
+    assert Pseudonyms(KEY)._name(host, "host name") == pseudonym
