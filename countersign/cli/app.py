@@ -24,6 +24,7 @@ from countersign.cli import (
     demo,
     diagnose,
     diff,
+    doctor,
     explain,
     export,
     import_,
@@ -91,6 +92,7 @@ app.command("compare")(probe.compare)
 app.command("run", cls=run_.ClientCommand)(run_.run)
 app.command("matrix", cls=run_.ClientCommand)(run_.matrix)
 app.command("bundle")(bundle.bundle)
+app.command("doctor")(doctor.doctor)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
 app.command("prune")(prune.prune)

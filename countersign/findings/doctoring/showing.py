@@ -1,0 +1,53 @@
+"""A checkup as text."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from countersign.findings.doctoring.checks import Checkup
+
+_TITLES = {"cause": "Wrong", "warning": "Warnings", "note": "Notes"}
+
+
+def show(checkup: Checkup, *, width: int) -> str:
+    """For a terminal of ``width`` columns, the causes first."""
+    return "\n".join(_lines(checkup, max(width, 60))) + "\n"
+
+
+def _lines(checkup: Checkup, width: int) -> Iterator[str]:
+    for severity, title in _TITLES.items():
+        some = [one for one in checkup.remarks if one.severity == severity]
+        if not some:
+            continue
+        yield title
+        for one in some:
+            yield from _wrapped(f"- {one.text[:1].upper()}{one.text[1:]} [{one.id}]", width, "  ")
+            yield from _wrapped(f"Fix: {one.fix}", width, "      ")
+            for piece in one.evidence:
+                yield from _wrapped(piece, width, "      ")
+            yield from _wrapped(f"Source: {one.source}", width, "      ")
+        yield ""
+    if not any(one.severity != "note" for one in checkup.remarks):
+        yield from ("Nothing wrong was found in what could be read.", "")
+    yield "Read"
+    yield from (line for name, value in checkup.facts.items() for line in _wrapped(f"{name}: {value}", width, "  "))
+    if checkup.unseen:
+        yield ""
+        yield "Not read"
+        for text in checkup.unseen:
+            yield from _wrapped(f"- {text}", width, "  ")
+
+
+def _wrapped(text: str, width: int, indent: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
