@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.explain import explained
 from countersign.cli.import_ import read_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from countersign.findings.diagnosing import Diagnosis
     from countersign.recorder.recording import Recording
     from countersign.recorder.store import Store
 
@@ -22,7 +29,8 @@ def diagnose(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="ID|FILE|-", help="A recording as in `show`, or a capture, export or Java log (FILE#2: its second)."
+            metavar="ID|FILE|-",
+            help="A recording as in `show`, or a capture, export, log or stack trace (FILE#2: its second).",
         ),
     ] = "last",
     home: Home = None,
@@ -34,22 +42,67 @@ def diagnose(
         list[Path] | None,
         typer.Option(help="A key log (SSLKEYLOGFILE) that opens a capture; may be repeated.", show_default=False),
     ] = None,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Go through the questions about mutual TLS that no recording answers.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what broke a session and what to do, the cure first; exit code 1 when there is a cause."""
     from countersign.findings.diagnosing import diagnose as diagnosed
     from countersign.findings.diagnosing.showing import show
-    from countersign.findings.subjects import find
+    from countersign.findings.subjects import NoTls, find
 
-    with open_store(home, store) as kept:
-        recording = find(what, kept.get, keylog=read_keys(keylog or [])).recording
-        diagnosis = diagnosed(recording, history=history_of(kept, recording), family=client)
+    with open_store(home, store) as kept, readable(what) as place:
+        try:
+            subject = find(place, kept.get, keylog=read_keys(keylog or []), broken=True)
+        except NoTls:
+            if not explained(place, as_json=as_json):
+                raise
+            raise typer.Exit(1) from None
+        diagnosis = diagnosed(subject.recording, history=history_of(kept, subject.recording), family=client)
+    if "#" in subject.reference and "#" not in what:
+        which = subject.reference.rpartition("#")[2]
+        typer.echo(f"{what} has several recordings; this is number {which}, the last that broke", err=True)
     if as_json:
         print_json(diagnosis.to_json())
     else:
         typer.echo(show(diagnosis, width=shutil.get_terminal_size((120, 0)).columns), nl=False)
+    if ask:
+        _ask(diagnosis)
     if diagnosis.cause is not None:
         raise typer.Exit(1)
+
+
+def _ask(diagnosis: Diagnosis) -> None:
+    """Question by question, up to the first no; without a terminal all of them are printed."""
+    from countersign.findings.diagnosing.asking import SOURCE, walk
+
+    live = sys.stdin.isatty() and sys.stdout.isatty()
+    typer.echo(f"\nQuestions ({SOURCE})")
+    for asked in walk(diagnosis):
+        answer = asked.answer
+        if answer is not None:
+            typer.echo(f"  {'yes' if answer else 'no '}  {asked.question.text} [{asked.by}]")
+        elif live:
+            answer = typer.confirm(f"  {asked.question.text}", default=True)
+        else:
+            typer.echo(f"  ?    {asked.question.text}\n       If not: {asked.question.no}")
+        if answer is False:
+            typer.echo(f"       {asked.question.no}")
+            if live:
+                return
+
+
+@contextmanager
+def readable(what: str) -> Iterator[str]:
+    """The reference itself; for ``-`` the name of a private copy of standard input, which is read twice."""
+    if what != "-":
+        yield what
+        return
+    with tempfile.NamedTemporaryFile(prefix="countersign-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield copy.name
 
 
 def history_of(store: Store, recording: Recording) -> list[Recording]:

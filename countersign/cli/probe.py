@@ -46,6 +46,9 @@ def probe(
     ] = None,
     all_versions: Annotated[bool, typer.Option("--all-versions", help="Find all versions, suites and groups.")] = False,
     no_revocation: Annotated[bool, typer.Option("--no-revocation", help="Ask no OCSP responder and no CRL.")] = False,
+    instance: Annotated[
+        bool, typer.Option("--instance", help="Also ask an instance for its load balancer and mutual TLS.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Only count the chains of so many connections.")] = 1,
     against: Annotated[
         str | None, typer.Option(metavar="ID", help="Compare with an earlier probe: `last`, an id, a label.")
@@ -56,6 +59,7 @@ def probe(
 ) -> None:
     """Look at a server's chain and what it offers; exit code 1 when a careful client would not go on."""
     from countersign.findings.probing import census, probe as probed
+    from countersign.findings.probing.instance import look_at_instance
     from countersign.findings.probing.showing import show, show_census
 
     plan = replace(
@@ -74,10 +78,12 @@ def probe(
         earlier = _earlier(kept, against, plan) if against is not None else None
         found = probed(plan, label=parse_label(label, what="--label"), told=_teller())
         kept.put([found.recording], owner=None)
+    looked = look_at_instance(plan) if instance else None
     if as_json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), **({"instance": looked.to_json()} if looked is not None else {})})
     else:
         typer.echo(show(found, width=width), nl=False)
+        typer.echo("".join(f"\n{line}" for line in looked.lines) if looked is not None else "", nl=looked is not None)
     differs = earlier is not None and _show_difference(earlier, found.recording, ("before", "now"), as_json=as_json)
     if differs or not found.good:
         raise typer.Exit(1)

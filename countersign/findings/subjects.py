@@ -36,19 +36,32 @@ class Subject:
     role: LegRole | None = None
 
 
-def find(reference: str, stored: Callable[[str], Recording], *, keylog: KeyLog | None = None) -> Subject:
-    """What the reference stands for; ``stored`` looks in the store. Raises :class:`UserError` when there is none."""
+class NoTls(UserError):  # noqa: N818 - a fact about the file
+    """A file in which no TLS was found: perhaps it is a log of another kind."""
+
+
+def find(
+    reference: str, stored: Callable[[str], Recording], *, keylog: KeyLog | None = None, broken: bool = False
+) -> Subject:
+    """What the reference stands for; ``stored`` looks in the store. Raises :class:`UserError` when there is none.
+
+    ``broken``: of a file with several recordings it is the last that broke, and the reference says which.
+    """
     rest, role = reference, None
     if (named := _LEG.fullmatch(reference)) and not Path(reference).exists():
         rest, role = named["rest"], LegRole(named["leg"])
-    recording = _of_file(rest, keylog) or stored(rest)
+    if (found := _of_file(rest, keylog, broken=broken)) is not None:
+        rest, recording = found
+    else:
+        recording = stored(rest)
     if role is not None and recording.leg(role) is None:
         there = ", ".join(leg.role.value for leg in recording.legs) or "none"
         raise UserError(f"{printable(reference)}: recording {recording.id} has no {role} leg; its legs are: {there}")
-    return Subject(reference, recording, role)
+    return Subject(rest, recording, role)
 
 
-def _of_file(name: str, keylog: KeyLog | None) -> Recording | None:
+def _of_file(name: str, keylog: KeyLog | None, *, broken: bool) -> tuple[str, Recording] | None:
+    """Its recording, and what it is called by."""
     number = None
     if name != "-" and not Path(name).is_file():
         numbered = _NUMBERED.fullmatch(name)
@@ -59,6 +72,7 @@ def _of_file(name: str, keylog: KeyLog | None) -> Recording | None:
         name, number = numbered["file"], int(numbered["number"])
     trouble: ImportTrouble | None = None
     first: list[Recording] = []
+    last: tuple[int, Recording] | None = None
     count = 0
     for one in import_files([name], keylog=keylog):
         if isinstance(one, ImportTrouble):
@@ -66,15 +80,20 @@ def _of_file(name: str, keylog: KeyLog | None) -> Recording | None:
             continue
         count += 1
         if count == number:
-            return one
+            return f"{name}#{number}", one
+        if last is None or one.outcome.broken_by is not None or last[1].outcome.broken_by is None:
+            last = count, one
         first += [one] if count <= _SHOWN else []
     if not first:
-        raise UserError(str(trouble) if trouble else f"{printable(name)}: no TLS was found in it")
+        raise NoTls(str(trouble) if trouble else f"{printable(name)}: no TLS was found in it")
     if number is not None:
         raise UserError(f"{printable(name)} has {count} recordings; there is no number {number}")
+    if count > 1 and broken:
+        assert last is not None
+        return f"{name}#{last[0]}", last[1]
     if count > 1:
         raise UserError(f"{printable(name)} has {count} recordings; say which:\n" + _listed(name, first, count))
-    return first[0]
+    return name, first[0]
 
 
 def _listed(name: str, first: list[Recording], count: int) -> str:

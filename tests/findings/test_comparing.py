@@ -18,7 +18,7 @@ from countersign.ca.recipes import Recipe, catalogue
 from countersign.errors import UserError
 from countersign.findings.comparing import Comparison, Weight, compare
 from countersign.findings.comparing.showing import show
-from countersign.findings.subjects import Subject, find
+from countersign.findings.subjects import NoTls, Subject, find
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.text import printable
@@ -283,3 +283,7 @@ def test_a_file_of_several_recordings_asks_which(tmp_path: Path) -> None:
         find(str(tmp_path / "none.json"), stored)
     with pytest.raises(UserError, match="no last"):
         find("last", stored)
+    assert find(str(file), stored, broken=True).reference == f"{file}#3"
+    file.write_text("PKIX path building failed\n")
+    with pytest.raises(NoTls):
+        find(str(file), stored)

@@ -8,6 +8,7 @@ import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from countersign.ca.recipes import catalogue
 from countersign.errors import EnvironmentFault, UserError
 from countersign.findings.probing import Plan, census, probe
+from countersign.findings.probing.instance import look_at_instance
 from countersign.findings.probing.model import STARTTLS
 from countersign.findings.probing.showing import show, show_census
 from countersign.proxy import Mode
@@ -294,3 +296,50 @@ def test_hostile_names_are_escaped_where_they_are_shown() -> None:
         found = probe(plan(proxy.port, name=HOST))
     hostile = replace(found, plan=replace(found.plan, name="\x1b[31mx"))
     assert all(line == printable(line) for line in show(hostile, width=80).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("server", "answer", "adcv2", "mutual"),
+    [
+        ("snow_adc", (200, "true"), True, True),
+        ("snow_adc", (200, "mixed"), True, True),
+        ("snow_adc", (404, "true"), True, False),
+        ("nginx", (302, ""), False, False),
+    ],
+)
+def test_an_instances_load_balancer_is_asked(
+    lab: Lab, server: str, answer: tuple[int, str], *, adcv2: bool, mutual: bool
+) -> None:
+    class Instance(BaseHTTPRequestHandler):
+        server_version, sys_version = server, ""
+
+        def version_string(self) -> str:
+            return server
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            status, text = answer if self.path == "/adcv2/supports_tls" else (200, "")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(lab.server.fullchain_pem, lab.server.key_pem)
+    with HTTPServer(("127.0.0.1", 0), Instance) as http:
+        http.socket = context.wrap_socket(http.socket, server_side=True)
+        thread = threading.Thread(target=http.serve_forever, name="instance")
+        thread.start()
+        try:
+            found = look_at_instance(plan(http.server_address[1], lab))
+        finally:
+            http.shutdown()
+            thread.join(10)
+    assert (found.adcv2, found.mutual) == (adcv2, mutual)
+    assert server in found.lines[0]

@@ -1,0 +1,92 @@
+"""What the article on mutual authentication has one check by hand: which load balancer an instance stands behind, and
+whether it takes client certificates.
+
+``curl -I https://INSTANCE`` says ``Server: snow_adc`` for an ADCv2 load balancer; ``/adcv2/supports_tls`` answers
+``true`` or ``mixed`` where mutual TLS is on, and is not found, or leads elsewhere, where it is not.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from countersign.errors import EnvironmentFault
+from countersign.findings.probing.reaching import reach
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from countersign.findings.probing.model import Plan
+
+_LONGEST = 200
+_BODY_AT_MOST = 4096
+_ADC = "snow_adc"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceLook:
+    """``server`` is the header of that name; ``supports_tls`` what the path answered, with its HTTP ``status``."""
+
+    server: str | None
+    status: int
+    supports_tls: str
+
+    @property
+    def adcv2(self) -> bool:
+        return self.server == _ADC
+
+    @property
+    def mutual(self) -> bool:
+        return self.status == http.client.OK and self.supports_tls.lower() in {"true", "mixed"}
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to tell, with what to do."""
+        shown = printable(self.server or "none", limit=_LONGEST)
+        first = f"Server header: {shown}: " + (
+            "an ADCv2 load balancer"
+            if self.adcv2
+            else "no ADCv2 load balancer; request the migration (an inspecting device may also have changed the header)"
+        )
+        answer = printable(self.supports_tls, limit=_LONGEST) or "nothing"
+        second = f"/adcv2/supports_tls: {self.status} {answer}: " + (
+            "mutual TLS is on" if self.mutual else "mutual TLS is not on; request that it be set up"
+        )
+        return first, second
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "server": self.server,
+            "adcv2": self.adcv2,
+            "status": self.status,
+            "supports_tls": self.supports_tls,
+            "mutual": self.mutual,
+        }
+
+
+def look_at_instance(plan: Plan) -> InstanceLook:
+    """Both checks, each on a connection of its own. Raises :class:`EnvironmentFault` for what is no HTTP."""
+    head = _get(plan, "HEAD", "/")
+    answer = _get(plan, "GET", "/adcv2/supports_tls")
+    return InstanceLook(head[1], answer[0], answer[2].decode("utf-8", "replace").strip())
+
+
+def _get(plan: Plan, method: str, path: str) -> tuple[int, str | None, bytes]:
+    """Status, ``Server`` header and the beginning of the body. What the chain is worth, the probe itself says."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if plan.certificate is not None:
+        context.load_cert_chain(plan.certificate, plan.key)
+    connection = http.client.HTTPConnection(plan.host, plan.port, timeout=plan.seconds)
+    try:
+        connection.sock = context.wrap_socket(reach(plan), server_hostname=plan.name or None)
+        connection.request(method, path, headers={"Host": plan.name or plan.host, "User-Agent": "countersign-probe"})
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Server"), answer.read(_BODY_AT_MOST)
+    except (http.client.HTTPException, OSError) as wrong:
+        reason = printable(str(getattr(wrong, "reason", None) or wrong), limit=_LONGEST)
+        raise EnvironmentFault(f"cannot ask {plan.place} for {path}: {reason}") from None
+    finally:
+        connection.close()
