@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from countersign.recorder.outcome import party_of
-from countersign.recorder.recording import Leg, LegRole, Party, Recording
+from countersign.recorder.recording import End, Ending, Leg, LegRole, Party, Recording
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.extensions import Extension
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from countersign.recorder.certificates import CertificateFacts
-    from countersign.recorder.recording import End
     from countersign.recorder.wire.reading import LegReading, ReadMessage, SentCertificate
 
 FAMILIES = ("any", "java", "openssl", "curl", "python", "node", "go", "dotnet", "windows")
@@ -129,9 +128,17 @@ class View:
                 return Ended(party, message.code, place=number)
             ours = ours or Ended(party, message.code, place=number)
         for end in sorted(self.leg.ends, key=lambda one: one.t):
+            if end.how is Ending.STOPPED:
+                return ours or self._hung_up(end)
             if self.party(end.sender) is not Party.PROXY and ours is None:
                 return Ended(self.party(end.sender), end=end)
         return ours
+
+    def _hung_up(self, stopped: End) -> Ended | None:
+        """The proxy ended a leg with the client, in which it is the server, for no reason that it noted."""
+        if self.role is not LegRole.CLIENT or self.recording.failures or len(self.reading.handshake_finished) == 2:
+            return None
+        return Ended(Party.PROXY, end=End(stopped.t, Side.SERVER, Ending.FIN))
 
     @property
     def asked_for_certificate(self) -> ReadMessage | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Found
-from countersign.recorder.recording import Ending, FailureCode, Party, Status
+from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import KeyShare, SupportedVersions
@@ -53,6 +53,7 @@ _BY_CODE = {
     FailureCode.CA_EXPIRED: "inspection-ca-expired",
     FailureCode.INTERNAL: "proxy-fault",
     FailureCode.BROKEN_MESSAGE: "broken-message",
+    FailureCode.ORDERED: "no-tunnel",
 }
 
 
@@ -67,7 +68,8 @@ def conversation(case: Case) -> Iterator[Found]:
         text = f"{who} {failure.text}"
         if failure.code is FailureCode.NOT_TLS and "HTTP/" in failure.text:
             kind = "target-plain-http"
-        yield Found(kind, text, rank=0, values={"target": target})
+        rank = 2 if kind in {"broken-message", "no-tunnel"} else 0
+        yield Found(kind, text, rank=rank, values={"target": target, "status": "another"})
     if case.recording.outcome.status is Status.NOT_TLS:
         yield from _not_tls(case)
     for view in case.views:
@@ -129,9 +131,9 @@ def _hello_unanswered(view: View, how: Ending, evidence: tuple[str, ...]) -> Ite
     versions = view.extension(SupportedVersions)
     if versions is not None and _TLS13 in versions.versions:
         text = f"a ClientHello that offers TLS 1.3 got {what}: some devices do not let that through"
-        yield Found("tls13-intolerance", text, evidence, rank=2)
+        yield Found("tls13-intolerance", text, evidence, rank=3)
     if view.reading.sni is None:
-        yield Found("no-sni", f"a ClientHello without a server name (SNI) got {what}", evidence, rank=2)
+        yield Found("no-sni", f"a ClientHello without a server name (SNI) got {what}", evidence, rank=3)
 
 
 def records_damaged(case: Case) -> Iterator[Found]:
@@ -156,7 +158,7 @@ def internal(case: Case) -> Iterator[Found]:
     """Alerts by which a peer says that the fault is its own, or says nothing."""
     for view in case.views:
         ended = view.ended
-        if ended is None or ended.alert is None or ended.party is Party.PROXY:
+        if ended is None or ended.alert is None or (ended.party is Party.PROXY and _excused(case, view)):
             continue
         if ended.alert == 80:
             text = f"the {ended.party.value} had a fault of its own (internal_error)"
@@ -168,6 +170,11 @@ def internal(case: Case) -> Iterator[Found]:
         elif case.recording.outcome.status is Status.FAILED:
             text = f"the {ended.party.value} ended the handshake with the alert {ended.name}"
             yield Found("other-alert", text, view.evidence(ended.place), rank=3)
+
+
+def _excused(case: Case, view: View) -> bool:
+    """Whether the proxy's alert only passes on what happened elsewhere."""
+    return view.role is not LegRole.CLIENT or bool(case.recording.failures)
 
 
 def by_hand(case: Case) -> Iterator[Found]:

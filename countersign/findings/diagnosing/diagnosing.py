@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.errors import UserError
+from countersign.findings.diagnosing.answered import answered, no_tunnel
 from countersign.findings.diagnosing.case import FAMILIES, Case
 from countersign.findings.diagnosing.conversation import by_hand, conversation, internal, records_damaged
 from countersign.findings.diagnosing.inspection import inspection
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _RULES: tuple[Callable[[Case], Iterator[Found]], ...] = (
     refused,
+    answered,
+    no_tunnel,
     abandoned,
     unshared,
     conversation,
@@ -34,7 +37,15 @@ _RULES: tuple[Callable[[Case], Iterator[Found]], ...] = (
     internal,
 )
 _SEVERITIES = {Severity.CAUSE: 0, Severity.WARNING: 1, Severity.NOTE: 2}
-_NO_MORE_THAN_SAID = {"other-alert", "internal-error", "nothing-shared", "target-closed", "client-left", "interrupted"}
+_NO_MORE_THAN_SAID = {
+    "other-alert",
+    "internal-error",
+    "nothing-shared",
+    "target-closed",
+    "client-left",
+    "client-reset",
+    "interrupted",
+}
 """What only repeats how it ended, where something else says why."""
 
 _STANDS = {Status.ESTABLISHED, Status.OPEN}
@@ -59,7 +70,8 @@ def diagnose(recording: Recording, *, history: Sequence[Recording] = (), family:
         found = {name: one for name, one in found.items() if one.severity is not Severity.CAUSE}
     if "outside-name-constraints" in found:
         found.pop("cannot-mimic", None)  # the same, as the proxy noticed it
-    if any(one.severity is Severity.CAUSE and one.id not in _NO_MORE_THAN_SAID for one in found.values()):
+    causes = (one for one in found.values() if one.severity is Severity.CAUSE and one.id not in _NO_MORE_THAN_SAID)
+    if any(one.rank < 3 for one in causes):
         found = {name: one for name, one in found.items() if name not in _NO_MORE_THAN_SAID}
     ordered = sorted(found.values(), key=_order)
     findings = tuple(_worded(one, case) for one in ordered)

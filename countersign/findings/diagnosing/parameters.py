@@ -29,6 +29,7 @@ _UNRECOGNIZED_NAME, _NO_PROTOCOL, _PSK = 112, 120, 115
 _BROKEN = {10: "unexpected", 47: "illegal", 50: "undecodable", 109: "incomplete", 110: "unsolicited"}
 _TLS12, _TLS13 = 0x0303, 0x0304
 _X25519 = {29, 30}
+_OLD = {"TLSv1.0", "TLSv1.1"}
 _SHOWN = 6
 
 
@@ -37,7 +38,7 @@ def unshared(case: Case) -> Iterator[Found]:
     for view in case.views:
         ended = view.ended
         hello = view.hello
-        if ended is None or ended.alert is None or hello is None or view.reading.handshake_finished:
+        if ended is None or ended.alert is None or hello is None or Side.CLIENT in view.reading.handshake_finished:
             continue
         ours = ended.party is Party.PROXY and view.role is LegRole.CLIENT
         if ours and any(one.code is FailureCode.NOTHING_SHARED for one in case.recording.failures):
@@ -154,10 +155,21 @@ def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
 def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found]:
     """The client will not have what the server chose."""
     answer = view.answer
-    if answer is None or view.chain(Side.SERVER):
+    if ended.alert in _BROKEN and (answer is not None or view.leg.messages):
+        last = next((one for one in reversed(view.reading.messages) if one.message.sender is Side.SERVER), None)
+        said = f"{view.who(Side.SERVER)}'s {last.type}" if last is not None else view.who(Side.SERVER)
+        text = f"the client found {said}, or what should have come instead, {_BROKEN[ended.alert]} (alert {ended.name})"
+        yield Found("answer-refused", text, view.evidence(last, ended.place), rank=1)
+    if answer is None:
         return
     evidence = view.evidence(view.message("server_hello") or view.message("hello_retry_request"), ended.place)
     chosen = view.reading.version or "an older version"
+    if ended.alert in {40, 71, 80} and chosen in _OLD:
+        text = f"{view.who(Side.SERVER)} chose {chosen}, which the client offers and does not go on with"
+        yield Found("no-shared-version", text, evidence, rank=1, values={"versions": chosen})
+        return
+    if view.chain(Side.SERVER):
+        return
     match ended.alert:
         case 70:
             text = f"{view.who(Side.SERVER)} chose {chosen}, and the client speaks only {_versions(view, hello)}"
@@ -172,9 +184,6 @@ def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found
             suite = view.reading.cipher or "the suite"
             text = f"the client will not have what {view.who(Side.SERVER)} chose: {chosen}, {suite}"
             yield Found("too-weak-for-client", text, evidence, rank=1)
-        case number if number in _BROKEN:
-            text = f"the client found the answer of {view.who(Side.SERVER)} {_BROKEN[number]} (alert {ended.name})"
-            yield Found("answer-refused", text, evidence, rank=1)
 
 
 # -- what was offered --------------------------------------------------------------------------------------------------

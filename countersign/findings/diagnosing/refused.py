@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.findings.diagnosing.answered import answered
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects
 from countersign.findings.diagnosing.inspection import product_of
@@ -35,7 +36,7 @@ _LARGEST = 100 * 1024
 _SMALLEST = 8  # the header and empty lists
 
 _FIT = {
-    _EXPIRED: {"leaf-expired", "issuer-expired", "leaf-not-yet-valid", "issuer-not-yet-valid", "just-issued"},
+    _EXPIRED: {"leaf-expired", "issuer-expired", "leaf-not-yet-valid", "issuer-not-yet-valid"},
     _UNKNOWN_CA: {
         "missing-intermediate",
         "wrong-order",
@@ -122,6 +123,8 @@ def _client_refused(case: Case, view: View, ended: Ended) -> bool:
         about = about or _too_large(view) or _empty(view)
         return about and not _client_finished_before(view, ended)
     failed = case.recording.outcome.status in {Status.FAILED, Status.ABANDONED}
+    if any(answered(case)):
+        return False  # what the server sent is reason enough
     return failed and (_shown(view) or _empty(view)) and Side.CLIENT not in view.reading.handshake_finished
 
 
@@ -174,6 +177,7 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
             text = (
                 "the client says that the certificate has expired or is not valid yet; by the proxy's clock it is valid"
             )
+            text += "; a root that was not sent may have expired"
             yield Found("clock-skew", text, evidence, rank=1, values=_dates(chain[0].facts))
         return
     if ended.alert in {_REVOKED, _OCSP, _UNSUPPORTED, _DECRYPT, _HANDSHAKE}:
@@ -331,16 +335,18 @@ def abandoned(case: Case) -> Iterator[Found]:
 
 def _server_refused(case: Case, view: View, ended: Ended) -> bool:
     """The server ended it, having asked for a certificate and seen the client's answer, for its sake as far as told."""
-    if ended.party is not view.party(Side.SERVER) or ended.party is Party.PROXY:
+    if ended.party is not view.party(Side.SERVER):
         return False
-    answered = view.message("certificate", Side.CLIENT)
+    if ended.party is Party.PROXY:
+        return any(one.code is FailureCode.CLIENT_CERTIFICATE for one in case.recording.failures)
+    shown = view.message("certificate", Side.CLIENT)
     asked = view.asked_for_certificate
     if ended.alert == _REQUIRED:
         return True
-    if asked is None or answered is None:
+    if asked is None or shown is None:
         hidden = bool(view.leg.encrypted_records) or any("sealed" in one.fields for one in view.reading.messages)
         return ended.alert in _ABOUT_CERTIFICATES and hidden
-    if ended.place is not None and ended.place < answered.number:
+    if ended.place is not None and ended.place < shown.number:
         return False
     if ended.alert is not None:
         return ended.alert in _ABOUT_CERTIFICATES | {_ACCESS, _HANDSHAKE, _DECRYPT}
@@ -348,10 +354,10 @@ def _server_refused(case: Case, view: View, ended: Ended) -> bool:
 
 
 def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
-    answered, asked = view.message("certificate", Side.CLIENT), view.asked_for_certificate
-    evidence = view.evidence(asked, answered, ended.place)
+    shown, asked = view.message("certificate", Side.CLIENT), view.asked_for_certificate
+    evidence = view.evidence(asked, shown, ended.place)
     chain = view.chain(Side.CLIENT)
-    if answered is None:
+    if shown is None:
         text = (
             f"the target refused the client's certificate, or that there was none ({ended.name}): it is encrypted here"
         )

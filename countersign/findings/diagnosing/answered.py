@@ -1,0 +1,139 @@
+"""What a server's answer breaks of the protocol, seen by holding it to the hello that it answers.
+
+A client that gets such an answer ends the handshake, often without an alert, so the answer has to speak for itself:
+RFC 8446 4.1.3 (session id, suite and version must be those that were offered, no compression), 4.2 (no extension that
+was not asked for), RFC 7301 3.2 (one of the protocols offered), and RFC 8446 5 for the records that it came in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.findings.diagnosing.model import Found
+from countersign.recorder.recording import LegRole, Party
+from countersign.recorder.wire import names
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.extensions import SupportedVersions
+from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
+from countersign.recorder.wire.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from countersign.findings.diagnosing.case import Case, View
+    from countersign.recorder.wire.events import Problem
+
+_TLS13 = 0x0304
+_COOKIE, _RENEGOTIATION_INFO, _SCSV = 44, 0xFF01, 0x00FF
+_NOT_TLS = "the header of a TLS record"
+_CUT = "the end of the stream"
+_WAITED = 1.0  # seconds for which a client waits that was not served
+
+
+def answered(case: Case) -> Iterator[Found]:
+    """What is wrong with the answer on the leg that its client ended."""
+    for view in case.views:
+        ended = view.ended
+        if ended is None or Side.CLIENT in view.reading.handshake_finished:
+            continue
+        by_client = ended.party is view.party(Side.CLIENT) and ended.party is not Party.PROXY
+        problems = [one for role, one in case.recording.problems if role is view.role and one.sender is Side.SERVER]
+        if by_client:
+            yield from _no_tls(view, problems)
+            yield from _records(view, problems)
+            yield from _mismatches(view)
+        yield from _waited(view, by_client=by_client)
+
+
+def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
+    strange = next((one for one in problems if one.expected == _NOT_TLS), None)
+    strange = strange or next((one for one in problems if one.field == "record.type"), None)
+    if strange is None or view.answer is not None:
+        return
+    who = view.who(Side.SERVER)
+    got = printable(strange.got, limit=100)
+    http = "HTTP/" in strange.got or "<html" in strange.got.lower()
+    kind = "target-plain-http" if http else "target-not-tls"
+    text = f"{who} answered the ClientHello with what is no TLS: {got}"
+    if http:
+        text += "; a proxy or firewall that blocks the connection answers so"
+    yield Found(kind, text, view.evidence(view.message("client_hello")), rank=0)
+
+
+def _records(view: View, problems: list[Problem]) -> Iterator[Found]:
+    for one in problems:
+        if one.field in {"record.length", "record.version"} and one.got != _CUT:
+            kind = (
+                "oversized-record"
+                if one.field == "record.length" and one.expected.startswith("at most")
+                else "bad-answer"
+            )
+            text = f"{view.who(Side.SERVER)} sent a record that breaks the protocol: {printable(str(one), limit=200)}"
+            yield Found(kind, text, view.evidence(view.message("server_hello")), rank=0)
+            return
+
+
+def _mismatches(view: View) -> Iterator[Found]:
+    """ServerHello against the ClientHello before it."""
+    hello: ClientHello | None = None
+    for read in view.reading.messages:
+        value = read.value
+        if isinstance(value, ClientHello):
+            hello = value
+        elif isinstance(value, ServerHello | HelloRetryRequest) and hello is not None:
+            for wrong in _wrong(view, hello, value):
+                text = f"{view.who(Side.SERVER)} {wrong}"
+                yield Found("bad-answer", text, view.evidence(read), rank=0)
+                return
+    protocol = view.reading.alpn
+    if protocol is not None and protocol not in view.reading.alpn_offered:
+        text = f"{view.who(Side.SERVER)} chose the ALPN protocol {printable(protocol)}, which was not offered"
+        yield Found("bad-answer", text, view.evidence(view.message("server_hello")), rank=0)
+
+
+def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryRequest) -> Iterator[str]:
+    offered = view.extension(SupportedVersions)
+    versions = offered.versions if offered is not None else ()
+    chosen = next((one for one in answer.extensions or () if one.code == 43), None)
+    version = getattr(chosen, "selected_version", None) or answer.legacy_version
+    if version >= _TLS13 and answer.session_id != hello.session_id:
+        yield "echoed another session id than the client sent (RFC 8446 4.1.3)"
+    if answer.cipher_suite not in hello.cipher_suites:
+        yield f"chose {names.cipher_suite_name(answer.cipher_suite)}, which was not offered"
+    if (versions and version not in versions) or (not versions and version > hello.legacy_version):
+        yield f"chose {names.version_name(version)}, which was not offered"
+    if answer.compression_method not in hello.compression_methods:
+        yield f"chose compression method {answer.compression_method}, which was not offered"
+    if isinstance(answer, ServerHello) and answer.downgraded_from_tls13 and _TLS13 in versions and version < _TLS13:
+        yield "marks its random as a downgrade (RFC 8446 4.1.3), though TLS 1.3 was offered"
+    asked = {one.code for one in hello.extensions or ()}
+    asked |= {_RENEGOTIATION_INFO} if _SCSV in hello.cipher_suites else set()
+    asked |= {_COOKIE} if isinstance(answer, HelloRetryRequest) else set()
+    extra = [names.extension_name(one.code) for one in answer.extensions or () if one.code not in asked]
+    if extra:
+        yield f"sent extensions that were not asked for: {', '.join(extra)}"
+
+
+def _waited(view: View, *, by_client: bool) -> Iterator[Found]:
+    """The client went, or was sent away, after a long wait for the server."""
+    messages, ends = view.leg.messages, sorted(view.leg.ends, key=lambda one: one.t)
+    if not messages or not ends or view.role is LegRole.SERVER or Side.SERVER in view.reading.handshake_finished:
+        return
+    wait = ends[0].t - messages[-1].t
+    if by_client and wait >= _WAITED:
+        last = view.reading.messages[-1]
+        text = f"the client waited {wait:.1f} s for {view.who(Side.SERVER)} after {last.type} and gave up"
+        yield Found("target-silent", text, view.evidence(last), rank=0)
+
+
+def no_tunnel(case: Case) -> Iterator[Found]:
+    """What an explicit proxy answered to the client's CONNECT, as the dialogue before TLS has it."""
+    prelude = case.recording.prelude
+    status = prelude.get("answer")
+    if not isinstance(status, int) or 200 <= status < 300:
+        return
+    if status == 407:
+        yield Found("proxy-authentication", "the proxy wants the client to authenticate (407)", rank=0)
+    else:
+        text = f"the proxy answered the client's CONNECT with status {status}"
+        yield Found("no-tunnel", text, rank=0, values={"status": str(status)})
