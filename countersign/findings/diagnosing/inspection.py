@@ -7,11 +7,13 @@ none of them is not guessed at.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from countersign.ca.presets import presets
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.model import Found, Severity
 from countersign.findings.diagnosing.parameters import lost_protocols
@@ -39,6 +41,19 @@ def product_of(chain: Sequence[CertificateFacts]) -> str | None:
     authorities = [one.issuer for one in chain] + [one.subject for one in chain[1:]]
     said = " ".join(name.lower() for name in authorities if name)
     return next((name for name, words in _products().items() if any(word in said for word in words)), None)
+
+
+@cache
+def _roots() -> frozenset[str]:
+    """The common names of the products' own roots, as far as the presets know them."""
+    names = (str(name) for preset in presets().values() for name in preset.authority.root.subject or ())
+    return frozenset(name.removeprefix("CN=").strip().lower() for name in names if name.startswith("CN="))
+
+
+def is_root_of_a_product(name: str | None) -> bool:
+    """Whether a name is that of a root that is known: what it signed lacks no intermediate."""
+    commons = re.findall(r"(?:^|,)CN=((?:\\.|[^,\\])*)", name or "")
+    return any(re.sub(r"\\(.)", r"\1", one).strip().lower() in _roots() for one in commons)
 
 
 def inspection(case: Case) -> Iterator[Found]:

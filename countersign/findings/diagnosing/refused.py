@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from countersign.findings.diagnosing.answered import answered
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects
-from countersign.findings.diagnosing.inspection import product_of
+from countersign.findings.diagnosing.inspection import is_root_of_a_product, product_of
 from countersign.findings.diagnosing.model import Found, Severity, kinds
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire.events import Side
@@ -170,6 +170,8 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         return
     yield from _stapled(case, view, ended, evidence)
     found = list(defects(chain, at=case.recording.started, name=_wanted(case, view)))
+    if is_root_of_a_product(chain[-1].facts.issuer):
+        found = [one for one in found if one.id != "missing-intermediate"]
     yield from _ranked(found, ended.alert, evidence)
     fitting = [one for one in found if _rank(one, ended.alert) == 1]
     if ended.alert == _EXPIRED:
