@@ -84,7 +84,7 @@ def _run(given: argparse.Namespace) -> int:
     if unknown:
         print(f"no target is called {', '.join(unknown)}; there are {', '.join(TARGETS)}", file=sys.stderr)
         return 2
-    if not (WORK / "corpus").exists():
+    if not all((WORK / "corpus" / name).exists() for name in wanted):
         counts = seeds.build(WORK / "corpus")
         print("corpus:", ", ".join(f"{name} {count}" for name, count in counts.items()), flush=True)
     shares = sum(TARGETS[name].share for name in wanted)

@@ -254,6 +254,22 @@ def document() -> Iterator[bytes]:
         yield place.to_bytes(2, "big") + bytes([place % 200]) + (3 * place).to_bytes(2, "big")
 
 
+def java_log() -> Iterator[bytes]:
+    """Each log in overlapping slices as long as an input may be."""
+    for path in sorted((Path(__file__).parents[1] / "tests" / "recorder" / "javalog" / "logs").glob("*.log")):
+        data = path.read_bytes()
+        for at in range(0, len(data), _SMALL):
+            yield data[at : at + 2 * _SMALL]
+
+
+def explanation() -> Iterator[bytes]:
+    """The real wordings, a family at a time and each for itself."""
+    for path in sorted((Path(__file__).parents[1] / "tests" / "findings" / "wordings").glob("*.tsv")):
+        wordings = [line.partition("\t")[2] for line in path.read_text(encoding="utf-8").splitlines()]
+        yield "\n".join(wordings).encode()[:_SMALL]
+        yield from (wording.encode() for wording in wordings)
+
+
 SEEDS = {
     "leg": leg,
     "message": message,
@@ -264,4 +280,6 @@ SEEDS = {
     "keylog": keylog,
     "blob": blob,
     "document": document,
+    "java_log": java_log,
+    "explanation": explanation,
 }

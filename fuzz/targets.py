@@ -17,15 +17,18 @@ import tempfile
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from countersign.errors import UserError
+from countersign.findings.explaining import explain
 from countersign.recorder import certificates, der
 from countersign.recorder.files._dialogue import Chunk, read_prelude
 from countersign.recorder.files.capture import MOST_TROUBLES
 from countersign.recorder.files.documents import read_document
 from countersign.recorder.files.importing import ImportTrouble, Tally, import_files
+from countersign.recorder.files.javalog import read_java_log
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.ocsp import read_ocsp_response
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, from_json, to_json
@@ -561,6 +564,39 @@ class Target(NamedTuple):
     share: int
 
 
+# -- java log
+
+
+def java_log(data: bytes) -> None:
+    """Whatever a log is: its recordings fit the schema, survive JSON, and show no control character."""
+    recordings = list(read_java_log(io.BytesIO(data), otherwise=_DATED))
+    for recording in recordings:
+        document = to_json(recording)
+        wrong = what_is_wrong(document)
+        check(wrong is None, f"the JSON form fits the schema: {wrong}")
+        check(to_json(from_json(document)) == document, "what is read back from JSON is the same")
+        shown = render_ladder(recording) + json.dumps(document["log"], ensure_ascii=False)
+        check(not any(ord(one) < 32 and one != "\n" for one in shown), "no control character is shown", shown)
+    check(len(recordings) <= data.count(b"\n") + 1, "a line begins at most one conversation")
+    ended = data.replace(b"\r\n", b"\n")
+    if b"\r" not in ended and b"\0" not in data:
+        wrapped = list(read_java_log(io.BytesIO(ended.replace(b"\n", b"\r\n")), otherwise=_DATED))
+        check([to_json(one) for one in wrapped] == [to_json(one) for one in recordings], "line ends change nothing")
+
+
+def explanation(data: bytes) -> None:
+    """Any text is explained or said to be unknown, with lines that are there and no control character."""
+    explained = explain(io.BytesIO(data))
+    document = explained.to_json()
+    shown = json.dumps(document, ensure_ascii=False)
+    check(not any(ord(one) < 32 or ord(one) == 127 for one in shown), "no control character is shown", shown)
+    for finding in explained.findings:
+        check(finding.count >= len(finding.places) >= 1, "a finding has its places")
+        check(all(1 <= place.line <= explained.lines for place in finding.places), "a line is one of the file's")
+
+
+_DATED = datetime(2026, 11, 21, tzinfo=UTC)
+
 TARGETS = {
     "leg": Target(leg, 16384, 6),
     "message": Target(message, 8192, 4),
@@ -571,4 +607,6 @@ TARGETS = {
     "keylog": Target(keylog, 4096, 1),
     "blob": Target(blob, 8192, 1),
     "document": Target(document, 32768, 1),
+    "java_log": Target(java_log, 16384, 2),
+    "explanation": Target(explanation, 8192, 1),
 }

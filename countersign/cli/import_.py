@@ -28,6 +28,8 @@ _BATCH = 200
 _BATCH_MESSAGES = 20_000
 _TROUBLES_SHOWN = 20
 _KINDS_SHOWN = 5
+_LOOKS = 200  # recordings for which the other side of the same handshake is looked for
+_LOGS_LOOKED_FOR = 500
 
 
 def import_(
@@ -93,12 +95,17 @@ def _labels(secrets: str) -> frozenset[str]:
 
 def read_keys(paths: Iterable[Path]) -> KeyLog:
     """The secrets of these key logs. Raises :class:`UserError` for a file that is none."""
+    from countersign.recorder.files.importing import open_regular
     from countersign.recorder.wire.secrets import KeyLog
 
     keys = KeyLog()
     for path in paths:
         try:
-            text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            if str(path) == "-":
+                text = sys.stdin.buffer.read()
+            else:
+                with ExitStack() as stack:
+                    text = open_regular(str(path), stack).read()
         except OSError as error:
             raise UserError(f"cannot read the key log {path}: {error.strerror}") from None
         reading = keys.add_text(text)
@@ -119,6 +126,8 @@ class _Sink:
         self._result = result
         self._batch: dict[str, Recording] = {}
         self._messages = 0
+        self._looks = _LOOKS
+        self._logs = any(some.action == "log" for some in store.summaries(limit=_LOGS_LOOKED_FOR))
 
     def take(self, recording: Recording) -> None:
         before = self._batch.get(recording.id)
@@ -152,6 +161,19 @@ class _Sink:
             self._result.count(recording)
             self._result.tell(recording)
         self._store.write(encoded, owner=None)
+        for recording in batch.values():
+            self._join(recording)
+
+    def _join(self, recording: Recording) -> None:
+        """Say which recording of the wire tells of the same handshake as a log."""
+        from countersign.recorder.store.joining import counterpart
+
+        if (recording.action == "log" or self._logs) and self._looks:
+            self._looks -= 1
+            other = counterpart(self._store, recording)
+            if other is not None:
+                pair = (recording, other) if recording.action == "log" else (other, recording)
+                self._result.joined[pair[0].id] = pair[1].id
 
 
 def _told(recording: Recording) -> int:
@@ -169,6 +191,7 @@ class _Result:
         self._outcomes: Counter[str] = Counter()
         self.imported = 0
         self.there_already = 0
+        self.joined: dict[str, str] = {}
         self.broken = False
 
     def tell(self, recording: Recording) -> None:
@@ -206,6 +229,8 @@ class _Result:
         yield f"{_counted(self.imported, 'recording')} imported" + (f": {which}" if which else "")
         if self.there_already:
             yield f"{self.there_already} {'was' if self.there_already == 1 else 'were'} there already"
+        for told, seen in self.joined.items():
+            yield f"log and wire tell of the same handshake: countersign diff {told} {seen}"
         if tally.not_tls:
             yield f"{_counted(tally.not_tls, 'conversation')} without TLS, not recorded"
         if tally.silent:

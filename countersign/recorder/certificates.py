@@ -91,11 +91,12 @@ class CertificateParts:
 class CertificateFacts:
     """What one certificate says. ``None`` and empty mean: not there, or unreadable and named in ``problems``.
 
-    ``serial`` is hexadecimal with a minus sign where it is negative; times are RFC 3339 in UTC; ``sha256``, ``ski``
-    and ``aki`` are hexadecimal. ``self_issued``: subject and issuer are the same bytes; ``self_signed``: its own key
-    verifies its signature (``None``: not tried, because the key is of a kind or size that is not loaded).
-    ``must_staple``: the TLS feature status_request is there (RFC 7633 4.2.3.1); ``precertificate``: the poison is
-    (RFC 6962 3.1). A public key that was sent in place of a certificate (RFC 7250) has ``bare_key`` and ``key`` alone.
+    ``serial`` is hexadecimal with a minus sign where it is negative; times are RFC 3339 in UTC; ``sha256``, ``ski`` and
+    ``aki`` are hexadecimal. ``sha256`` is empty for a certificate of which somebody told and nobody kept the DER.
+    ``self_issued``: subject and issuer are the same bytes; ``self_signed``: its own key verifies its signature
+    (``None``: not tried, because the key is of a kind or size that is not loaded). ``must_staple``: the TLS feature
+    status_request is there (RFC 7633 4.2.3.1); ``precertificate``: the poison is (RFC 6962 3.1). A public key that was
+    sent in place of a certificate (RFC 7250) has ``bare_key`` and ``key`` alone.
     """
 
     sha256: str
@@ -149,10 +150,15 @@ class CertificateFacts:
         """The facts as they stand in a recording, beside ``from`` and ``der``."""
         first = ("subject", "issuer", "serial", "not_before", "not_after", "sha256")
         rest = (one.name for one in fields(self) if one.name not in first)
-        values = {name: getattr(self, name) for name in (*first, *rest)}
+        values = {name: getattr(self, name) for name in (*first, *rest)} | {"sha256": self.sha256 or None}
         shown = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         shown["scts"] = [sct.fields() for sct in self.scts]
         return shown
+
+
+def extension_name(oid: str) -> str:
+    """What an extension is called here; its number where it has no name."""
+    return _EXTENSIONS.get(oid, (oid, None))[0]
 
 
 def read_certificate(der: bytes) -> CertificateFacts:

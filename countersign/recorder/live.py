@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.secrets import Secret
 
 _ENCRYPTED_KEPT = 200
+_FAULTS_KEPT = 200
 _SECRETS_KEPT = 200  # of one leg; each renegotiation makes new ones
 
 
@@ -59,6 +60,8 @@ class LiveLeg:
     encrypted_records: list[EncryptedRecord] = field(default_factory=list)
     secrets: list[Secret] = field(default_factory=list)
     verification: Verification | None = None
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    revocation: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, message: Message) -> None:
         """The next message of either side, as far as it can be kept."""
@@ -84,6 +87,8 @@ class LiveLeg:
             encrypted_records=tuple(self.encrypted_records),
             secrets=tuple(self.secrets),
             verification=self.verification,
+            faults=tuple(self.faults),
+            revocation=tuple(self.revocation),
         )
 
 
@@ -109,6 +114,8 @@ class LiveRecording:
         self.target = target
         self.label = label
         self._pool = pool
+        self.scenario: str | None = None
+        self.step = 0
         self.sni: str | None = None
         self.legs: dict[LegRole, LiveLeg] = {}
         self.problems: list[tuple[LegRole, Problem]] = []  # a decoder tells a hundred of each side and then only counts
@@ -162,6 +169,13 @@ class LiveRecording:
             expected, got = f"at most {_SECRETS_KEPT} secrets kept of a leg", "more, which are not kept"
             self.problems.append((role, Problem(t, Side.CLIENT, "leg.secrets", 0, expected, got)))
 
+    def fault(self, role: LegRole, entry: dict[str, Any]) -> None:
+        """What was broken on purpose on this leg: what was done (``do``), at which message, when, and in a sentence."""
+        faults = self.leg(role).faults
+        if len(faults) < _FAULTS_KEPT:
+            faults.append(entry)
+            self.changed = True
+
     def fail(self, failure: Failure) -> None:
         self.failures.append(failure)
         self.changed = True
@@ -179,6 +193,8 @@ class LiveRecording:
             started=self.started,
             mode=self.mode,
             action=self.action,
+            scenario=self.scenario,
+            step=self.step,
             client=self.client,
             target=self.target,
             sni=self.sni,

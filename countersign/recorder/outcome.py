@@ -6,6 +6,9 @@ Alerts are named by who sent them: the roles of a leg map to the client, the pro
 sent is looked through: it is either our refusal (of the target's chain) or our answer to a broken message, and then
 the peer broke it.
 
+What the proxy did to a session on purpose is in the ``faults`` of its legs. A break behind one of them is the proxy's,
+except where a peer has said by an alert what it thinks of it; and the text names what was ordered.
+
 What does not end a handshake is no proof that it stands either. In TLS 1.3 a client has finished before the server has
 judged its certificate, so *finished* is not *accepted*. A leg stands when:
 
@@ -25,7 +28,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import End, Ending, FailureCode, Leg, LegRole, Outcome, Party, Recording, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
@@ -76,6 +78,7 @@ _OTHER_ALERTS = {
     115: "does not know the pre-shared key",
     120: "speaks none of the protocols that ALPN offered",
 }
+_NAMED_FAULTS = 3
 _PEER_MISBEHAVED = frozenset({10, 20, 21, 22, 30, 47, 50, 51, 109, 110})
 
 
@@ -93,28 +96,37 @@ INTERRUPTED = Outcome(Status.INTERRUPTED, text="The proxy process died before th
 
 
 def judge(
-    recording: Recording, *, not_tls: bool = False, stopped: str | None = None, witness: str = "proxy"
+    recording: Recording,
+    *,
+    not_tls: bool = False,
+    stopped: str | None = None,
+    witness: str = "proxy",
+    data_seen: bool = True,
 ) -> Outcome:
     """The outcome of a session that is over.
 
-    ``not_tls`` says that its client never spoke TLS, ``stopped`` that the ``witness`` (the proxy, or an imported
-    capture) ended it for no fault of anybody, and why ("was stopped").
+    ``not_tls`` says that its client never spoke TLS, ``stopped`` that the ``witness`` (the proxy, an imported capture
+    or log) ended it for no fault of anybody, and why ("was stopped"). Where the witness does not tell of application
+    data (``data_seen`` is False: a log of handshakes), that there is none means nothing.
 
     What a capture has not seen (``stream.gap`` and ``stream.begin`` among the problems) nobody is accused of: then an
     end in the middle of the handshake may be none.
     """
-    outcome = _judged(recording, not_tls=not_tls, stopped=stopped, witness=witness)
+    outcome = _judged(recording, not_tls=not_tls, stopped=stopped, witness=witness, data_seen=data_seen)
+    outcome = _as_ordered(recording, outcome)
     return replace(outcome, text=f"{outcome.text[:1].upper()}{outcome.text[1:]}.")
 
 
-def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness: str) -> Outcome:
+def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness: str, data_seen: bool) -> Outcome:
     if not_tls:
         return _not_tls(recording)
     unseen = {problem.field for _, problem in recording.problems} & {"stream.begin", "stream.gap"}
     ends = [] if unseen else _from_ends(recording)
     breaks = [*_from_alerts(recording), *_from_failures(recording), *ends]
     if breaks:
-        return min(breaks, key=lambda found: (found.t, found.rank)).outcome
+        return _blamed(recording, min(breaks, key=lambda found: (found.t, found.rank)))
+    if not data_seen and recording.legs and all(_finished(leg, side) for leg in recording.legs for side in Side):
+        return _told_no_further(recording, witness)
     if stopped and not all(map(_stands, recording.legs)):
         which = "handshakes were" if witness == "proxy" else "handshake was"
         return Outcome(Status.INTERRUPTED, text=f"the {witness} {stopped} before the {which} proven good")
@@ -136,6 +148,33 @@ def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness
     if "stream.begin" in unseen and outcome.status is Status.ESTABLISHED:
         outcome = replace(outcome, text="established before the capture began, which has not seen how")
     return replace(outcome, text=f"{outcome.text}; the {witness} {stopped}") if stopped else outcome
+
+
+# -- what was ordered ----------------------------------------------------------------------------------------------
+
+
+def _blamed(recording: Recording, found: _Break) -> Outcome:
+    """What came behind a fault that was ordered is nobody else's doing, but for what a peer says of it by an alert."""
+    ordered = any(fault["t"] <= found.t for leg in recording.legs for fault in leg.faults)
+    if ordered and found.rank:
+        return replace(found.outcome, broken_by=Party.PROXY)
+    return found.outcome
+
+
+def _as_ordered(recording: Recording, outcome: Outcome) -> Outcome:
+    """The same, with the faults that were ordered named: without them it would read as an accusation."""
+    done = [str(fault["text"]) for leg in recording.legs for fault in leg.faults]
+    if not done:
+        return outcome
+    more = f" and did {len(done) - _NAMED_FAULTS} more things" if len(done) > _NAMED_FAULTS else ""
+    done = [text for text in done if text not in outcome.text]
+    if not done:
+        return replace(outcome, text=f"{outcome.text}, as ordered")
+    told = f"as ordered, the proxy {', and '.join(done[:_NAMED_FAULTS])}{more}"
+    if outcome.broken_by is Party.UNKNOWN:  # there is nothing else that could have ended it
+        return replace(outcome, broken_by=Party.PROXY, text=f"{told}; the handshake was not finished")
+    ours = outcome.status is Status.FAILED and outcome.alert is None
+    return replace(outcome, broken_by=Party.PROXY if ours else outcome.broken_by, text=f"{outcome.text}; {told}")
 
 
 # -- the three kinds of breaks -------------------------------------------------------------------------------------
@@ -223,7 +262,8 @@ def _alerted(recording: Recording, leg: Leg, place: int) -> Outcome:
             return Outcome(
                 Status.FAILED, peer, leg.role, name, f"the proxy got something wrong from {_who(recording, peer)}"
             )
-    if not any(message.content is Content.HANDSHAKE for message in leg.messages[:place]):
+    seen = not any(problem.field == "stream.begin" for _, problem in recording.problems)
+    if seen and not any(message.content is Content.HANDSHAKE for message in leg.messages[:place]):
         text = f"{_who(recording, party)} began with alert {name}, where a ClientHello belongs"
         return Outcome(Status.FAILED, party, leg.role, name, text)
     meaning = _CERTIFICATE_ALERTS.get(number) or _OTHER_ALERTS.get(number) or "ended the handshake"
@@ -243,7 +283,7 @@ def _shown(leg: Leg, side: Side) -> str:
     """Which chain the refusing side had been shown, and whether its root was sent: most servers leave that out, as
     they may (RFC 8446 4.4.2), and then the refusing side has to know it.
     """
-    chain = [read_certificate(sent.der) for sent in leg.read().certificates if sent.sender is side]
+    chain = [sent.facts for sent in leg.read().certificates if sent.sender is side]
     if not chain:
         return ""
     first, last = chain[0], chain[-1]
@@ -272,7 +312,7 @@ def _names_asked(recording: Recording, leg: Leg) -> str:
     if leaf is None:
         return ""
     sni = printable(recording.sni, limit=100) if recording.sni else "not there"
-    names = read_certificate(leaf.der).names()
+    names = leaf.facts.names()
     return f"; perhaps for the host name: the certificate is for {names}, and the client's SNI was {sni}"
 
 
@@ -308,7 +348,7 @@ def _from_ends(recording: Recording) -> list[_Break]:
                 Ending.RESET: "reset the connection in the middle of the handshake",
                 Ending.SILENT: "fell silent in the middle of the handshake",
             }[end.how]
-            text = f"{_who(recording, party)} {how}, after {_last_message(leg)}"
+            text = f"{_who(recording, party)} {how}, after {_last_message(leg, end)}"
             if end.how is not Ending.SILENT:
                 text += _silent_refusal(leg) if party is Party.CLIENT else _asked_for_certificate(leg)
             found.append(_Break(end.t, 2, Outcome(Status.FAILED, party, leg.role, None, text)))
@@ -350,17 +390,22 @@ def _given(leg: Leg) -> bool | None:
     return any(
         _is(one, codes.CERTIFICATE)
         and one.sender is Side.CLIENT
-        and one.length > (8 + (one.raw[4] if len(one.raw) > 4 else 0) if tls13 else 7)
+        and (
+            bool(one.told.certificates)
+            if one.told is not None
+            else one.length > (8 + (one.raw[4] if len(one.raw) > 4 else 0) if tls13 else 7)
+        )
         for one in leg.messages
     )
 
 
-def _last_message(leg: Leg) -> str:
+def _last_message(leg: Leg, end: End) -> str:
+    """What was said last before this end; what was sent into the closed connection was not."""
     from countersign.recorder.wire.messages import message_type
 
-    last = leg.messages[-1]
+    last = next((message for message in reversed(leg.messages) if message.t <= end.t), leg.messages[0])
     party = party_of(leg.role, last.sender)
-    return f"{message_type(last.content, last.code, last.raw)} of the {party.value}"
+    return f"{message_type(last.content, last.code, last.form)} of the {party.value}"
 
 
 # -- proof ---------------------------------------------------------------------------------------------------------
@@ -511,6 +556,15 @@ def _standing(recording: Recording, stopped: str | None, witness: str) -> Outcom
     handshakes = "both handshakes were" if len(recording.legs) > 1 else "the handshake was"
     text = f"established: {handshakes} accepted; the client sent {sent.length} bytes of application data"
     return Outcome(Status.ESTABLISHED, text=f"{text} and the target {facing.count(Side.SERVER).length}")
+
+
+def _told_no_further(recording: Recording, witness: str) -> Outcome:
+    """Finished on both sides, for a witness who does not tell what comes then."""
+    if all(map(_stands, recording.legs)):
+        text = f"established: the handshake was accepted; the {witness} does not tell what was sent after it"
+        return Outcome(Status.ESTABLISHED, text=text)
+    text = f"the handshake was finished; the {witness} shows nothing by which the target says that it accepted it"
+    return Outcome(Status.INTERRUPTED, text=text)
 
 
 def _unused(recording: Recording, facing: Leg, stopped: str | None) -> Outcome:

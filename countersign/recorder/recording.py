@@ -19,9 +19,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from countersign.errors import UserError
-from countersign.recorder.certificates import read_certificate
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
-from countersign.recorder.wire.reading import LegReading, read_leg
+from countersign.recorder.wire.reading import LegReading, ReadMessage, SentCertificate, read_leg
+from countersign.recorder.wire.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,9 +148,13 @@ class FailureCode(StrEnum):
     """OpenSSL cannot begin a handshake as it would have to."""
     CANNOT_MIMIC = "cannot-mimic"
     """No certificate like the target's can be made or served."""
+    CLIENT_CERTIFICATE = "client-certificate"
+    """The client's certificate is not what was ordered for this connection, or there is none."""
     CA_EXPIRED = "ca-expired"
     """The inspection CA is not valid now."""
 
+    ORDERED = "ordered"
+    """The proxy ended it as it was told to."""
     INTERNAL = "internal"
     """A fault of the proxy's own."""
     OTHER = "other"
@@ -257,6 +261,7 @@ class Recording:
 
     ``scenario`` and ``step`` name the scenario that the session ran under, ``mtls`` says how a client certificate was
     dealt with, ``http`` what was asked in clear, ``findings`` what was concluded: empty where nobody has set them.
+    ``log`` is set where it was imported from a program's log: where it stood, and what else was said there.
     """
 
     id: str
@@ -281,6 +286,7 @@ class Recording:
     mtls: Mapping[str, Any] = field(default_factory=dict)
     not_mirrored: tuple[str, ...] = ()
     findings: tuple[Mapping[str, Any], ...] = ()
+    log: Mapping[str, Any] = field(default_factory=dict)
 
     def leg(self, role: LegRole) -> Leg | None:
         return next((leg for leg in self.legs if leg.role is role), None)
@@ -307,6 +313,7 @@ def to_json(recording: Recording) -> dict[str, Any]:
         "mtls": dict(recording.mtls),
         "not_mirrored": list(recording.not_mirrored),
         "findings": [dict(finding) for finding in recording.findings],
+        **({"log": dict(recording.log)} if recording.log else {}),
     }
 
 
@@ -354,31 +361,8 @@ def _leg_json(leg: Leg, reading: LegReading) -> dict[str, Any]:
         "ja3": reading.ja3,
         "ja3s": reading.ja3s,
         "ja4": reading.ja4,
-        "messages": [
-            {
-                "n": read.number,
-                "t": round(read.message.t, 6),
-                "from": read.message.sender.value,
-                "type": read.type,
-                "code": read.message.code,
-                "content": read.message.content.value,
-                "encrypted": read.message.encrypted,
-                "length": read.message.length,
-                "sha256": read.message.sha256,
-                "raw": _b64(read.message.raw),
-                "fields": read.fields,
-            }
-            for read in reading.messages
-        ],
-        "certificates": [
-            {
-                "from": sent.sender.value,
-                **read_certificate(sent.der).to_json(),
-                "message": sent.message,
-                "der": _b64(sent.der),
-            }
-            for sent in reading.certificates
-        ],
+        "messages": [_message_json(read) for read in reading.messages],
+        "certificates": [_certificate_json(sent) for sent in reading.certificates],
         "faults": [dict(fault) for fault in leg.faults],
         "revocation": [dict(asked) for asked in leg.revocation],
         "data": {
@@ -407,6 +391,29 @@ def _leg_json(leg: Leg, reading: LegReading) -> dict[str, Any]:
         },
         "secrets": [secret.label for secret in leg.secrets],
     }
+
+
+def _message_json(read: ReadMessage) -> dict[str, Any]:
+    message, told = read.message, read.message.told
+    document = {
+        "n": read.number,
+        "t": round(message.t, 6),
+        "from": message.sender.value,
+        "type": read.type,
+        "code": message.code,
+        "content": message.content.value,
+        "encrypted": message.encrypted,
+        "length": message.length if told is None else None,
+        "sha256": message.sha256 if told is None else None,
+        "raw": _b64(message.raw) if told is None else None,
+        "fields": read.fields,
+    }
+    return document if told is None else document | {"told": told.to_json()}
+
+
+def _certificate_json(sent: SentCertificate) -> dict[str, Any]:
+    der = _b64(sent.der) if sent.told is None else None
+    return {"from": sent.sender.value, **sent.facts.to_json(), "message": sent.message, "der": der}
 
 
 def _problem_json(role: LegRole, problem: Problem) -> dict[str, Any]:
@@ -498,6 +505,7 @@ def from_json(document: Mapping[str, Any]) -> Recording:
             mtls=document["mtls"],
             not_mirrored=tuple(document["not_mirrored"]),
             findings=tuple(document["findings"]),
+            log=document.get("log", {}),
         )
     except KeyError as missing:
         raise UserError(f"cannot read the recording: its key {missing} is missing") from None
@@ -529,6 +537,18 @@ def _leg_from_json(document: Mapping[str, Any]) -> Leg:
 
 
 def _message_from_json(entry: Mapping[str, Any]) -> Message:
+    told = entry.get("told")
+    if told is not None:
+        return Message(
+            t=entry["t"],
+            sender=Side(entry["from"]),
+            content=Content(entry["content"]),
+            code=entry["code"],
+            encrypted=entry["encrypted"],
+            length=0,
+            raw=b"",
+            told=Told.from_json(told),
+        )
     try:
         raw = base64.b64decode(entry["raw"], validate=True)
     except binascii.Error as wrong:

@@ -19,7 +19,7 @@ from countersign.recorder.der import DerError, Piece
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 KEPT = 100
 """How many entries of a list are kept."""
@@ -117,6 +117,17 @@ def read_name(name: bytes, which: str, reading: Reading) -> str:
             values.append(f"{_ATTRIBUTES.get(dotted, dotted)}={_attribute(value, which, reading)}")
         relative.append("+".join(values))
     return ",".join(reversed(relative))
+
+
+def name_text(relative: Iterable[Iterable[tuple[str, str]]]) -> str:
+    """What :func:`read_name` would say of a Name that was read from a text.
+
+    Each relative name is its attributes, the last part of the Name first; an attribute's type is its number in dots, or
+    one of the short names that stand for them here.
+    """
+    return ",".join(
+        "+".join(f"{_ATTRIBUTES.get(kind, kind)}={_rfc4514(clipped(value))}" for kind, value in one) for one in relative
+    )
 
 
 def _attribute(value: Piece, which: str, reading: Reading) -> str:

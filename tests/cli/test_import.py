@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -183,7 +184,7 @@ def test_a_link_type_that_is_not_read_is_named(home: Path, tmp_path: Path) -> No
 
 def test_what_is_no_capture_is_said_with_its_place(home: Path, tmp_path: Path, capture: Path) -> None:
     (tmp_path / "text").write_text("hello\n")
-    assert_error(countersign("import", tmp_path / "text"), 2, "text", "byte 0", "capture")
+    assert_error(countersign("import", tmp_path / "text"), 2, "text", "no capture", "no log in which a JVM tells")
     assert_error(countersign("import", tmp_path / "nowhere"), 2, "nowhere", "No such file")
     assert_error(countersign("import", tmp_path), 2, "directory")
     both = countersign("import", tmp_path / "text", capture)
@@ -281,3 +282,20 @@ def test_prune_says_what_went(home: Path, capture: Path) -> None:
     told = countersign("prune", "--older", "1d", "--json").json()
     assert (told["removed"], told["left"]) == (3, 0)
     assert listed() == []
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a device"])
+@pytest.mark.parametrize("option", [False, True])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(
+    home: Path, tmp_path: Path, capture: Path, kind: str, *, option: bool
+) -> None:
+    path = tmp_path / "odd"
+    if kind == "a FIFO":
+        os.mkfifo(path)  # into which nobody writes
+    else:
+        path.symlink_to("/dev/zero")
+    told = countersign("import", capture, "--keylog", path) if option else countersign("import", path)
+    assert told.code == 2
+    assert "it is not a regular file" in told.err
+    assert "countersign import -" in told.err
+    assert home

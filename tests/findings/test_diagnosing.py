@@ -18,6 +18,7 @@ from countersign.ca.recipes import catalogue
 from countersign.errors import UserError
 from countersign.findings.diagnosing import FAMILIES, Diagnosis, Severity, diagnose, kinds
 from countersign.findings.diagnosing.showing import show
+from countersign.findings.subjects import find
 from countersign.proxy import Action, Address, Limits, Mtls
 from countersign.proxy.orders import ChainOrders, Orders
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, from_json, to_json
@@ -362,6 +363,25 @@ def test_plain_http_to_the_tls_port_is_named() -> None:
         assert cause(proxy.recording()) == "client-plain-http"
 
 
+# -- logs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer("java", "javac", "keytool")
+@pytest.mark.parametrize("debug", ["ssl:handshake", "all"])
+def test_a_jvms_log_and_the_wire_have_the_same_cause(lab: Lab, tmp_path: Path, debug: str) -> None:
+    """The same handshake, once as the proxy saw it and once as the client wrote it down."""
+    trusted = java_truststore(tmp_path / "trust.p12", lab.root_pem)
+    hosts = {HOST: "127.0.0.1"}
+    with RunningProxy(director=Scripted([Orders(chain=ChainOrders(recipe=catalogue()["sent-leaf-only"]))])) as proxy:
+        made = java_client(f"https://{HOST}:{proxy.port}/", hosts=hosts, truststore=trusted, debug=debug)
+        seen = proxy.recordings()[0]
+    log = tmp_path / "wrapper.log"
+    log.write_text(made.debug)
+    written = find(str(log), lambda _: pytest.fail("it is a file"), broken=True).recording
+    assert cause(written) == cause(seen) == "missing-intermediate"
+    assert "client-says" in {one.id for one in diagnose(written).findings}
+
+
 # -- whatever comes ------------------------------------------------------------------------------------------------
 
 
@@ -397,7 +417,7 @@ def test_each_kind_says_what_to_do_and_where_it_is_known_from() -> None:
     for kind in kinds().values():
         assert kind.title
         assert not kind.title.endswith(".")
-        assert kind.fix.endswith((".", "?", ")")), kind.id
+        assert kind.fix.endswith((".", "?", ")", "{cure}")), kind.id
         assert kind.source
         assert set(kind.fixes) <= set(FAMILIES), kind.id
         for words in (kind.fix, *kind.fixes.values()):

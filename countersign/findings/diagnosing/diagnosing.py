@@ -12,6 +12,7 @@ from countersign.findings.diagnosing.inspection import inspection
 from countersign.findings.diagnosing.model import Diagnosis, Finding, Found, Severity, kinds
 from countersign.findings.diagnosing.parameters import unshared
 from countersign.findings.diagnosing.refused import abandoned, refused, revocation_asked
+from countersign.findings.diagnosing.said import said
 from countersign.findings.diagnosing.standing import standing
 from countersign.recorder.recording import LegRole, Status
 from countersign.recorder.wire.events import Side
@@ -32,6 +33,7 @@ _RULES: tuple[Callable[[Case], Iterator[Found]], ...] = (
     records_damaged,
     revocation_asked,
     inspection,
+    said,
     by_hand,
     standing,
     internal,

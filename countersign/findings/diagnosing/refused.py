@@ -165,7 +165,7 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
             "certificate-refused-unseen",
             f"the client refused the server's certificate ({ended.name}), which was not seen: it is encrypted here",
             evidence,
-            rank=0,
+            rank=3,
         )
         return
     yield from _stapled(case, view, ended, evidence)

@@ -17,13 +17,14 @@ again from the first application secret. So the client's keys do that here.
 Record boundaries are not those of the wire: each message has records to itself. Where there is nothing to seal with (a
 suite that no sealer knows, a ServerHello that was not kept) or nothing to seal (a message that nobody opened), a record
 of zeros of the right kind and length stands for it. Application data was never kept: one empty record stands for all
-that one side sent.
+that one side sent. A message that a log told of is put together from what was told; without its certificates it would
+be another, so then it is left out.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256, sha384
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ class ResealedLeg:
         self._leg = leg
         self.secrets: list[Secret] = []
         self.notes: list[str] = []
-        self._opened = any(message.encrypted and message.raw for message in leg.messages)
+        self._opened = any(message.encrypted and message.form for message in leg.messages)
         self._early = any(_is(message, codes.END_OF_EARLY_DATA) for message in leg.messages)
         self._client_random = b""
         self._version = 0
@@ -107,7 +108,12 @@ class ResealedLeg:
         if not message.raw and message.digest:
             note = f"message {number} of {message.length} bytes was not kept and is left out: {message.digest}"
             return Sent(message.t, message.sender, b"", number, note)
+        if message.told is not None and (not message.form or message.told.certificates):
+            note = f"message {number} is left out: a log tells of it, and not its bytes"
+            return Sent(message.t, message.sender, b"", number, note)
+        message, told = _put_together(message)
         plaintext, note = self._plaintext(message)
+        note = note or told
         sealer = self._now.get(message.sender)
         if not message.encrypted:
             data = self._plain(message, content, plaintext)
@@ -242,7 +248,7 @@ class ResealedLeg:
 
 def _read_server_hello(message: Message) -> ServerHello | None:
     """None for a HelloRetryRequest, which changes no keys."""
-    hello = decode_message(message.raw).value
+    hello = decode_message(message.form).value
     return hello if isinstance(hello, ServerHello) else None
 
 
@@ -255,7 +261,18 @@ def _version(hello: ServerHello) -> int:
 
 
 def _is(message: Message, code: int) -> bool:
-    return message.is_handshake(code) and bool(message.raw)
+    return message.is_handshake(code) and bool(message.form)
+
+
+def _put_together(message: Message) -> tuple[Message, str]:
+    """A message that was told of as if it were there, and what has to be said about that."""
+    if message.told is None:
+        return message, ""
+    lacking = [*message.told.absent, *(["certificate_authorities"] if message.told.authorities else [])]
+    note = "is put together from what a log tells of it"
+    if lacking:
+        note += f"; zeros or nothing stand for {', '.join(lacking)}"
+    return replace(message, raw=message.form, length=len(message.form), told=None), note
 
 
 def _before(count: DataCount, message: Message) -> bool:

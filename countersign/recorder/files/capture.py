@@ -113,6 +113,12 @@ class Trouble:
 Item = Packet | SecretsFound | CustomBlock | Trouble
 
 
+def is_capture(head: bytes) -> bool:
+    """Whether a file that begins like this, once decompressed, is a capture."""
+    numbers = (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
+    return head[:4] == _SECTION_MAGIC or any(number in _PCAP_MAGICS for number in numbers)
+
+
 def read_capture(source: BinaryIO | Path, *, name: str | None = None) -> Iterator[Item]:
     """What is in a pcap or pcapng file, in its order, as it is read.
 

@@ -1,4 +1,7 @@
-"""Files of others, and our own exports, as recordings: captures, JSON and JSON lines.
+"""Files of others, and our own exports, as recordings: captures, JSON and JSON lines, debug logs of Java.
+
+What a file is tells its beginning, never its name: a capture by its magic number, JSON by its brace. Any other file is
+looked through as a log (:mod:`countersign.recorder.files.javalog`), for those may begin with anything.
 
 Everything streams: a file of any size is read packet by packet, a conversation is told when it is over, and what is
 held is the conversations that are open (each within the bounds of its decoder).
@@ -16,8 +19,12 @@ goes on being read: behind a damaged packet, behind a damaged line, in the next 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
+import re
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -25,14 +32,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from zlib import error as zlib_error
 
 from countersign.errors import UserError
 from countersign.recorder.files._conversation import Conversation, Settings
-from countersign.recorder.files.capture import CaptureError, CustomBlock, Packet, SecretsFound, Trouble, read_capture
+from countersign.recorder.files.capture import (
+    CaptureError,
+    CustomBlock,
+    Packet,
+    SecretsFound,
+    Trouble,
+    is_capture,
+    read_capture,
+)
 from countersign.recorder.files.documents import CustomBlocks, read_documents
+from countersign.recorder.files.javalog import Hearing, looks_like_text, read_java_log
 from countersign.recorder.files.pcapng import made_up_port
 from countersign.recorder.files.streams import Closed, Data, Gap, Noted, Opened, Reassembler
 from countersign.recorder.wire import codes
@@ -41,12 +56,16 @@ from countersign.recorder.wire.secrets import KeyLog, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from countersign.recorder.recording import Recording
 
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_JAVA_OBJECT = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*\{\s*\"logger\"\s*:\s*\"javax\.net\.ssl\""
+)  # javax.net.debug=...:expand
 _COPIED_AT_ONCE = 1 << 20
 _IN_MEMORY = 16 << 20
 _PACKETS_BETWEEN_PROGRESS = 2_000
@@ -162,10 +181,14 @@ class _Reading:
             head = self._plain().read(4096)
         except _unpacking_errors():
             head = b""  # let the reader of captures say it its way
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if _JAVA_OBJECT.match(head):
+            yield from self._java_log(head)
+        elif head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             yield from self._documents()
         elif b"\0" not in head and any(map(parse_line, head.splitlines())):
             yield ImportTrouble(self.name, 0, "it is a key log: give it with --keylog, beside a capture", broken=True)
+        elif head and not is_capture(head):
+            yield from self._java_log(head)
         else:
             keylog = self._job.keylog
             if head.startswith(_PCAPNG):
@@ -191,6 +214,32 @@ class _Reading:
     def _labelled(self, recording: Recording) -> Recording:
         self._job.tally.recordings += 1
         return replace(recording, label=self._job.label) if self._job.label is not None else recording
+
+    # logs
+
+    def _java_log(self, head: bytes) -> Iterator[Recording | ImportTrouble]:
+        when = datetime.fromtimestamp(os.fstat(self._raw.fileno()).st_mtime, UTC)
+        found, hearing = False, Hearing()
+        try:
+            for recording in read_java_log(
+                self._plain(), otherwise=when, label=self._job.label, tell=self._tell, hearing=hearing
+            ):
+                found = True
+                self._job.tally.recordings += 1
+                yield recording
+        except _unpacking_errors() as wrong:
+            yield ImportTrouble(self.name, self._raw.tell(), f"its compression is damaged: {wrong}", broken=True)
+            return
+        if found:
+            return
+        if hearing.lines:
+            text = "a JVM's debug log without messages: javax.net.debug=ssl prints none; use ssl:handshake or all"
+            yield ImportTrouble(self.name, None, text, broken=True)
+        elif looks_like_text(head):
+            text = "it is no capture, no export, and no log in which a JVM tells of TLS (javax.net.debug, BCJSSE)"
+            yield ImportTrouble(self.name, None, text, broken=True)
+        else:
+            yield from self._packets(self._job.keylog)  # which says what it is
 
     # captures
 
@@ -225,7 +274,7 @@ class _Reading:
         for leg in recording.legs:
             for message in leg.messages:
                 if message.is_handshake(codes.CLIENT_HELLO) and message.sender is Side.CLIENT:
-                    self._own.add(sha256(message.raw).digest())
+                    self._own.add(sha256(message.form).digest())
                     break
             else:
                 port = (recording.client or "").rpartition(":")[2]
@@ -326,11 +375,21 @@ class _Reading:
 
 def _opened(name: str, stack: ExitStack) -> BinaryIO:
     if name != "-":
-        return stack.enter_context(Path(name).open("rb"))
+        return open_regular(name, stack)
     copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - the stack closes it
     while block := sys.stdin.buffer.read(_COPIED_AT_ONCE):
         copy.write(block)
     return cast("BinaryIO", copy)
+
+
+def open_regular(name: str, stack: ExitStack) -> BinaryIO:
+    """A file that is all there: nothing is waited for. Raises :class:`OSError` with a reason, for a FIFO, say."""
+    descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    opened = stack.enter_context(os.fdopen(descriptor, "rb"))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        hint = "it is not a regular file (pipe what a program writes into `countersign import -`)"
+        raise OSError(errno.EINVAL, hint)
+    return opened
 
 
 def _microseconds(moment: datetime) -> int:

@@ -17,7 +17,6 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from countersign.recorder.certificates import read_certificate
 from countersign.recorder.files._words import fault_text
 from countersign.recorder.recording import DataCount, Ending, LegRole, Party, Recording, Status
 from countersign.recorder.wire import names
@@ -57,8 +56,9 @@ from countersign.recorder.wire.reading import summarize_client_hello
 from countersign.recorder.wire.text import columns, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from countersign.recorder.certificates import CertificateFacts
     from countersign.recorder.recording import End, Failure, Leg, Verification
     from countersign.recorder.wire.extensions import Extension
     from countersign.recorder.wire.reading import LegReading, ReadMessage
@@ -74,6 +74,7 @@ class Kind(StrEnum):
 
     MESSAGE = "message"
     DATA = "data"
+    EXCHANGE = "exchange"
     END = "end"
     PROBLEM = "problem"
     FAULT = "fault"
@@ -158,6 +159,7 @@ def rows(recording: Recording) -> list[Row]:
         noticed = [problem for role, problem in recording.problems if role is leg.role]
         timed += _leg_rows(leg, reading, [*noticed, *reading.problems])
     timed += [(0.0, 2, row) for row in _not_tls(recording)]
+    timed += [(row.t or 0.0, 2, row) for row in _http(recording)]
     timed += [(failure.t, 4, _failure(failure)) for failure in recording.failures]
     timed.sort(key=lambda entry: entry[:2])
     return [row for _, _, row in timed]
@@ -197,6 +199,34 @@ def _not_tls(recording: Recording) -> Iterator[Row]:
         yield Row(Kind.DATA, None, "not TLS", LegRole.THROUGH, side, length=length, details=said)
 
 
+def _http(recording: Recording) -> Iterator[Row]:
+    """What was asked in HTTP and what the answer was, and from where on nobody looked at what passed through."""
+    for entry in recording.http:
+        t, method, stopped = entry.get("t"), entry.get("method"), entry.get("stopped")
+        at = float(t) if isinstance(t, int | float) else None
+        if isinstance(stopped, str):
+            detail = Detail(printable(stopped, limit=500))
+            yield Row(Kind.EXCHANGE, at, "no HTTP summary", party=Party.PROXY, details=(detail,))
+        elif isinstance(method, str):
+            asked = Detail(f"{_name(method)} {printable(str(entry.get('target')), limit=500)}")
+            yield Row(Kind.EXCHANGE, at, "HTTP", party=Party.PROXY, details=(asked, *_answer(entry, at)))
+    unwatched = recording.prelude.get("unwatched")
+    if isinstance(unwatched, dict) and isinstance(t := unwatched.get("t"), int | float):
+        up, down = unwatched.get("from_client"), unwatched.get("from_target")
+        text = f"passed on by the kernel from byte {up} of the client and byte {down} of the target on"
+        yield Row(Kind.DATA, float(t), "not watched", party=Party.PROXY, details=(Detail(printable(text)),))
+
+
+def _answer(entry: Mapping[str, object], t: float | None) -> Iterator[Detail]:
+    status, length, answered = entry.get("status"), entry.get("answer_bytes"), entry.get("answered")
+    if not isinstance(status, int):
+        yield Detail("no answer", tone=Tone.TROUBLE)
+        return
+    yield Detail(f"{status}, {length} bytes" if isinstance(length, int) else str(status))
+    if isinstance(answered, int | float) and t is not None:
+        yield Detail(f"after {_milliseconds(max(0.0, answered - t))} ms")
+
+
 def _problem(leg: Leg, problem: Problem, text: str) -> Row:
     details = (Detail(printable(text, limit=500), tone=Tone.TROUBLE),)
     party = _party(leg.role, problem.sender)
@@ -207,7 +237,7 @@ def _message(leg: Leg, reading: LegReading, read: ReadMessage, verdict: Verifica
     message = read.message
     alert = message.content is Content.ALERT
     details = [*_details(read, reading), *_verdict(verdict)]
-    if read.value is None and message.encrypted:
+    if read.value is None and message.encrypted and message.told is None:
         details.append(Detail("not opened"))
     if message.raw and not message.complete:
         details.append(Detail(f"only {len(message.raw)} of {message.length} bytes", tone=Tone.TROUBLE))
@@ -218,14 +248,14 @@ def _message(leg: Leg, reading: LegReading, read: ReadMessage, verdict: Verifica
         leg.role,
         message.sender,
         encrypted=message.encrypted,
-        length=message.length,
+        length=message.length if message.told is None else None,
         details=tuple(details),
         tone=Tone.ALERT if alert else Tone.TITLE,
     )
 
 
 def _data(leg: Leg, side: Side, count: DataCount) -> Row:
-    opened = leg.role is not LegRole.THROUGH or any(message.encrypted and message.raw for message in leg.messages)
+    opened = leg.role is not LegRole.THROUGH or any(message.encrypted and message.form for message in leg.messages)
     records = f"{count.records} record{'s' * (count.records != 1)}"
     details = [Detail(f"{records}, {count.length} bytes")]
     if count.first is not None and count.last is not None and count.last > count.first:
@@ -280,9 +310,11 @@ def _fault_time(fault: Mapping[str, object], leg: Leg) -> float:
 def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
     if not read.message.complete:
         return _cut_short(read)
+    if read.value is None and read.message.told is not None:
+        return _told(read, reading)
     match value := read.value:
         case ClientHello():
-            return _client_hello(read.message.raw)
+            return _client_hello(read.message.form)
         case Sslv2ClientHello():
             return [Detail("SSLv2 form"), Detail(names.version_name(value.version))]
         case ServerHello() | HelloRetryRequest():
@@ -293,7 +325,7 @@ def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
             )
             return [Detail(f"ALPN {_name(reading.alpn)}" if reading.alpn else "no ALPN"), *early]
         case Certificate() | Certificate13() | CompressedCertificate():
-            return [Detail(_chain(value.certificates))]
+            return [Detail(_chain(_sent_in(read, reading)))]
         case CertificateStatus():
             return [Detail(f"OCSP response, {len(value.response)} bytes")]
         case ServerKeyExchange():
@@ -301,9 +333,9 @@ def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
             scheme = [_scheme(signature.algorithm)] if isinstance(signature, Signature) else []
             return [*([Detail(_name(reading.group))] if reading.group else []), *scheme]
         case CertificateRequest10():
-            return _authorities(value.certificate_authorities)
+            return _authorities(_texts(value.certificate_authorities))
         case CertificateRequest12():
-            return [_schemes(value.signature_algorithms), *_authorities(value.certificate_authorities)]
+            return [_schemes(value.signature_algorithms), *_authorities(_texts(value.certificate_authorities))]
         case CertificateRequest13():
             return _certificate_request(value.extensions)
         case CertificateVerify():
@@ -319,6 +351,20 @@ def _details(read: ReadMessage, reading: LegReading) -> Iterable[Detail]:
             return [Detail(words, tone=Tone.ALERT)]
         case _:
             return []
+
+
+def _told(read: ReadMessage, reading: LegReading) -> Iterator[Detail]:
+    """What a log told and no typed form can hold."""
+    sent = _sent_in(read, reading)
+    if sent:
+        yield Detail(_chain(sent))
+    told = read.message.told
+    if told is not None and told.authorities is not None:
+        yield from _authorities(told.authorities)
+
+
+def _sent_in(read: ReadMessage, reading: LegReading) -> list[CertificateFacts]:
+    return [sent.facts for sent in reading.certificates if sent.message == read.number]
 
 
 def _cut_short(read: ReadMessage) -> Iterator[Detail]:
@@ -376,16 +422,20 @@ def _certificate_request(extensions: tuple[Extension, ...]) -> Iterator[Detail]:
         if isinstance(one, SignatureAlgorithms):
             yield _schemes(one.schemes)
     asked = [one.authorities for one in extensions if isinstance(one, CertificateAuthorities)]
-    yield from _authorities(asked[0] if asked else ())
+    yield from _authorities(_texts(asked[0]) if asked else ())
 
 
-def _authorities(asked: tuple[bytes, ...]) -> Iterator[Detail]:
+def _texts(asked: tuple[bytes, ...]) -> list[str]:
+    return [distinguished_name(der)["text"] or f"unreadable, {len(der)} bytes" for der in asked]
+
+
+def _authorities(asked: Sequence[str]) -> Iterator[Detail]:
     if not asked:
         yield Detail("no CA names: any issuer")
         return
     yield Detail(f"{len(asked)} CA name{'s' * (len(asked) != 1)}:")
-    for der in asked[:_MOST_NAMES]:
-        yield Detail(_name(distinguished_name(der)["text"] or f"unreadable, {len(der)} bytes"), alone=True)
+    for text in asked[:_MOST_NAMES]:
+        yield Detail(_name(text), alone=True)
     if len(asked) > _MOST_NAMES:
         yield Detail(f"and {len(asked) - _MOST_NAMES} more", alone=True)
 
@@ -398,11 +448,11 @@ def _scheme(algorithm: int) -> Detail:
     return Detail(names.signature_scheme_name(algorithm))
 
 
-def _chain(certificates: tuple[bytes, ...]) -> str:
+def _chain(certificates: Sequence[CertificateFacts]) -> str:
     """``2 certificates: leaf <- intermediate <- root (not sent)``; a break where one did not issue the one before."""
     if not certificates:
         return "empty"
-    facts = [read_certificate(der) for der in certificates[:_MOST_CERTIFICATES]]
+    facts = certificates[:_MOST_CERTIFICATES]
     if facts[0].bare_key:
         return f"the public key alone, {facts[0].key}"
     text = _common_name(facts[0].subject)

@@ -197,7 +197,7 @@ def _ends_of(recording: Recording, role: LegRole, names: dict[Address, str]) -> 
     if role is LegRole.SERVER:
         client, client_port = proxy, made_up_port(recording)
     elif client is None or client.version != version:
-        client = _reserved(f"client {client_host}", version)
+        client = _reserved(f"client {client_host or recording.id}", version)
     if role is LegRole.CLIENT:
         target, target_port = proxy, 443
     elif target is None:

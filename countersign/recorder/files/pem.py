@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from countersign.errors import AnswerIsNo
-from countersign.recorder.certificates import read_certificate
 from countersign.recorder.der import to_pem
 from countersign.recorder.wire.text import printable
 
@@ -27,14 +26,17 @@ def export_pem(recording: Recording) -> str:
     """
     text = "".join(part for leg in recording.legs for part in _chains(leg))
     if not text:
-        raise AnswerIsNo(f"recording {recording.id} holds no certificate: none was sent before it ended")
+        why = "none was sent before it ended"
+        if any(leg.read().certificates for leg in recording.legs):
+            why = "the log that it was imported from tells of some, and not their bytes"
+        raise AnswerIsNo(f"recording {recording.id} holds no certificate: {why}")
     return text
 
 
 def _chains(leg: Leg) -> Iterator[str]:
     for _, sent_together in groupby(leg.read().certificates, key=lambda sent: sent.message):
-        chain = list(sent_together)
+        chain = [sent for sent in sent_together if sent.told is None]
         for position, sent in enumerate(chain, start=1):
-            subject = printable(read_certificate(sent.der).subject or "unreadable subject", limit=500)
+            subject = printable(sent.facts.subject or "unreadable subject", limit=500)
             yield f"# {leg.role.value} leg, from the {sent.sender.value}, {position} of {len(chain)}: {subject}\n"
             yield to_pem(sent.der).decode("ascii")

@@ -17,6 +17,9 @@ The form is ours, plain and versioned; nothing in it is ever executed. All numbe
                [u32 count, (u32 offset, u32 number)]  flag 16: put certificate `number` in at `offset`
                `size` bytes
 
+A message that was told and not seen (:mod:`countersign.recorder.wire.told`) has no bytes here; what was told stands in
+the head, by the message's number.
+
 Certificates come again with every session, so the store keeps each once. A Certificate message that was kept whole
 and whose lists are well formed has them cut out, to be put back at the same offset byte for byte; any other message
 stays as it is. What is cut out is looked up by its SHA-256 and checked against it on the way back.
@@ -30,7 +33,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -55,6 +58,7 @@ from countersign.recorder.wire.codes import CERTIFICATE, COMPRESSED_CERTIFICATE
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
 from countersign.recorder.wire.messages import CompressedCertificate, decode_message
 from countersign.recorder.wire.secrets import Secret
+from countersign.recorder.wire.told import Told
 
 _MAGIC = b"CR"
 _VERSION = 1
@@ -246,7 +250,7 @@ def _head(recording: Recording) -> dict[str, Any]:
         value = getattr(recording, name)
         if value is not None:
             head[name] = value
-    for name in ("prelude", "http", "mtls", "not_mirrored", "findings"):
+    for name in ("prelude", "http", "mtls", "not_mirrored", "findings", "log"):
         value = getattr(recording, name)
         if value:
             head[name] = value
@@ -264,6 +268,9 @@ def _head(recording: Recording) -> dict[str, Any]:
 
 def _leg_head(leg: Leg) -> dict[str, Any]:
     head: dict[str, Any] = {"leg": leg.role}
+    told = {number: message.told.to_json() for number, message in enumerate(leg.messages) if message.told is not None}
+    if told:
+        head["told"] = told
     if leg.data:
         head["data"] = {
             side: [count.records, count.length, count.first, count.last] for side, count in leg.data.items()
@@ -381,6 +388,7 @@ def _unpack(reader: _Reader, find: Find) -> Recording:
         mtls=head.get("mtls", {}),
         not_mirrored=tuple(head.get("not_mirrored", ())),
         findings=tuple(head.get("findings", ())),
+        log=head.get("log", {}),
     )
 
 
@@ -402,7 +410,9 @@ def _found(digests: Sequence[bytes], find: Find) -> list[bytes]:
 
 
 def _leg(head: Mapping[str, Any], reader: _Reader, certificates: Sequence[bytes]) -> Leg:
-    messages = tuple(_message(reader, certificates) for _ in range(reader.count()))
+    messages = [_message(reader, certificates) for _ in range(reader.count())]
+    for number, told in head.get("told", {}).items():
+        messages[int(number)] = replace(messages[int(number)], told=Told.from_json(told))
     secrets = tuple(
         Secret(reader.piece().decode("utf-8", "surrogatepass"), reader.piece(), reader.piece())
         for _ in range(reader.count())
@@ -410,7 +420,7 @@ def _leg(head: Mapping[str, Any], reader: _Reader, certificates: Sequence[bytes]
     seen = head.get("verification")
     return Leg(
         role=LegRole(head["leg"]),
-        messages=messages,
+        messages=tuple(messages),
         data={Side(side): DataCount(*count) for side, count in head.get("data", {}).items()},
         ends=tuple(End(t, Side(sender), Ending(how)) for t, sender, how in head.get("ends", ())),
         secrets=secrets,

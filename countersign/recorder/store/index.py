@@ -89,9 +89,9 @@ def _hellos(leg: Leg) -> tuple[str | None, str | None]:
         if message.content is not Content.HANDSHAKE:
             continue
         if message.code == CLIENT_HELLO and ja4 is None:
-            ja4 = summarize_client_hello(message.raw).ja4
+            ja4 = summarize_client_hello(message.form).ja4
         elif message.code == SERVER_HELLO:
-            version = _chosen_version(message.raw) or version
+            version = _chosen_version(message.form) or version
             break
     return version, ja4
 

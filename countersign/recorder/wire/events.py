@@ -14,6 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from countersign.recorder.wire.told import Told
 
 
 class Side(StrEnum):
@@ -47,6 +51,9 @@ class Message:
     whose kind shows from outside (an encrypted alert or change-cipher-spec below TLS 1.3) has an empty ``raw``.
 
     ``code`` is the handshake type, the alert description or the change-cipher-spec's byte; ``-1`` when unreadable.
+
+    ``told`` is set where the bytes were never seen and somebody wrote down what they said (an imported log). Then
+    ``raw`` is empty and ``length`` is 0, which here mean that they are not known.
     """
 
     t: float
@@ -57,6 +64,12 @@ class Message:
     length: int
     raw: bytes
     digest: str = ""
+    told: Told | None = None
+
+    @property
+    def form(self) -> bytes:
+        """The bytes, or what stands for them where only their content was told."""
+        return self.raw if self.told is None else self.told.form
 
     @property
     def sha256(self) -> str:
@@ -105,8 +118,8 @@ class Problem:
     """Something on the wire that is not as its RFC says; reading went on after it.
 
     ``field`` is a dotted path (``record.length``, ``client_hello.extensions[3].key_share``), ``offset`` the byte
-    within the message (or, for ``record.*``, within the stream of that side) where it was noticed. ``message`` is
-    the number of the message in its leg where there is one.
+    within the message (or, for ``record.*``, within the stream of that side, for ``log.*`` the line of the log) where
+    it was noticed. ``message`` is the number of the message in its leg where there is one.
     """
 
     t: float
@@ -118,7 +131,8 @@ class Problem:
     message: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.field} at byte {self.offset}: expected {self.expected}, got {self.got}"
+        place = "line" if self.field.startswith("log.") else "byte"
+        return f"{self.field} at {place} {self.offset}: expected {self.expected}, got {self.got}"
 
 
 Event = Message | ApplicationData | EncryptedRecord | Problem

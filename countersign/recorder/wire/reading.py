@@ -11,9 +11,11 @@ only the extensions that a decision needs.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from countersign.recorder.certificates import read_certificate
 from countersign.recorder.wire import names
 from countersign.recorder.wire.events import Content, Message, Problem, Side
 from countersign.recorder.wire.extensions import (
@@ -28,10 +30,12 @@ from countersign.recorder.wire.extensions import (
     PreSharedKeyChosen,
     SelectedVersion,
     ServerName,
+    SessionTicket,
     SignatureAlgorithms,
     SupportedGroups,
     SupportedVersions,
     Where,
+    distinguished_name,
 )
 from countersign.recorder.wire.fingerprints import ja3, ja3s, ja4, ja4_of
 from countersign.recorder.wire.messages import (
@@ -65,6 +69,9 @@ from countersign.recorder.wire.reader import Bytes, FieldProblem, Fixed, Number,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from countersign.recorder.certificates import CertificateFacts
+    from countersign.recorder.wire.told import Told
+
 __all__ = [
     "HelloSummary",
     "LegReading",
@@ -79,7 +86,8 @@ __all__ = [
 class ReadMessage:
     """A message, its number in its leg, and what it says.
 
-    ``value`` is the typed message or :class:`Opaque <.messages.Opaque>`; None for a message that stayed encrypted.
+    ``value`` is the typed message or :class:`Opaque <.messages.Opaque>`; None for a message that stayed encrypted, and
+    for one that was told in words that have no typed form (:mod:`.told`).
     ``fields`` is the JSON form, None for what the bytes end before; ``truncated`` in it says how much was kept of a
     message that is not whole, ``sealed`` that nothing of it could be read.
     """
@@ -93,16 +101,28 @@ class ReadMessage:
 
 @dataclass(frozen=True, slots=True)
 class SentCertificate:
-    """One certificate of a Certificate message; ``message`` is that message's number."""
+    """One certificate of a Certificate message; ``message`` is that message's number.
+
+    Of one that was only told there is no DER, and ``told`` has what is known of it.
+    """
 
     sender: Side
     der: bytes
     message: int
+    told: CertificateFacts | None = None
+
+    @property
+    def facts(self) -> CertificateFacts:
+        """What it says."""
+        return self.told or read_certificate(self.der)
 
 
 @dataclass(frozen=True, slots=True)
 class LegReading:
-    """What the messages of one leg say together. None means: no message said it."""
+    """What the messages of one leg say together. None means: no message said it.
+
+    ``requested_ca_names`` are DER; where a log told them there is their text alone, in ``told_ca_names``.
+    """
 
     messages: tuple[ReadMessage, ...]
     problems: tuple[Problem, ...]
@@ -120,6 +140,14 @@ class LegReading:
     requested_ca_names: tuple[bytes, ...] | None
     handshake_finished: frozenset[Side]
     client_random: bytes | None
+    told_ca_names: tuple[str, ...] | None = None
+
+    @property
+    def requested_ca_texts(self) -> tuple[str | None, ...] | None:
+        """The CA names as RFC 4514 texts, however they are known; None in it for a name that cannot be read."""
+        if self.requested_ca_names is None:
+            return self.told_ca_names
+        return tuple(distinguished_name(der)["text"] for der in self.requested_ca_names)
 
 
 # ------------------------------------------------------------------------------------------------------------- a leg
@@ -153,10 +181,15 @@ class _Leg:
         self._group: str | None = None
         self._alpn: bytes | None = None
         self._ca_names: tuple[bytes, ...] | None = None
+        self._told_ca_names: tuple[str, ...] | None = None
+        self._told_hello: Told | None = None
         self._resumed: bool | None = None
 
     def take(self, message: Message, number: int) -> None:
-        kind = message_type(message.content, message.code, message.raw)
+        kind = message_type(message.content, message.code, message.form)
+        if message.told is not None:
+            self._take_told(message, message.told, number, kind)
+            return
         if not message.raw:
             sealed = message.encrypted and not message.digest  # what was not kept has its hash
             fields: dict[str, Any] = {"sealed": True} if sealed else {}
@@ -175,6 +208,36 @@ class _Leg:
         self._read.append(ReadMessage(message, number, kind, fields, decoded.value))
         if "cipher_suite" not in decoded.unreached:  # a hello that ends before it says nothing of what was agreed on
             self._learn(decoded.value, message, number)
+
+    def _take_told(self, message: Message, told: Told, number: int, kind: str) -> None:
+        """A message that somebody wrote down: what he left out is None, and what has no wire form is put in."""
+        value: object = None
+        fields: dict[str, Any] = {}
+        if told.form:
+            decoded = decode(message.content, told.form, DecodeContext(self._version, self._suite, message.sender))
+            value, fields = decoded.value, decoded.value.fields()
+            if told.whole:
+                self._problems.extend(_problem(one, message, number) for one in decoded.problems)
+        for path in told.absent:
+            _leave_out(fields, path)
+        if isinstance(value, ClientHello) and self._client_hello is None:
+            self._told_hello = told
+        if told.certificates:
+            _put_certificates(fields, told.certificates)
+            self._certificates.extend(
+                SentCertificate(message.sender, b"", number, facts) for facts in told.certificates
+            )
+            self._full_handshake(message.sender)
+            value = None
+        if told.authorities is not None:
+            _put_authorities(fields, told.authorities)
+            self._told_ca_names = self._told_ca_names or told.authorities
+            value = None
+        self._read.append(ReadMessage(message, number, kind, fields, value))
+        if value is None:
+            self._opaque(message)
+        elif not told.lacks("cipher_suite", "certificate_authorities"):
+            self._learn(value, message, number)
 
     def _opaque(self, message: Message) -> None:
         if message.content is Content.CHANGE_CIPHER_SPEC:
@@ -239,6 +302,8 @@ class _Leg:
         hello, answer = self._client_hello, self._server_hello
         extensions: tuple[Extension, ...] = (hello.extensions or ()) if isinstance(hello, ClientHello) else ()
         version = None if answer is None else _negotiated(answer)
+        printed = self._told_hello is None or not any(map(_FINGERPRINTED.fullmatch, self._told_hello.absent))
+        lacks_random = self._told_hello is not None and self._told_hello.lacks("random")
         return LegReading(
             messages=tuple(self._read),
             problems=tuple(self._problems),
@@ -249,14 +314,55 @@ class _Leg:
             alpn=None if self._alpn is None else names.readable(self._alpn),
             alpn_offered=tuple(names.readable(one) for one in _offered_alpn(extensions)),
             resumed=self._resumed,
-            ja3=ja3(hello) if isinstance(hello, ClientHello) else None,
+            ja3=ja3(hello) if isinstance(hello, ClientHello) and printed else None,
             ja3s=None if answer is None else ja3s(answer),
-            ja4=None if hello is None else ja4(hello),
+            ja4=None if hello is None or not printed else ja4(hello),
             certificates=tuple(self._certificates),
             requested_ca_names=self._ca_names,
             handshake_finished=frozenset(self._finished),
-            client_random=None if hello is None else hello.random,
+            client_random=None if hello is None or lacks_random else hello.random,
+            told_ca_names=self._told_ca_names,
         )
+
+
+_FINGERPRINTED: Final = re.compile(r"legacy_version|cipher_suites|extensions(?:\[\d+\])?")
+"""What of a ClientHello a fingerprint is made of (:mod:`.fingerprints`)."""
+
+
+def _leave_out(fields: dict[str, Any], path: str) -> None:
+    """Make what is at this path of a message's fields None; of an extension all but which one it is."""
+    *way, last = re.findall(r"[^.\[\]]+", path)
+    place: Any = fields
+    try:
+        for step in way:
+            place = place[int(step) if isinstance(place, list) else step]
+        key: Any = int(last) if isinstance(place, list) else last
+        if isinstance(place[key], dict) and "code" in place[key]:
+            place[key] = {name: one if name in {"type", "code"} else None for name, one in place[key].items()}
+        else:
+            place[key] = None
+    except (KeyError, IndexError, TypeError, ValueError):
+        return  # it is not in this form of the message
+
+
+def _put_certificates(fields: dict[str, Any], certificates: Sequence[CertificateFacts]) -> None:
+    """In the place that the DER would have had in the fields of a Certificate."""
+    shown = [{"length": None, "sha256": None, "subject": one.subject, "issuer": one.issuer} for one in certificates]
+    entries = fields.get("entries")
+    if entries is None:
+        fields["certificates"] = shown
+        return
+    for entry, certificate in zip(entries, shown, strict=False):
+        entry["certificate"] = certificate
+
+
+def _put_authorities(fields: dict[str, Any], authorities: Sequence[str]) -> None:
+    shown = [{"der": None, "text": text} for text in authorities]
+    for extension in fields.get("extensions") or ():
+        if "authorities" in extension:
+            extension["authorities"] = shown
+            return
+    fields["certificate_authorities"] = shown
 
 
 def _problem(problem: FieldProblem, message: Message, number: int) -> Problem:
@@ -309,7 +415,7 @@ def _exchanged_group(params: Struct) -> str | None:
 
 # ------------------------------------------------------------------------------------------ a ClientHello, at a glance
 
-_GLANCED: Final = frozenset({0, 10, 13, 16, 27, 41, 43, 51})
+_GLANCED: Final = frozenset({0, 10, 13, 16, 27, 35, 41, 43, 51})
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +457,7 @@ class HelloSummary:
     signature_algorithms: tuple[int, ...]
     certificate_compression: tuple[int, ...]
     psk_identities: tuple[bytes, ...]
+    session_ticket: bytes
     has_status_request: bool
     has_session_ticket: bool
     has_extended_master_secret: bool
@@ -393,6 +500,7 @@ def _summary(hello: _Glance, extensions: tuple[Extension, ...], *, well_formed: 
     schemes: SignatureAlgorithms | None = typed.get(SignatureAlgorithms)
     compression: CompressCertificate | None = typed.get(CompressCertificate)
     psk: PreSharedKey | None = typed.get(PreSharedKey)
+    ticket: SessionTicket | None = typed.get(SessionTicket)
     host = server_name.host if server_name else None
     protocols = alpn.protocols if alpn else ()
     return HelloSummary(
@@ -412,6 +520,7 @@ def _summary(hello: _Glance, extensions: tuple[Extension, ...], *, well_formed: 
         signature_algorithms=schemes.schemes if schemes else (),
         certificate_compression=compression.algorithms if compression else (),
         psk_identities=tuple([one.identity for one in psk.identities]) if psk else (),
+        session_ticket=ticket.ticket if ticket else b"",
         has_status_request=5 in there,
         has_session_ticket=35 in there,
         has_extended_master_secret=23 in there,

@@ -19,7 +19,7 @@ have read the Finished (RFC 5246 7.4.9).
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from countersign.recorder.wire.handshakes import KEEP
 from countersign.recorder.wire.leg import LegDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class _Inside:
@@ -38,10 +38,23 @@ class _Inside:
     __slots__ = ("change_cipher_specs", "finished", "queue", "seen")
 
     def __init__(self) -> None:
-        self.queue: deque[tuple[int, int, bytes]] = deque()  # serial, content type, message
+        self.queue: list[tuple[int, int, bytes]] = []  # serial, content type, message
         self.seen = dict.fromkeys(codes.CONTENTS, 0)  # how many of each kind the library has reported so far
         self.finished = 0
         self.change_cipher_specs = 0  # encrypted ones that were given out
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the wire has shown, when there is nothing more to see on it."""
+
+    version: int | None
+    handshake_counts: Mapping[Side, int]
+    alert_counts: Mapping[Side, int]
+    change_cipher_spec_counts: Mapping[Side, int]
+
+    def sealed_seen(self, side: Side) -> bool:  # noqa: ARG002 - as a decoder has it
+        return True
 
 
 class LegTap:
@@ -57,17 +70,27 @@ class LegTap:
     def __init__(self, *, keep: int = KEEP, decoder: LegDecoder | None = None) -> None:
         self._keep = keep
         self._decoder = LegDecoder(keep=keep) if decoder is None else decoder
+        self._wire: LegDecoder | _Seen = self._decoder
         self._inside = {Side.CLIENT: _Inside(), Side.SERVER: _Inside()}
         self._serial = 0
 
     @property
     def version(self) -> int | None:
-        return self._decoder.version
+        return self._wire.version
 
     @property
     def wire_done(self) -> bool:
         """Whether both sides' Finished were given out encrypted: nothing in clear can follow, stop feeding bytes."""
-        return all(inside.finished for inside in self._inside.values())
+        return isinstance(self._wire, _Seen) or all(inside.finished for inside in self._inside.values())
+
+    def let_go(self) -> None:
+        """Keep nothing that only more bytes of the wire would need; :attr:`wire_done` must be true."""
+        if isinstance(self._wire, LegDecoder):
+            wire = self._wire
+            self._wire = _Seen(
+                wire.version, wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts
+            )
+            del self._decoder
 
     def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
         """Take bytes of ``sender`` as they are on the socket; give plaintext messages and problems.
@@ -125,27 +148,28 @@ class LegTap:
         if not queue:
             return
         in_clear = {
-            records.HANDSHAKE: self._decoder.handshake_counts[side],
-            records.ALERT: self._decoder.alert_counts[side],
-            records.CHANGE_CIPHER_SPEC: self._decoder.change_cipher_spec_counts[side],
+            records.HANDSHAKE: self._wire.handshake_counts[side],
+            records.ALERT: self._wire.alert_counts[side],
+            records.CHANGE_CIPHER_SPEC: self._wire.change_cipher_spec_counts[side],
         }
-        sealed = self._decoder.sealed_seen(side)
-        while queue:
-            _, content_type, data = queue[0]
+        sealed = self._wire.sealed_seen(side)
+        settled = 0
+        for _, content_type, data in queue:
             if inside.seen[content_type] >= in_clear.get(content_type, 0):
                 if not sealed:
-                    return  # written by the library, and not on the wire yet
+                    break  # written by the library, and not on the wire yet
                 self._encrypted(side, content_type, data, t, out)
             inside.seen[content_type] += 1
-            queue.popleft()
+            settled += 1
+        del queue[:settled]
 
     def _encrypted(self, side: Side, content_type: int, data: bytes, t: float, out: list[Event]) -> None:
         inside = self._inside[side]
         if content_type == records.CHANGE_CIPHER_SPEC:
             inside.change_cipher_specs += 1
         elif content_type == records.HANDSHAKE and data[0] == codes.FINISHED:
-            known = self._decoder.change_cipher_spec_counts[side] + inside.change_cipher_specs
-            if known <= inside.finished and not names.is_tls13(self._decoder.version):
+            known = self._wire.change_cipher_spec_counts[side] + inside.change_cipher_specs
+            if known <= inside.finished and not names.is_tls13(self._wire.version):
                 inside.change_cipher_specs += 1
                 out.append(Message(t, side, Content.CHANGE_CIPHER_SPEC, 1, encrypted=True, length=1, raw=b"\x01"))
             inside.finished += 1
