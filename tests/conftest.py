@@ -37,6 +37,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "certutil": (),
     "curl": ("--version",),
     "dumpcap": ("--version",),
+    "git": ("--version",),
     "gnutls-cli": ("--version",),
     "gnutls-serv": ("--version",),
     "initdb": ("--version",),
@@ -58,6 +59,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "tshark": ("--version",),
     "tstclnt": (),
     "unshare": ("--version",),
+    "wget": ("--version",),
     "bcprov": (),
     "bctls": (),
 }

@@ -54,6 +54,7 @@ YEAR = 365
 _BACKDATED = timedelta(days=1)  # a client's clock may be behind
 _LONGEST_NAME = 40  # with its role and mark behind it, within the 64 of a common name (RFC 5280 A.1)
 _MOST_LEVELS = 20
+_LONGEST = 36_500  # days
 _CA_USAGE = ("keyCertSign", "cRLSign")
 _STATUS_POINTS = ("1.3.6.1.5.5.7.1.1", "2.5.29.31", "2.5.29.46")
 
@@ -79,8 +80,8 @@ class Plan:
     rng: Rng = os.urandom
 
     def __post_init__(self) -> None:
-        if not 2 <= self.days <= 36500:
-            raise UserError(f"cannot make a CA that is valid for {self.days} days: expected 2 to 36500")
+        if not 2 <= self.days <= _LONGEST:
+            raise UserError(f"cannot make a CA that is valid for {self.days} days: expected 2 to {_LONGEST}")
         if not 1 <= len(self.name) <= _LONGEST_NAME:
             raise UserError(f"cannot name a CA with {len(self.name)} characters: expected 1 to {_LONGEST_NAME}")
         if not 0 <= self.levels <= _MOST_LEVELS:
@@ -301,6 +302,8 @@ class Authority:
         its key is not here, or where it has expired. (To cross-sign an intermediate would need no more room, but
         OpenSSL does not go back when the first of two issuers leads nowhere: one side's clients would be refused.)
         """
+        if not 0 < days <= _LONGEST:
+            raise UserError(f"cannot cross-sign for {days:g} days: expected at most {_LONGEST}")
         now = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
         replace(self, intermediates=()).check(now)
         needed = len(other.issuers)
@@ -334,6 +337,8 @@ class Authority:
 
         Raises :class:`AuthorityError` where the key that has to sign is not here or has expired.
         """
+        if not timedelta() <= overlap <= timedelta(days=_LONGEST):
+            raise UserError(f"cannot rotate with an overlap of {overlap.days} days: expected 0 to {_LONGEST}")
         if what == "root" and (same_name or same_key):
             raise UserError("cannot keep name or key of a root that is rotated: expected that of an intermediate")
         plan = plan or self._like(what)

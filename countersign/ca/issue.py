@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from countersign.ca.randomness import Rng
     from countersign.ca.signer import Signer
 
+_LONGEST = 36_500  # days
+
 Purpose = Literal["server", "client", "both", "none"]
 
 _PURPOSES: dict[Purpose, tuple[str, ...]] = {
@@ -70,6 +72,8 @@ def draft_leaf(
     rng: Rng = os.urandom,
 ) -> Draft:
     """The same before it is signed, for the key of ``signer``."""
+    if not 1 <= days <= _LONGEST:
+        raise UserError(f"cannot issue a certificate for {days} days: expected 1 to {_LONGEST}")
     names = tuple(names)
     now = now.astimezone(UTC).replace(microsecond=0)
     usage = ["digitalSignature", *(["keyEncipherment"] if describe_key(signer.public_key).startswith("RSA ") else [])]

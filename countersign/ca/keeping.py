@@ -12,7 +12,8 @@ A rotation changes none of these files. The new authority is a directory of the 
     {"schema": 1, "current": "generation-2",
      "retired": [{"directory": ".", "what": "intermediate", "at": "2026-11-20T12:00:00Z", "until": "2026-12-04T..."}]}
 
-That file is replaced in one step and only after the new directory is whole; a crash leaves the old authority in force.
+That file is replaced in one step and only after the new directory is whole; a crash leaves the old authority in force,
+and what was half made is removed by the next rotation.
 A retired one whose directory has been removed is forgotten.
 """
 
@@ -25,6 +26,8 @@ import os
 import re
 import secrets
 import shutil
+import stat
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,16 +48,18 @@ from countersign.recorder.private_files import (
     FileFault,
     make_private_dir,
     read_private,
+    read_regular,
     write_private,
     write_public,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from countersign.ca.authority import Rotated
 
 _GENERATIONS = "generations.json"
+_ABANDONED = 3600.0  # seconds: a new authority is written in less than one
 _PLACE = re.compile(r"\.|generation-[1-9][0-9]{0,5}")
 
 
@@ -75,9 +80,16 @@ def keep(authority: Authority, directory: str | os.PathLike[str], passphrase: by
 
 def open_or_create(directory: str | os.PathLike[str], plan: Plan, passphrase: bytes | None) -> Authority:
     """:meth:`Authority.open`."""
+    return open_or_make(directory, lambda: Authority.make(plan), passphrase)
+
+
+def open_or_make(
+    directory: str | os.PathLike[str], make: Callable[[], Authority], passphrase: bytes | None
+) -> Authority:
+    """The authority kept in ``directory``; what ``make`` makes is kept there first if nothing is."""
     directory = Path(directory)
     if not _holds_something(directory):
-        made = Authority.make(plan)
+        made = make()
         if _put(made, directory, passphrase):
             return replace(made, directory=directory)
     return load(directory, passphrase)
@@ -135,6 +147,7 @@ def _put(authority: Authority, directory: Path, passphrase: bytes | None) -> boo
     if _holds_something(directory):
         return False
     make_private_dir(directory.parent)
+    _sweep(directory.parent, directory.name, older_than=_ABANDONED)
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(8)}.new"
     make_private_dir(temporary)
     try:
@@ -154,6 +167,19 @@ def _put(authority: Authority, directory: Path, passphrase: bytes | None) -> boo
         raise
     _flush(directory.parent)
     return True
+
+
+def _sweep(directory: Path, name: str, *, older_than: float = 0) -> None:
+    """Remove what was being made in ``directory`` under this name when its maker was killed; it may hold keys."""
+    for each in directory.glob(f".{name}.{'[0-9a-f]' * 16}.new"):
+        with contextlib.suppress(OSError):
+            found = each.lstat()
+            if time.time() - found.st_mtime < older_than:
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(each)
+            else:
+                each.unlink()
 
 
 def _flush(directory: Path) -> None:
@@ -180,6 +206,8 @@ def key_to_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
 def add_generation(new: Authority, directory: Path, *, replaces: Authority, passphrase: bytes | None) -> None:
     """Keep ``new`` in ``directory`` and put it in force there, where ``replaces`` has to be in force until now."""
     with _locked(directory):
+        _sweep(directory, "generation-*")  # nobody else is making one: what is half made was left by a crash
+        _sweep(directory, _GENERATIONS)
         current, retired = _generations(directory)
         if _load_certificate(directory / current / _issuer_file(replaces)) != replaces.issuer.der:
             raise AuthorityError(
@@ -290,9 +318,10 @@ def signer_for(key: PrivateKey, certificate: bytes) -> Signer | None:
 
 def _load_certificate(path: Path) -> bytes:
     try:
-        ders = certificates_in(path.read_bytes())
-    except OSError as wrong:
-        raise AuthorityError(_broken(path, (wrong.strerror or str(wrong)).lower())) from wrong
+        data = read_regular(path)
+        if data is None:
+            raise AuthorityError(_broken(path, "there is no such file"))
+        ders = certificates_in(data)
     except PemError as wrong:
         raise AuthorityError(_broken(path, str(wrong))) from wrong
     if len(ders) != 1:
@@ -355,10 +384,14 @@ def _given_parts(
     file: Path, key: str | os.PathLike[str] | None, passphrase: bytes | None
 ) -> tuple[PrivateKey, tuple[bytes, ...]]:
     """The key and the certificates, its own first: from two files, or from a key store of any type with one key."""
+    try:
+        password = passphrase.decode() if passphrase else None
+    except UnicodeDecodeError:  # PEM keys take any bytes, key stores take text
+        password, key = None, key or file
     if key is not None:
         pair = load_key_pair(file, key, passphrase=passphrase)
         return pair.key, pair.chain
-    store = load_store(file, passphrase.decode() if passphrase else None)
+    store = load_store(file, password)
     entries = [each for each in store.entries if isinstance(each, KeyEntry)]
     if len(entries) != 1 or not entries[0].chain or entries[0].key is None:
         held = f"{len(entries)} keys" if len(entries) != 1 else "a key without its certificate"

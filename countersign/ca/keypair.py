@@ -10,13 +10,19 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from countersign.ca.pem import PemError, certificates_in
+from countersign.ca.pem import PemError, blocks_in, certificates_in
 from countersign.ca.signer import PrivateKey, public_key_der
+from countersign.ca.stores.errors import TooCostly
+from countersign.ca.stores.pbe import check_cost
 from countersign.errors import UserError
 from countersign.recorder.certificates import cut_certificate
+from countersign.recorder.private_files import FileFault, read_regular
 
 if TYPE_CHECKING:
     import os
+
+
+_LARGEST = 4 << 20  # bytes
 
 
 class KeyPairError(UserError):
@@ -64,10 +70,12 @@ def load_key_pair(
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as wrong:
-        reason = (wrong.strerror or str(wrong)).lower()
-        raise KeyPairError(f"cannot read the {what} file {path}: {reason}; name a PEM file") from wrong
+        data = read_regular(path, at_most=_LARGEST)
+    except FileFault as wrong:
+        raise KeyPairError(f"cannot use the {what} file: {wrong}") from wrong
+    if data is None:
+        raise KeyPairError(f"cannot read the {what} file {path}: no such file or directory; name a PEM file")
+    return data
 
 
 def _load_key(data: bytes, path: Path, passphrase: bytes | str | None) -> PrivateKey:
@@ -82,6 +90,10 @@ def _load_key(data: bytes, path: Path, passphrase: bytes | str | None) -> Privat
             f" (umask 077; openssl pkey -in {path} -out FILE)"
         )
     try:
+        _check_cost(data)
+    except TooCostly as wrong:
+        raise KeyPairError(f"cannot use the key file {path}: {wrong}") from wrong
+    try:
         key = load(_only_key(data), secret if encrypted or load is serialization.load_der_private_key else None)
     except TypeError as wrong:
         reason = "it is not encrypted but a passphrase was given" if secret else "it is encrypted; give its passphrase"
@@ -94,6 +106,15 @@ def _load_key(data: bytes, path: Path, passphrase: bytes | str | None) -> Privat
     ):
         raise KeyPairError(f"cannot use the key file {path}: expected an RSA, EC or Edwards key")
     return key
+
+
+def _check_cost(data: bytes) -> None:
+    """Before the password is hashed as often as the file asks for (T18)."""
+    if data.startswith(b"\x30"):
+        check_cost(data)
+    for block in blocks_in(data):
+        if block.label == "ENCRYPTED PRIVATE KEY" and block.data is not None:
+            check_cost(block.data)
 
 
 def _only_key(data: bytes) -> bytes:

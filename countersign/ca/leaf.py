@@ -94,6 +94,11 @@ class Minted:
     left_out: tuple[str, ...] = ()
     outside: str | None = None
 
+    @property
+    def leaf(self) -> bytes:
+        """The leaf (DER)."""
+        return self.chain[0]
+
 
 def mint(
     authority: Authority,

@@ -91,10 +91,11 @@ def _split_headers(body: bytes) -> tuple[dict[str, str], bytes]:
     """The headers of a block (``Proc-Type: 4,ENCRYPTED``) and what is left."""
     headers: dict[str, str] = {}
     rest = body.lstrip(b" \t\r\n")
-    while match := _HEADER.match(rest):
+    at = 0
+    while match := _HEADER.match(rest, at):
         headers[match[1].decode("ascii")] = match[2].decode("utf-8", "replace").strip()
-        rest = rest[match.end() :]
-    return headers, rest
+        at = match.end()
+    return headers, rest[at:]
 
 
 def certificates_in(data: bytes) -> tuple[bytes, ...]:

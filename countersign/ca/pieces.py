@@ -76,13 +76,13 @@ _STRINGS = {
 }
 _USUAL_STRING = {"C": "printable", "serialNumber": "printable", "DC": "ia5", "emailAddress": "ia5"}  # A.1
 _ATTRIBUTE = re.compile(r"(?P<kind>[A-Za-z]+|[0-9]+(?:\.[0-9]+)+)(?::(?P<string>[a-z0-9]+))?=(?P<value>.*)", re.DOTALL)
-_DOTTED = re.compile(r"[012](\.(0|[1-9][0-9]*))+")
+_DOTTED = re.compile(r"[012](\.(0|[1-9][0-9]{0,38})){1,100}")  # 128 bits, as of a UUID (X.667)
 
 
 def dotted(text: str, what: str) -> str:
     """``text`` if it is an object identifier in numbers. Raises :class:`UserError`."""
     if not _DOTTED.fullmatch(text):
-        raise UserError(f"cannot take {text!r} for {what}: expected numbers with dots (1.2.3.4)")
+        raise UserError(f"cannot take {text[:60]!r} for {what}: expected numbers with dots (1.2.3.4)")
     return text
 
 

@@ -6,14 +6,17 @@ that a wrong one is a sentence at the start and not a hundred refused handshakes
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.ca.pem import PemError, certificates_in, check_no_trust
 from countersign.errors import UserError
+from countersign.recorder.private_files import FileFault, read_regular
 
 if TYPE_CHECKING:
     import os
+
+
+_LARGEST = 16 << 20  # bytes; the bundle of a browser has 250 KB
 
 
 class TrustError(UserError):
@@ -26,10 +29,11 @@ def load_roots(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
     Raises :class:`TrustError`, also for one that OpenSSL's settings say is not trusted for everything.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as wrong:
-        reason = (wrong.strerror or str(wrong)).lower()
-        raise TrustError(f"cannot read the trusted roots in {path}: {reason}; name a PEM file") from wrong
+        data = read_regular(path, at_most=_LARGEST)
+    except FileFault as wrong:
+        raise TrustError(f"cannot use the trusted roots: {wrong}") from wrong
+    if data is None:
+        raise TrustError(f"cannot read the trusted roots in {path}: no such file or directory; name a PEM file")
     try:
         check_no_trust(data)
         return tuple(dict.fromkeys(certificates_in(data)))

@@ -66,6 +66,10 @@ def root(
     out: Annotated[Path | None, typer.Option(help="The file to write (default: standard output).")] = None,
     form: Annotated[str, typer.Option("--format", help="pem or der.")] = "pem",
     overwrite: Overwrite = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="That of `proxy --preset NAME`; made if it is not there.", show_default=False),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +78,7 @@ def root(
 
     if form not in {"pem", "der"}:
         raise UserError(f"--format takes pem or der, got {form!r}")
-    authority = open_authority(home, passphrase_file)
+    authority = _preset_authority(home, preset, passphrase_file) or open_authority(home, passphrase_file)
     data = authority.root_pem if form == "pem" else authority.root.der
     if out is not None and str(out) != "-":
         write_out(data, out, overwrite=overwrite, home=home, public=True)
@@ -84,6 +88,16 @@ def root(
         write_out(data, None, overwrite=False, home=home)
     else:
         typer.echo(f"{out}: {authority.name}, valid until {authority.not_after:%Y-%m-%d}")
+
+
+def _preset_authority(home: Path | None, name: str | None, passphrase_file: Path | None) -> Authority | None:
+    """The CA of a preset that has one of its own."""
+    from countersign.cli.inspecting import find_preset, preset_authority
+
+    preset = None if name is None else find_preset(name)
+    if preset is None or not any(preset.authority.changed_fields()):
+        return None
+    return preset_authority(home_of(home), preset, ca_passphrase(passphrase_file))
 
 
 @app.command("rotate")

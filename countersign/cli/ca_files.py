@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.ca_passwords import KeyPasswordFile, StorePassword, StorePasswordFile, read_password
-from countersign.cli.common import Json, naming_overwrite, print_json
+from countersign.cli.common import Json, check_not_ours, naming_overwrite, print_json
 from countersign.cli.values import parse_moment
 from countersign.recorder.wire.text import printable
 
@@ -40,6 +40,8 @@ def split(
         alias=alias,
         clear_key=clear_key,
     )
+    for name in made.files():
+        check_not_ours(out_dir / name)
     with naming_overwrite("another --out-dir"):
         written = write_split(made, out_dir, overwrite=overwrite)
     if as_json:

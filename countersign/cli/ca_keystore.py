@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from countersign.cli.ca_passwords import KeyPasswordFile, StorePassword, StorePasswordFile, check_length, read_password
-from countersign.cli.common import Json, Overwrite, naming_overwrite, print_json
+from countersign.cli.common import Json, Overwrite, check_not_ours, naming_overwrite, print_json
 from countersign.errors import UserError
 from countersign.recorder.wire.text import printable
 
@@ -181,6 +181,7 @@ def convert(
         same_password=new_password == password,
     )
     data = write_store(kind, entries, new_password, form=form, armour=pem)
+    check_not_ours(target)
     with naming_overwrite():
         if any(isinstance(entry, KeyEntry | SecretEntry) for entry in entries):
             write_private(target, data, overwrite=overwrite, allow_sticky=True)
@@ -241,10 +242,10 @@ def add(
     A certificate that is trusted already is not added again (exit code 1).
     """
     from countersign.ca.stores import add_to_file
-    from countersign.ca.verify import certificates_of
+    from countersign.ca.verify import roots_of
 
     password = read_password(store_password_file, store_password)
-    added = add_to_file(into, certificates_of(certificate, None), password, alias=alias, backup=backup)
+    added = add_to_file(into, roots_of(certificate, None), password, alias=alias, backup=backup)
     if as_json:
         print_json({"schema": 1, **_added(added)})
         return

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from countersign.cli.ca_passwords import PassphraseFile, open_authority
-from countersign.cli.common import Home, Json, home_of, print_json
+from countersign.cli.common import Home, Json, Overwrite, home_of, print_json, write_out
 from countersign.cli.values import parse_moment
 from countersign.errors import UserError
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from countersign.ca import Authority
-    from countersign.ca.revocation import Asked, Entry, Fault, Responder
+    from countersign.ca.revocation import Entry, Fault, Responder
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -77,6 +79,7 @@ def responder(
         Path | None,
         typer.Option(help="Write the intermediates with its URLs in them to this file (PEM).", show_default=False),
     ] = None,
+    overwrite: Overwrite = False,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write where it listens to this file (JSON) once it does.", show_default=False)
     ] = None,
@@ -89,6 +92,7 @@ def responder(
     from countersign.ca import Authority
     from countersign.ca.keeping import read_passphrase
     from countersign.ca.revocation import CrlStyle, Manner, Register, Responder, ResponderId, SignedBy, parse_fault
+    from countersign.cli.beside import log_asked
     from countersign.cli.log import logs
     from countersign.proxy import parse_address
 
@@ -119,56 +123,41 @@ def responder(
         host=host,
         apart=apart,
         beyond_loopback=beyond_loopback,
-        on_asked=_log_asked,
+        on_asked=log_asked,
         reopen=generations,
     )
     with logs():
-        asyncio.run(_run(made, chain, ready_file))
+        asyncio.run(_run(made, partial(_write_chain, made, chain, home, overwrite=overwrite), ready_file))
 
 
-async def _run(responder: Responder, chain: Path | None, ready: Path | None) -> None:
+def _write_chain(responder: Responder, out: Path | None, home: Path | None, *, overwrite: bool) -> None:
+    from countersign.ca.pem import to_pem
+
+    if out is not None:
+        write_out(b"".join(map(to_pem, responder.authority.chain)), out, overwrite=overwrite, home=home, public=True)
+
+
+async def _run(responder: Responder, chain: Callable[[], None], ready: Path | None) -> None:
     import asyncio
     from contextlib import AsyncExitStack
 
     import structlog
 
-    from countersign.ca.pem import to_pem
+    from countersign.cli.beside import tell_responder
     from countersign.cli.ready import ready_file
     from countersign.cli.serve import on_signals
-    from countersign.recorder.private_files import write_public
 
     log = structlog.get_logger("countersign")
     stop = asyncio.Event()
     on_signals(stop.set)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(responder)
-        for label in responder.labels:
-            points = responder.points(label)
-            crls = [point.url for point in points.crl]
-            log.info("answering", issuer=label, ocsp=points.ocsp[0], crl=crls, ca_issuers=points.ca_issuers[0])
-        if responder.faults:
-            log.warning("answers are wrong on purpose", faults=[str(fault) for fault in responder.faults])
-        if chain is not None:
-            write_public(chain, b"".join(map(to_pem, responder.authority.chain)))
+        tell_responder(responder)
+        chain()
         if ready is not None:
             stack.enter_context(ready_file(ready, responder.addresses[0]))
         await stop.wait()
         log.info("stopping")
-
-
-def _log_asked(asked: Asked) -> None:
-    import structlog
-
-    structlog.get_logger("countersign").info(
-        "asked",
-        url=asked.url,
-        method=asked.method,
-        about=list(asked.serials),
-        answer=asked.answer,
-        status=asked.status,
-        client=asked.client,
-        seconds=asked.seconds,
-    )
 
 
 def revoke(

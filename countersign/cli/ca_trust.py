@@ -50,12 +50,13 @@ def trust(
 def _root_file(directory: Path | None, root: bytes) -> Path:
     """The file of the root in force: a rotation leaves the old one's where it was."""
     from countersign.ca.pem import PemError, certificates_in
+    from countersign.recorder.private_files import FileFault, read_regular
 
     for path in sorted((directory or Path()).glob("**/root.pem"), reverse=True):
         try:
-            if certificates_in(path.read_bytes()) == (root,):
+            if certificates_in(read_regular(path) or b"") == (root,):
                 return path.resolve()
-        except (OSError, PemError):
+        except (FileFault, PemError):
             continue
     raise UserError(
         "cannot name the root's file: write it with `countersign ca root --out FILE`, then give --root FILE"

@@ -121,7 +121,7 @@ def write_out(
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    _check_not_ours(out, home, store)
+    check_not_ours(out, home, store)
     with naming_overwrite():
         if public:
             write_public(out, data, overwrite=overwrite)
@@ -140,7 +140,7 @@ def naming_overwrite(*others: str) -> Iterator[None]:
         raise FileFault(f"{fault}, or give {' or '.join(('--overwrite', *others))}") from fault.__cause__
 
 
-def _check_not_ours(out: Path, home: Path | None, store: str | None) -> None:
+def check_not_ours(out: Path, home: Path | None = None, store: str | None = None) -> None:
     """Refuse a file of the home, where the CA's keys and the recordings are, and the files of a store elsewhere."""
     place = _real(out)
     if not os.path.lexists(place):

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -119,19 +120,53 @@ class LogSink:
             return self._closing and time.monotonic() > self._deadline
 
 
+class DirectSink:
+    """Writes each line at once, or not at all."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def put(self, line: str) -> None:
+        """Take a line without its end."""
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
+def _name_worker(worker: int, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    event["worker"] = worker
+    return event
+
+
 @contextlib.contextmanager
-def logs(*, only_errors: bool = False, descriptor: int = _STANDARD_ERROR) -> Iterator[LogSink]:
-    """Everything that is logged goes to ``descriptor`` while the block runs; what waits at its end is written."""
+def logs(
+    *,
+    only_errors: bool = False,
+    descriptor: int = _STANDARD_ERROR,
+    worker: int | None = None,
+    threaded: bool = True,
+) -> Iterator[LogSink | DirectSink]:
+    """Everything that is logged goes to ``descriptor`` while the block runs; what waits at its end is written.
+
+    ``worker`` is named on each line. Without a thread whoever logs waits: for a process that forks.
+    """
     processors: list[Processor] = [
         structlog.processors.add_log_level,
+        *([] if worker is None else [partial(_name_worker, worker)]),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _printable,
         *_rendering(os.isatty(descriptor)),
     ]
     before = structlog.get_config()
-    sink = LogSink(descriptor, say_lost=lambda lost: _lost_line(processors, lost))
+    sink: LogSink | DirectSink = DirectSink(descriptor)
+    if threaded:
+        sink = LogSink(descriptor, say_lost=lambda lost: _lost_line(processors, lost))
     handler = _ToStructlog()
     root = logging.getLogger()
+    for other in [each for each in root.handlers if isinstance(each, _ToStructlog)]:
+        root.removeHandler(other)  # a process that was forked has its parent's
     raising, unraisable = logging.raiseExceptions, sys.unraisablehook
     structlog.configure(
         processors=processors,
@@ -178,7 +213,7 @@ def _lost_line(processors: list[Processor], lost: int) -> str:
 class _Lines:
     """What structlog hands a finished line to, by the name of its level."""
 
-    def __init__(self, sink: LogSink) -> None:
+    def __init__(self, sink: LogSink | DirectSink) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = sink.put
 
 

@@ -6,18 +6,22 @@ import sys
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from countersign.cli.common import Home, StoreUrl, home_of, read_file, store_location
+from countersign.cli.scenario import Directories, SetValues, parse_set
 from countersign.cli.values import parse_label, parse_size
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from ipaddress import IPv4Address, IPv6Address
 
+    from countersign.cli.beside import ResponderPlan
     from countersign.proxy import Address, Identity, Mode, Mtls, SecretsKept, Settings
+    from countersign.proxy.hellos import HelloPreset
     from countersign.proxy.ways.addressing import Targets
     from countersign.proxy.ways.credentials import Credentials
     from countersign.proxy.ways.upstream import UpstreamProxy
@@ -74,6 +78,10 @@ def proxy(
         bool,
         typer.Option("--bypass-after-failure", help="Pass through, for an hour, where a client turned us down."),
     ] = False,
+    http_summary: Annotated[
+        bool,
+        typer.Option("--http-summary", help="Note method, path and status of intercepted HTTP/1.1 exchanges."),
+    ] = False,
     intercept: Annotated[
         bool, typer.Option("--intercept/--passthrough", help="Re-sign and record inside, or only watch from outside.")
     ] = True,
@@ -92,17 +100,94 @@ def proxy(
         str | None,
         typer.Option(
             help="When a target asks for a client certificate: relay (ask the client, and sign its certificate again"
-            " with the CA in HOME/client-ca), present (the one of --client-cert), strip (send none), or bypass (pass"
-            " through)."
-            " Unless told: present with --client-cert, else strip.",
+            " with the CA in HOME/client-ca), present (the one of --client-cert), strip (send none), bypass (pass"
+            " through), or block (refuse the client)."
+            " Unless told: what the preset does, else present with --client-cert, else strip.",
             show_default=False,
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Look and behave as an inspection product: zscaler, palo-alto, fortigate-flow ... Its CA is kept in"
+            " HOME/presets; `ca root --preset NAME` hands its root out.",
+            show_default=False,
+        ),
+    ] = None,
+    behaviour: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of the preset: KEY=WORD, as bad_upstream=allow, alpn=strip, post_quantum=refuse; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="How every certificate and chain is made: an id of the catalogue (leaf-expired ...), FILE.toml or"
+            " FILE.toml:ID.",
+            show_default=False,
+        ),
+    ] = None,
+    staple: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The OCSP response for clients that ask for one: good, none, or what is wrong with it (revoked,"
+            " expired, tryLater, wrong-signer, wrong-serial, malformed ...); may be repeated. Unless told: good or"
+            " revoked where the target staples that.",
+            show_default=False,
+        ),
+    ] = None,
+    responder: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer here (HOST:PORT) for all certificates that are made: OCSP, CRLs, issuers; they say so.",
+            show_default=False,
+        ),
+    ] = None,
+    responder_host: Annotated[
+        str | None, typer.Option(help="The name in its URLs (default: its address).", show_default=False)
+    ] = None,
+    responder_fault: Annotated[
+        list[str] | None,
+        typer.Option(help="What goes wrong there, as `ca responder --fault`; may be repeated.", show_default=False),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            help="What goes wrong, and when: an id (`countersign scenario ls`), a FILE.toml, or several with + between."
+            " SIGUSR1 begins the next step.",
+            show_default=False,
+        ),
+    ] = None,
+    scenarios: Directories = None,
+    set_: SetValues = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(help="How many times as fast the scenario's clock runs: 10000x.", show_default=False),
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Where its chance comes from.", show_default=False)] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Only clients of this address or range may connect; may be repeated.", show_default=False),
     ] = None,
     label: Annotated[str | None, typer.Option(help="A name for the recordings made now.", show_default=False)] = None,
+    resumption: Annotated[
+        bool,
+        typer.Option(
+            "--resumption/--no-resumption", help="Resume sessions on both legs where client and target do, or never."
+        ),
+    ] = True,
+    hello: Annotated[
+        str,
+        typer.Option(
+            help="What targets are offered: mirror (as the client does), own (the same in OpenSSL's order), or as"
+            " another client would: chrome-143, firefox-144, java-17, curl-7.88, go-1.23 ..."
+        ),
+    ] = "mirror",
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that share the address, the CA and the store.")
+    ] = 1,
     secrets: Annotated[
         str, typer.Option(help="Traffic secrets to keep: none, handshake, or all (opens what was sent, too).")
     ] = "none",
@@ -117,6 +202,9 @@ def proxy(
 ) -> None:
     """Run the inspecting proxy until Ctrl-C or SIGTERM, recording every session."""
     from countersign.ca import load_roots
+    from countersign.ca.keeping import read_passphrase
+    from countersign.cli.directed import scenario_plan
+    from countersign.cli.inspecting import orders
     from countersign.cli.log import logs
     from countersign.cli.serve import load_policy, serve
     from countersign.proxy import Action, Limits, Settings, parse_address, parse_network
@@ -130,7 +218,7 @@ def proxy(
     ):
         if not seconds > 0:
             raise UserError(f"{name} takes seconds above 0, got {seconds:g}")
-    action = Action.INTERCEPT if intercept else Action.PASSTHROUGH
+    action, place = Action.INTERCEPT if intercept else Action.PASSTHROUGH, home_of(home)
     settings = Settings(
         listen=parse_address(listen, what="--listen", any_port=True),
         mode=_mode(mode),
@@ -145,19 +233,48 @@ def proxy(
         action=action,
         policy=load_policy(rules, action) if rules is not None else None,
         bypass_after_failure=bypass_after_failure,
+        http_summary=http_summary,
         roots=load_roots(upstream_ca) if upstream_ca is not None else None,
         verify=not upstream_insecure,
         identity=_identity(client_cert, client_key),
         mtls=_mtls(mtls),
+        resumption=resumption,
+        hello=_hello(hello),
         label=parse_label(label, what="--label"),
         secrets=_secrets(secrets),
         allow=tuple(parse_network(text) for text in allow or ()),
         limits=Limits(hello=hello_timeout, connect=connect_timeout, handshake=handshake_timeout, idle=idle_timeout),
+        orders=orders(
+            place,
+            preset=preset,
+            behaviour=behaviour or (),
+            recipe=recipe,
+            staple=staple or (),
+            passphrase=read_passphrase(),
+        ),
     )
     max_bytes = _at_least_16_mib(parse_size(store_max, what="--store-max"), store_max)
     _warn(settings)
-    with logs():
-        serve(settings, home_of(home), store_location(home, store), max_bytes=max_bytes, ready=ready_file, rules=rules)
+    plan = _responder(responder, responder_host, responder_fault or (), settings)
+    if workers > 1 and plan is not None:
+        raise UserError("--responder answers in one process: with --workers run `countersign ca responder` beside it")
+    play = scenario_plan(place, scenario, scenarios, given=parse_set(set_), clock=clock, seed=seed)
+    if workers > 1 and play is not None:
+        raise UserError("--scenario counts connections in one process; leave --workers out")
+    if play is not None and play.asks:
+        play, plan = replace(play, responder=plan), None
+    with logs(threaded=workers == 1):
+        serve(
+            settings,
+            place,
+            store_location(home, store),
+            max_bytes=max_bytes,
+            ready=ready_file,
+            rules=rules,
+            responder=plan,
+            workers=workers,
+            scenario=play,
+        )
 
 
 def _mode(text: str) -> Mode:
@@ -226,6 +343,39 @@ def _upstream(url: str | None, auth: Path | None) -> UpstreamProxy | None:
     return replace(upstream, login=parse_login(read_file(auth, what="--upstream-proxy-auth"), upstream, name=str(auth)))
 
 
+def _responder(listen: str | None, host: str | None, faults: Iterable[str], settings: Settings) -> ResponderPlan | None:
+    """Who answers for the certificates. Beyond loopback only where the proxy itself listens there."""
+    from countersign.ca.revocation import parse_fault
+    from countersign.cli.beside import ResponderPlan
+    from countersign.proxy import parse_address
+    from countersign.proxy.settings import is_loopback
+
+    words = list(faults)
+    if listen is None:
+        if words or host is not None:
+            raise UserError("--responder-fault and --responder-host need --responder HOST:PORT")
+        return None
+    where = parse_address(listen, what="--responder", any_port=True)
+    beyond = not is_loopback(settings.listen.host)
+    if not beyond and not is_loopback(where.host):
+        raise UserError(
+            f"--responder {listen}: the proxy listens on loopback, so nobody else has certificates to ask about; "
+            "listen there too, or run `countersign ca responder --beyond-loopback`"
+        )
+    if beyond and where.host in {"0.0.0.0", "::"} and host is None:  # noqa: S104 - what was given, not what is chosen
+        raise UserError(f"--responder {listen}: give --responder-host with the name that clients reach it by")
+    return ResponderPlan((where.host, where.port), host, tuple(map(parse_fault, words)), beyond)
+
+
+def _hello(text: str) -> HelloPreset | Literal["mirror", "own"]:
+    from countersign.proxy.hellos import hello_preset
+
+    match text:
+        case "mirror" | "own":
+            return text
+    return hello_preset(text)
+
+
 def _secrets(text: str) -> SecretsKept:
     from countersign.proxy import SecretsKept
 
@@ -258,10 +408,13 @@ def _identity(certificate: Path | None, key: Path | None) -> Identity | None:
 
 def _warn(settings: Settings) -> None:
     from countersign.proxy import Mtls, SecretsKept
+    from countersign.proxy.conduct import conduct_of
 
-    if settings.mtls is Mtls.RELAY:
+    conduct = conduct_of(settings, settings.orders.chain.preset, can_relay=True)
+    if conduct.mtls is Mtls.RELAY:
+        how = "--mtls relay" if settings.mtls is Mtls.RELAY else "--preset (it relays client certificates)"
         typer.secho(
-            "--mtls relay: who issued a client's certificate is not judged. What any client shows, but for one that"
+            f"{how}: who issued a client's certificate is not judged. What any client shows, but for one that"
             " signed itself, is signed again with its names and dates by a CA that the target trusts; let only clients"
             " connect that may be whoever they say they are (--allow)",
             fg=typer.colors.YELLOW,
@@ -280,9 +433,10 @@ def _warn(settings: Settings) -> None:
             fg=typer.colors.YELLOW,
             err=True,
         )
-    if not settings.verify:
+    if not settings.verify or conduct.bad_upstream == "allow":
+        how = "--behaviour bad_upstream=allow" if settings.verify else "--upstream-insecure"
         typer.secho(
-            "--upstream-insecure: targets are not verified. Our signature makes valid to the client what it would have"
+            f"{how}: targets are not verified. Our signature makes valid to the client what it would have"
             " refused: an unknown or self-signed issuer, a chain with a certificate missing, expired or revoked, a"
             " revoked leaf, a weak signature. The leaf keeps its own names and dates. Recordings say what was wrong",
             fg=typer.colors.YELLOW,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from contextlib import AsyncExitStack
 from functools import partial
@@ -13,25 +14,46 @@ import structlog
 
 from countersign.ca import Authority, Plan
 from countersign.ca.keeping import read_passphrase
+from countersign.ca.revocation import Register
+from countersign.cli.beside import Beside
 from countersign.cli.common import read_file
+from countersign.cli.directed import Directed
+from countersign.cli.log import logs
 from countersign.cli.ready import ready_file
 from countersign.errors import CountersignError, UserError
 from countersign.proxy import Engine, Mtls
+from countersign.proxy.conduct import conduct_of
+from countersign.proxy.listening import listen_for
+from countersign.proxy.stream import address_text
 from countersign.proxy.ways.policy import Policy, Verdict, parse_policy
+from countersign.proxy.workers import Workers
 from countersign.recorder.store import Owner, Store, StoreTrouble, StoreWriter, Trouble
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from countersign.cli.beside import ResponderPlan
+    from countersign.cli.directed import ScenarioPlan
     from countersign.proxy import Action, Settings
+    from countersign.proxy.workers import Worker
 
 log = structlog.get_logger("countersign")
 
 
 def serve(
-    settings: Settings, home: Path, store: str, *, max_bytes: int, ready: Path | None, rules: Path | None
+    settings: Settings,
+    home: Path,
+    store: str,
+    *,
+    max_bytes: int,
+    ready: Path | None,
+    rules: Path | None,
+    responder: ResponderPlan | None = None,
+    workers: int = 1,
+    scenario: ScenarioPlan | None = None,
 ) -> None:
     """Until a signal says stop; with ``rules`` SIGHUP reads them again.
 
@@ -43,20 +65,69 @@ def serve(
     if interrupted:
         log.warning("sessions of a proxy that died were marked interrupted", count=interrupted)
     clients = None
-    if settings.mtls_mode is Mtls.RELAY:
+    if conduct_of(settings, settings.orders.chain.preset, can_relay=True).mtls is Mtls.RELAY:
         plan = Plan(name="countersign clients")
         clients = Authority.open(home / "client-ca", plan, passphrase=read_passphrase())
         log.info(
             "signs clients' certificates again; targets have to trust this root", root=str(home / "client-ca/root.pem")
         )
     writer = StoreWriter(store, owner=Owner.current(), max_bytes=max_bytes, on_error=_store_trouble)
+    register = Register.of_home(home / "ca")
+    directed = None
+    if scenario is not None:
+        directed = Directed(scenario, settings.orders.chain.authority or authority, home, register)
+    director = None if directed is None else directed.director
+    engine = Engine(settings, authority, writer, client_authority=clients, director=director, register=register)
+    if directed is not None:
+        directed.engine = engine
+    beside = Beside(engine, authority, responder, register)
+    if workers == 1:
+        with _writing(writer):
+            asyncio.run(_run(engine, beside, ready=partial(_ready_file, ready), rules=rules, directed=directed))
+        return
+    listeners = listen_for(settings, workers)
+
+    def work(worker: Worker) -> None:
+        with logs(worker=worker.number):
+            if worker.predecessors:
+                with contextlib.closing(Store.open(store)) as kept:
+                    kept.mark_interrupted()
+            own = StoreWriter(store, owner=Owner.current(), max_bytes=max_bytes, on_error=_store_trouble)
+            for others in listeners[: worker.number - 1] + listeners[worker.number :]:
+                for listener in others:
+                    listener.close()
+            engine.become_worker(own, listeners[worker.number - 1])
+            if worker.predecessors and rules is not None:
+                _reload(engine, rules)  # they may have been read again since the parent has
+            with _writing(own):
+                run = _run(engine, beside, ready=partial(_tell_ready, worker), rules=rules, lifeline=worker.lifeline)
+                asyncio.run(run)
+
+    log.info("starting", workers=workers)
+    address = address_text(listeners[0][0].getsockname())
+    patience = settings.limits.stop + 10
+    group = Workers(workers, work, say=log.warning, reloads=rules is not None, patience=patience)
+    group.run(ready=partial(_ready_file, ready, address))
+
+
+@contextlib.contextmanager
+def _writing(writer: StoreWriter) -> Iterator[None]:
     writer.start()
     try:
-        asyncio.run(_run(Engine(settings, authority, writer, client_authority=clients), ready, rules))
+        yield
     finally:
         writer.stop()
         if writer.lost:
             log.error("recordings were lost, the store could not take them", lost=writer.lost)
+
+
+def _ready_file(path: Path | None, address: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext() if path is None else ready_file(path, address)
+
+
+def _tell_ready(worker: Worker, _address: str) -> AbstractContextManager[None]:
+    worker.ready()
+    return contextlib.nullcontext()
 
 
 def _authority(directory: Path) -> Authority:
@@ -73,13 +144,28 @@ def _authority(directory: Path) -> Authority:
     return authority
 
 
-async def _run(engine: Engine, ready: Path | None, rules: Path | None) -> None:
+async def _run(
+    engine: Engine,
+    beside: Beside,
+    *,
+    ready: Callable[[str], AbstractContextManager[None]],
+    rules: Path | None,
+    lifeline: int | None = None,
+    directed: Directed | None = None,
+) -> None:
+    """``ready`` is entered with the address once it listens; it stops when ``lifeline`` can be read."""
+    gc.freeze()  # what is here lives as long as the process
+    gc.set_threshold(20_000, 20, 20)  # a handshake makes thousands of objects, and hardly a cycle among them
     stop = asyncio.Event()
+    if lifeline is not None:
+        asyncio.get_running_loop().add_reader(lifeline, stop.set)
     on_signals(stop.set, reload=None if rules is None else partial(_reload, engine, rules))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(engine)
-        if ready is not None:
-            stack.enter_context(ready_file(ready, engine.addresses[0]))
+        await stack.enter_async_context(beside)
+        if directed is not None:
+            await stack.enter_async_context(directed)
+        stack.enter_context(ready(engine.addresses[0]))
         settings = engine.settings
         log.info(
             "listening",

@@ -12,9 +12,16 @@ pyOpenSSL's public names is all here:
 - the *no-auto-chain mode*: without it OpenSSL completes a served chain from its trust store;
 - ``SSL_read``, ``SSL_write``, ``BIO_read`` and ``BIO_write`` on buffers that are allocated once, for bulk data.
 
-*Contexts* cost fifteen times as much as a connection, and tickets belong to one. So there is one for each set of
-things that are offered, and it is kept: by :class:`~countersign.proxy.offer.Mirror` for the target's side, by
-:class:`TlsServerSide` for the client's. What changes with each connection (name, ALPN) is set on the connection.
+*Contexts* cost fifteen times as much as a connection. So there is one for each set of things that are offered, and it
+is kept: by :class:`~countersign.proxy.offer.Mirror` for the target's side, by :class:`TlsServerSide` for the client's.
+What changes with each connection (name, ALPN) is set on the connection.
+
+*Tickets and session ids* belong to the context that a connection was made from, whatever context it is given later
+(``SSL_set_SSL_CTX``). So all connections with clients are made from one of two base contexts that do nothing else, and
+a session can be taken up again under another leaf and other settings, and in every process that was forked after the
+bases were made. There are two because OpenSSL cannot be told to decline a session: a connection from the other base,
+which has other keys, cannot open the ticket, makes a full handshake, and gives the client a ticket of its own. The name
+of its key begins each ticket (RFC 5077 4), so the base that can open it is known from the ClientHello.
 
 *Security level.* 2 where it can be: 112 bits, OpenSSL's default. It takes no version below TLS 1.2 at all, no SHA-1
 and no tag of 64 bits, so where these are all that can be spoken it is 0, and the target's chain is then held to the
@@ -46,7 +53,7 @@ from countersign.proxy.measures import costly_chain, costly_prime, ffdhe_prime, 
 from countersign.recorder import der
 from countersign.recorder.certificates import cut_certificate, read_validity
 from countersign.recorder.der import DerError
-from countersign.recorder.wire.names import SIGNATURE_SCHEMES, TLS12, TLS13
+from countersign.recorder.wire.names import SIGNATURE_SCHEMES, TLS10, TLS11, TLS12, TLS13
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +72,13 @@ _NEEDED = (
     "X509_STORE_CTX_get_ex_data",
     "SSL_get_ex_data_X509_STORE_CTX_idx", "SSL_get0_param", "SSL_CIPHER_find", "SSL_CIPHER_get_name",
     "SSL_get_current_cipher", "SSL_set_tlsext_host_name", "SSL_set_alpn_protos", "SSL_do_handshake", "SSL_read",
-    "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "ERR_clear_error",
+    "SSL_write", "SSL_get_error", "BIO_read", "BIO_write", "BIO_get_mem_data", "SSL_set_bio", "SSL_CTX_clear_mode",
+    "ERR_clear_error", "SSL_set1_curves_list", "SSL_set_options",
+    "SSL_CTX_set_session_id_context", "SSL_get_session", "SSL_SESSION_get_master_key", "SSL_set_session",
+    "i2d_SSL_SESSION", "d2i_SSL_SESSION",
+    "SSL_session_reused", "SSL_SESSION_free",
+    "SSL_get_peer_certificate", "SSL_set_shutdown", "SSL_CTX_set_tlsext_status_cb", "SSL_set_tlsext_status_ocsp_resp",
+    "SSL_set_tlsext_status_type", "SSL_get_tlsext_status_ocsp_resp", "TLSEXT_STATUSTYPE_ocsp", "OPENSSL_malloc",
 )  # fmt: skip
 _lib = _util.lib
 _ffi = _util.ffi
@@ -81,13 +94,25 @@ OPENSSL_VERSION = SSL.OpenSSL_version(SSL.SSLEAY_VERSION).decode("ascii", "repla
 _MODE_NO_AUTO_CHAIN = 0x8
 _MODE_SEND_FALLBACK_SCSV = 0x80
 _FALLBACK_SCSV = 0x5600  # RFC 7507: the target has to know, or it could not notice a downgrade
+_MODES = _MODE_NO_AUTO_CHAIN | _lib.SSL_MODE_RELEASE_BUFFERS | _lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
 _HANDSHAKE = 22
-_SERVER_HELLO, _CERTIFICATE, _SERVER_KEY_EXCHANGE = 2, 11, 12
-_WEIGHED = frozenset({_SERVER_HELLO, _CERTIFICATE, _SERVER_KEY_EXCHANGE})
+_SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE = 2, 4, 11, 12
+_WEIGHED = frozenset({_SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE})
+_EARLY_DATA = 42
+_KEY_NAME = 16  # bytes at the beginning of each ticket
+_WITHOUT = {
+    TLS10: SSL.OP_NO_TLSv1,
+    TLS11: SSL.OP_NO_TLSv1_1,
+    TLS12: SSL.OP_NO_TLSv1_2,
+    TLS13: SSL.OP_NO_TLSv1_3,
+}
+_NO_EXTENDED_MASTER_SECRET = 1  # SSL_OP_NO_EXTENDED_MASTER_SECRET
 _VERDICT_HOLDS = 60.0  # seconds
 _TOO_LONG = "excessive message size"  # OpenSSL's reason; its bound is 100 KiB for certificates
 
-CHUNK = 64 * 1024
+CHUNK = 128 * 1024
+_RECORD = 16 * 1024  # the most that one record can hold (RFC 8446 5.1)
+_SEALED = CHUNK + 8 * 1024  # a chunk in full records, with what protects them
 
 GROUP_NAMES = {
     0x0017: "secp256r1", 0x0018: "secp384r1", 0x0019: "secp521r1", 0x001A: "brainpoolP256r1", 0x001B: "brainpoolP384r1",
@@ -201,6 +226,27 @@ def _on_verify_take_any(_ok: int, store: Any) -> int:
     return 1
 
 
+@_callback("int(int, X509_STORE_CTX *)")
+def _on_verify_client(ok: int, store: Any) -> int:
+    """Judges a client's chain; OpenSSL sends the alert that goes with what is wrong."""
+    ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
+    made = _connections.get(_address(ssl))
+    return int(made is not None and made.judge_client(store, ok=bool(ok)))
+
+
+@_callback("int(SSL *, void *)")
+def _on_status_asked(ssl: Any, _arg: Any) -> int:
+    """The client asks for an OCSP response (RFC 6066 8): it gets ours, where there is one, from OpenSSL's memory."""
+    made = _connections.get(_address(ssl))
+    staple = b"" if made is None else made.staple
+    if not staple:
+        return int(_lib.SSL_TLSEXT_ERR_NOACK)
+    copy = _lib.OPENSSL_malloc(len(staple))
+    _ffi.buffer(copy, len(staple))[:] = staple
+    _lib.SSL_set_tlsext_status_ocsp_resp(ssl, copy, len(staple))
+    return int(_lib.SSL_TLSEXT_ERR_OK)
+
+
 @_callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")
 def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _arg: Any) -> int:
     """RFC 7301 3.2: the protocol that the target chose, where the client offered it; ours points into the offer."""
@@ -213,6 +259,9 @@ def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _ar
             out[0], out_length[0] = offered + at + 1, size
             return int(_lib.SSL_TLSEXT_ERR_OK)
         at += 1 + size
+    if made is not None and made.unoffered is not None:
+        out[0], out_length[0] = made.unoffered, len(made.alpn or b"")
+        return int(_lib.SSL_TLSEXT_ERR_OK)
     return int(_lib.SSL_TLSEXT_ERR_NOACK)
 
 
@@ -303,13 +352,27 @@ class Offer:
     """What a leg may offer or accept, by numbers on the wire, in order of preference; groups in OpenSSL's words.
 
     ``versions`` are without a hole, the oldest first. No ``groups`` or no ``signatures`` are OpenSSL's own. What
-    OpenSSL does not have is left out (:func:`suite_name`, :func:`signature_name`).
+    OpenSSL does not have is left out (:func:`suite_name`, :func:`signature_name`). ``without`` names extensions of
+    :data:`OPTIONAL_EXTENSIONS` that a client does not send.
     """
 
     versions: tuple[int, ...]
     ciphers: tuple[int, ...]
     groups: str = ""
     signatures: tuple[int, ...] | None = None
+    without: frozenset[int] = frozenset()
+
+
+_OPTIONAL = {22: 1 << 19, 23: _NO_EXTENDED_MASTER_SECRET, 35: SSL.OP_NO_TICKET}  # 22: SSL_OP_NO_ENCRYPT_THEN_MAC
+OPTIONAL_EXTENSIONS = frozenset(_OPTIONAL)
+"""The extensions of a ClientHello that OpenSSL leaves out if asked: encrypt_then_mac, extended_master_secret,
+session_ticket."""
+
+
+def _set_modes(context: SSL.Context) -> None:
+    context.set_mode(_MODES)
+    # pyOpenSSL has it on: a memory BIO is never full, so a batch of records can be written at once.
+    _lib.SSL_CTX_clear_mode(context._context, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
 
 def _new_context(
@@ -338,14 +401,11 @@ def _new_context(
         if offer.signatures is not None:
             schemes = ":".join(filter(None, map(signature_name, offer.signatures)))
             _accepted(_lib.SSL_CTX_set1_sigalgs_list(raw, schemes.encode("ascii")))
+    for extension in offer.without:
+        context.set_options(_OPTIONAL[extension])
     if _FALLBACK_SCSV in offer.ciphers:
         context.set_mode(_MODE_SEND_FALLBACK_SCSV)
-    context.set_mode(
-        _MODE_NO_AUTO_CHAIN
-        | _lib.SSL_MODE_RELEASE_BUFFERS
-        | _lib.SSL_MODE_ENABLE_PARTIAL_WRITE
-        | _lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
-    )
+    _set_modes(context)
     _lib.SSL_CTX_set_msg_callback(raw, _on_message)
     if keylog:
         _lib.SSL_CTX_set_keylog_callback(raw, _on_secret)
@@ -390,6 +450,32 @@ class Prepared:
     context: SSL.Context
     judges_weakness: bool
     hello: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientJudging:
+    """What is expected of a client's certificate. ``required``: that there is one. Its chain leads to one of ``roots``
+    (DER), None: it is not looked at. The X509_V_ERR numbers in ``forgiven`` are held against nobody.
+    """
+
+    required: bool = False
+    roots: tuple[bytes, ...] | None = None
+    forgiven: frozenset[int] = frozenset()
+
+
+_ASK_ONLY = ClientJudging()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSession:
+    """A session with a target that can be taken up again (``i2d_SSL_SESSION``), and the chain that the target showed
+    when it began.
+
+    The structure itself is shared with its connection, and OpenSSL makes it useless when that ends badly.
+    """
+
+    encoded: bytes
+    chain: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +531,7 @@ class TlsClientSide:
         _lib.X509_STORE_up_ref(store)  # SSL_CTX_set_cert_store takes over one reference
         _lib.SSL_CTX_set_cert_store(raw, store)
         _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify)
-        return Prepared(context, level == 0, _first_flight(context))
+        return Prepared(context, level == 0, first_flight(context))
 
     def identity(self, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> ClientIdentity:
         """For :meth:`TlsConnection.present`. Raises :class:`IdentityRefused`."""
@@ -462,14 +548,27 @@ class TlsClientSide:
             _lib.SSL_CTX_set_keylog_callback(raw, _on_secret)
         return ClientIdentity(context)
 
-    def connection(self, prepared: Prepared, *, name: str, sni: bytes | None, alpn: Sequence[bytes]) -> TlsConnection:
-        """A connection that has not begun; ``name`` is the host or address that the certificate must be for.
+    def connection(
+        self,
+        prepared: Prepared,
+        *,
+        name: str,
+        sni: bytes | None,
+        alpn: Sequence[bytes],
+        session: ClientSession | None = None,
+        enforce: bool | None = None,
+        asks_status: bool = False,
+    ) -> TlsConnection:
+        """A connection that has not begun; ``name`` is the host or address that the certificate must be for, and
+        ``session`` is what the target is asked to take up again. ``enforce`` stands before that of all of them.
+        ``asks_status``: it is asked for an OCSP response.
 
         Raises :class:`TlsTrouble` where OpenSSL does not take the name or the protocols.
         """
         if sni is not None and (b"\0" in sni or not 0 < len(sni) < 256):
             raise TlsTrouble("a server name that is empty, too long or has a NUL byte")
-        verifying = Verifying(name, self.enforce, prepared.judges_weakness, self._verdicts)
+        enforced = self.enforce if enforce is None else enforce
+        verifying = Verifying(name, enforced, prepared.judges_weakness, self._verdicts)
         made = TlsConnection(prepared.context, verifying=verifying)
         if sni is not None:
             _lib.SSL_set_tlsext_host_name(made.ssl, sni)
@@ -478,8 +577,12 @@ class TlsClientSide:
         if protocols and _lib.SSL_set_alpn_protos(made.ssl, protocols, len(protocols)) != 0:
             made.close()
             raise TlsTrouble("a list of ALPN protocols that cannot be sent")
+        if asks_status:
+            _lib.SSL_set_tlsext_status_type(made.ssl, _lib.TLSEXT_STATUSTYPE_ocsp)
         _expect_name(_lib.SSL_get0_param(made.ssl), name)
         _lib.SSL_set_connect_state(made.ssl)
+        if session is not None:
+            made.offers(session)
         return made
 
 
@@ -500,15 +603,30 @@ def _ask_under(context: SSL.Context, names: Sequence[bytes]) -> None:
         if _lib.sk_X509_NAME_push(stack, loaded) < 1:
             _lib.X509_NAME_free(loaded)
             raise MemoryError("OpenSSL can keep no name")
-    # A client that resumes is not asked again, and each answer is for one connection to the target.
-    _lib.SSL_CTX_set_session_cache_mode(context._context, SSL.SESS_CACHE_OFF)
-    context.set_options(SSL.OP_NO_TICKET)
 
 
-def _first_flight(context: SSL.Context) -> bytes:
+def _trust(context: SSL.Context, roots: Sequence[bytes]) -> None:
+    """Have clients' chains judged by these roots (DER). Raises :class:`TlsTrouble` for one that OpenSSL cannot load."""
+    store = crypto.X509Store()
+    with _as_trouble():
+        for root in roots:
+            store.add_cert(_openssl_certificate(root))
+    _lib.X509_STORE_up_ref(store._store)  # SSL_CTX_set_cert_store takes over one reference
+    _lib.SSL_CTX_set_cert_store(context._context, store._store)
+
+
+def first_flight(
+    context: SSL.Context, *, name: bytes | None = None, alpn: Sequence[bytes] = (), asks_status: bool = False
+) -> bytes:
     """The ClientHello that a connection of this context begins with, header included."""
     connection = SSL.Connection(context, None)
     connection.set_connect_state()
+    if name is not None:
+        connection.set_tlsext_host_name(name)
+    if alpn:
+        connection.set_alpn_protos(list(alpn))
+    if asks_status:
+        connection.request_ocsp()
     _lib.ERR_clear_error()
     with _as_trouble():
         with contextlib.suppress(SSL.WantReadError):
@@ -516,13 +634,40 @@ def _first_flight(context: SSL.Context) -> bytes:
         return connection.bio_read(CHUNK)[5:]  # a hello of ours fits into one record
 
 
-class TlsServerSide:
-    """Makes the connections in which we are the server. Contexts are kept, the least recently used goes first."""
+NO_SESSIONS = 2
+"""The base of connections that take up no session and leave none."""
 
-    def __init__(self, *, keylog: bool = False, size: int = 256) -> None:
+
+def own_hello() -> bytes:
+    """What OpenSSL offers unless it is told anything, and all of its suites."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_cipher_list(b"ALL:@SECLEVEL=0")
+    return first_flight(context)
+
+
+class TlsServerSide:
+    """Makes the connections in which we are the server. Contexts are kept, the least recently used goes first.
+
+    ``resumes`` off declines every session that a client offers. (TLS 1.3 tickets are sent all the same: the binding
+    cannot keep OpenSSL from that.)
+    """
+
+    def __init__(self, *, keylog: bool = False, resumes: bool = True, size: int = 256) -> None:
         self._keylog = keylog
+        self._resumes = resumes
         self._size = size
         self._contexts: OrderedDict[object, SSL.Context] = OrderedDict()
+        self.forget()
+
+    def forget(self) -> None:
+        """No session of an earlier connection can be taken up again from now on."""
+        self._bases = (*[_base(resumes=self._resumes) for _ in range(2)], _base(resumes=False))
+        self._key_names = [_ticket_key_name(base) for base in self._bases] if self._resumes else []
+
+    def base_of(self, ticket: bytes) -> int | None:
+        """Which of the bases has made this ticket (0 or 1); None where it is not of ours."""
+        name = ticket[:_KEY_NAME]
+        return self._key_names.index(name) if name in self._key_names else None
 
     def connection(
         self,
@@ -533,29 +678,68 @@ class TlsServerSide:
         alpn: bytes | None = None,
         ask_for: Sequence[bytes] | None = None,
         ask_under: Sequence[bytes] | None = None,
+        base: int = 0,
+        scope: bytes = b"",
+        tickets: bool = True,
+        ids: bool = True,
+        judging: ClientJudging = _ASK_ONLY,
+        staple: bytes = b"",
+        insists_on_alpn: bool = False,
+        extended_master_secret: bool = True,
     ) -> TlsConnection:
         """A connection that has not begun.
 
         ``chain`` is sent exactly as given (DER, leaf first), ``key`` is the leaf's. With ``ask_for``,
         even empty, the client is asked for a certificate under these CA certificates' names (DER); what it sends is
-        not judged. ``ask_under`` is the same with the names themselves (DER). Raises :class:`TlsTrouble` where OpenSSL
-        can serve no such certificate.
+        not judged. ``ask_under`` is the same with the names themselves (DER).
+
+        Only sessions of the same ``base`` (0 or 1; with :data:`NO_SESSIONS` none at all) and ``scope`` (32 bytes at
+        most) are taken up again. Below TLS 1.3 the client is given a ticket or a session id, as it wants and as far as
+        they are on here.
+
+        ``judging`` is what the certificate that is asked for has to be. ``staple`` is the OCSP response for clients
+        that ask for one. ``insists_on_alpn``: ``alpn`` is chosen where the client offers only others, too. Raises
+        :class:`TlsTrouble` where OpenSSL can serve no such certificate.
         """
         asked = None if ask_for is None else tuple(ask_for)
         under = None if ask_under is None else tuple(ask_under)
-        cache_key = (offer, tuple(chain), asked, under)
+        cache_key = (offer, tuple(chain), asked, under, ids, judging.roots)
         context = self._contexts.get(cache_key)
         if context is None:
             context = self._make(offer, chain, key, asked if under is None else ())
             if under is not None:
                 _ask_under(context, under)
+            if judging.roots is not None:
+                _trust(context, judging.roots)
+            if not ids:  # what it caches is the base's affair, whether it tells an id is this one's
+                _lib.SSL_CTX_set_session_cache_mode(context._context, SSL.SESS_CACHE_OFF)
             self._contexts[cache_key] = context
             if len(self._contexts) > self._size:
                 self._contexts.popitem(last=False)
         else:
             self._contexts.move_to_end(cache_key)
-        made = TlsConnection(context, alpn=alpn)
-        _lib.SSL_set_accept_state(made.ssl)
+        raw = context._context
+        made = TlsConnection(self._bases[base], alpn=alpn, becomes=context)
+        ssl = made.ssl
+        made.staple = staple
+        if insists_on_alpn and alpn:
+            made.unoffered = _ffi.new("unsigned char[]", alpn)
+        without = 0 if tickets else _lib.SSL_OP_NO_TICKET
+        without |= 0 if extended_master_secret else _NO_EXTENDED_MASTER_SECRET
+        for version, flag in _WITHOUT.items():
+            if version not in offer.versions:
+                without |= flag
+        _lib.SSL_set_options(ssl, without)
+        if offer.groups:
+            _lib.SSL_set1_curves_list(ssl, offer.groups.encode("ascii"))
+        if asked is not None or under is not None:
+            made.judging = judging
+            mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if judging.required else 0)
+            _lib.SSL_set_verify(ssl, mode, _on_verify_take_any if judging.roots is None else _on_verify_client)
+        named = scope or (b"countersign" if asked is None and under is None else b"countersign, asking")
+        _lib.SSL_CTX_set_session_id_context(raw, named, len(named))
+        _lib.SSL_set_SSL_CTX(ssl, raw)
+        _lib.SSL_set_accept_state(ssl)
         return made
 
     def _make(
@@ -567,17 +751,54 @@ class TlsServerSide:
     ) -> SSL.Context:
         context = _new_context(offer, level=0, keylog=self._keylog, identity=(chain, key))
         raw = context._context
-        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
-        context.set_session_id(b"countersign")
         _lib.SSL_CTX_set_alpn_select_cb(raw, _on_alpn, _ffi.NULL)
+        _lib.SSL_CTX_set_tlsext_status_cb(raw, _on_status_asked)
         with _as_trouble():
             if offer.versions[0] < TLS13:
                 _use_dh_parameters(raw)
             for authority in asked or ():
                 _accepted(_lib.SSL_CTX_add_client_CA(raw, _openssl_certificate(authority)._x509))
-        if asked is not None:
-            _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER, _on_verify_take_any)
         return context
+
+
+_BASE_SCOPE = b"base"
+
+
+def _base(*, resumes: bool) -> SSL.Context:
+    """What connections with clients are made from: the keys of tickets, the cache of session ids, no more."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(TLS10)
+    context.set_cipher_list(b"ALL:@SECLEVEL=0")
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    _set_modes(context)
+    # A connection takes over the scope of the context that it is given only where it has that of its first one.
+    context.set_session_id(_BASE_SCOPE)
+    if not resumes:
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+    _lib.SSL_CTX_set_msg_callback(context._context, _on_message)
+    return context
+
+
+def _ticket_key_name(base: SSL.Context) -> bytes:
+    """The name at the beginning of each ticket of this context, from one that a client without certificates gets."""
+    asking = SSL.Context(SSL.TLS_METHOD)
+    asking.set_max_proto_version(TLS12)
+    asking.set_cipher_list(b"AECDH:@SECLEVEL=0")
+    client, server = SSL.Connection(asking, None), SSL.Connection(base, None)
+    client.set_connect_state()
+    server.set_accept_state()
+    heard = b""
+    for _ in range(2):
+        for one, other in ((client, server), (server, client)):
+            with contextlib.suppress(SSL.WantReadError):
+                one.do_handshake()
+            sent = one.bio_read(CHUNK)
+            other.bio_write(sent)
+            if one is server:
+                heard = sent
+    # NewSessionTicket comes first in the server's last flight (RFC 5077 3.3): headers, lifetime, length, ticket.
+    return heard[5 + 4 + 4 + 2 :][:_KEY_NAME]
 
 
 def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> None:
@@ -642,8 +863,8 @@ class Buffers:
 
     def __init__(self) -> None:
         self.plain = _ffi.new("unsigned char[]", CHUNK)
-        self.out = _ffi.new("unsigned char[]", CHUNK)
-        self.out_view = memoryview(_ffi.buffer(self.out, CHUNK))
+        self.out = _ffi.new("unsigned char[]", _SEALED)
+        self.out_view = memoryview(_ffi.buffer(self.out, _SEALED))
 
     def read(self, count: int) -> bytes:
         """The first ``count`` bytes of ``plain``."""
@@ -667,19 +888,31 @@ class Verifying:
 class TlsConnection:
     """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
-    def __init__(self, context: SSL.Context, *, alpn: bytes | None = None, verifying: Verifying | None = None) -> None:
+    def __init__(
+        self,
+        context: SSL.Context,
+        *,
+        alpn: bytes | None = None,
+        verifying: Verifying | None = None,
+        becomes: SSL.Context | None = None,
+    ) -> None:
         made = _lib.SSL_new(context._context)
         if made == _ffi.NULL:
             raise MemoryError("OpenSSL can make no connection")
         self.ssl = _ffi.gc(made, _lib.SSL_free)
-        self._context = context  # whose settings a callback may need
-        self._into = _lib.BIO_new(_lib.BIO_s_mem())
-        self._from = _lib.BIO_new(_lib.BIO_s_mem())
-        _lib.SSL_set_bio(self.ssl, self._into, self._from)  # which is the owner of both from here on
+        self._context = becomes or context  # whose settings a callback may need
+        self._new_bios()
+        self.records = 0  # that the last read() has read
+        self._empty = False  # the last read() has found the end of what there is
+        self._late: TlsTrouble | EndOfData | None = None  # that the last read() has met behind its bytes
         self.alpn = alpn
+        self.unoffered: Any = None  # the same as OpenSSL's bytes, where it is to be chosen in any case
+        self.staple = b""
+        self.judging = _ASK_ONLY
         self.verify_error: tuple[str, int] | None = None
         self.verify_number = 0  # of that error, an X509_V_ERR; 0 for a weakness that we found
         self.on_secret: Callable[[bytes], None] = lambda _line: None
+        self._logs_secrets = False  # whatever its context was made for
         self.hear: Callable[[bool, int, int, bytes], None] = lambda *_: None
         self._peer_chain: tuple[bytes, ...] = ()
         self._verifying = verifying
@@ -689,6 +922,13 @@ class TlsConnection:
         self._held = bytearray()
         self._closing = False
         self._presented: ClientIdentity | None = None
+        self._offered: ClientSession | None = None
+        self._session_id = False  # the server has given one
+        self._ticket = False
+        self._broken = False
+        self._parted = False
+        self.early_data = 0  # bytes of 0-RTT data that the server would take of a session that it has given
+        self.at_close: Callable[[], None] = lambda: None
         self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
         self._address = _address(self.ssl)
         _connections[self._address] = self
@@ -697,9 +937,30 @@ class TlsConnection:
         """``callback(written, content type, version, bytes)`` for every message, in clear."""
         self.hear = callback
 
+    def log_secrets(self, callback: Callable[[bytes], None]) -> None:
+        """``callback(line)`` for every line of the key log of this connection, whatever its context was made for."""
+        self.on_secret = callback
+        self._logs_secrets = True
+        _lib.SSL_CTX_set_keylog_callback(self._context._context, _on_secret)
+
+    def master_secret(self) -> bytes | None:
+        """The master secret of a connection below TLS 1.3, once it has been agreed on."""
+        session = _lib.SSL_get_session(self.ssl)
+        if session == _ffi.NULL:
+            return None
+        out = _ffi.new("unsigned char[]", 48)
+        return _ffi.buffer(out, 48)[:] if _lib.SSL_SESSION_get_master_key(session, out, 48) == 48 else None
+
     def close(self) -> None:
         """Free what the callbacks hold; the connection is of no use afterwards."""
-        _connections.pop(self._address, None)
+        if _connections.pop(self._address, None) is None:
+            return
+        self.at_close()
+        self.at_close = lambda: None
+        if not self._broken:
+            # Since TLS 1.1 a session outlives a connection that ends without close_notify (RFC 5246 7.2.1); OpenSSL
+            # would bury it with that.
+            _lib.SSL_set_shutdown(self.ssl, SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
         self.on_secret = lambda _line: None
         self.hear = lambda *_: None
 
@@ -710,6 +971,12 @@ class TlsConnection:
         if message[0] == _SERVER_HELLO:  # OpenSSL tells the suite only when the keys are made
             at = 39 + message[38] if len(message) > 38 else 0
             self._suite = suite_name(int.from_bytes(message[at : at + 2]))
+            self._session_id = at > 39
+            return
+        if message[0] == _NEW_SESSION_TICKET:
+            self._ticket = True
+            if self.version == TLS13:
+                self.early_data = max(self.early_data, _early_data(message))
             return
         if message[0] == _CERTIFICATE:
             found = _certificates(message, tls13=self.version == TLS13)
@@ -755,6 +1022,20 @@ class TlsConnection:
             _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
         return not verifying.enforce
 
+    def judge_client(self, store: Any, *, ok: bool) -> bool:
+        """What the verification of a client's chain says of one certificate of it; whether to go on."""
+        if ok:
+            return True
+        number = int(_lib.X509_STORE_CTX_get_error(store))
+        if number in self.judging.forgiven:
+            _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
+            return True
+        if self.verify_error is None:
+            text = _ffi.string(_lib.X509_verify_cert_error_string(number)).decode("ascii")
+            self.verify_error = text, _lib.X509_STORE_CTX_get_error_depth(store)
+            self.verify_number = number
+        return False
+
     # -- a target that asks for a certificate
 
     def wait_when_asked(self) -> None:
@@ -779,30 +1060,88 @@ class TlsConnection:
         if identity is not None:
             _lib.SSL_set_SSL_CTX(self.ssl, identity.context._context)
             self._presented = identity
+            if self._logs_secrets:
+                _lib.SSL_CTX_set_keylog_callback(identity.context._context, _on_secret)
 
     def refuse_to_present(self) -> None:
         """Answer nothing: the next :meth:`handshake` tells the target ``internal_error`` and raises."""
         self.answer = 0
 
+    # -- sessions that are taken up again
+
+    def offers(self, session: ClientSession) -> None:
+        """Ask the target to take up this session, if OpenSSL finds that it still can be."""
+        at = _ffi.new("unsigned char[]", session.encoded)
+        into = _ffi.new("unsigned char **", at)
+        loaded = _lib.d2i_SSL_SESSION(_ffi.NULL, into, len(session.encoded))
+        if loaded == _ffi.NULL:
+            _lib.ERR_clear_error()
+            return
+        _lib.SSL_set_session(self.ssl, loaded)
+        _lib.SSL_SESSION_free(loaded)
+        self._offered = session
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a session of an earlier connection was taken up again."""
+        return bool(_lib.SSL_session_reused(self.ssl))
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the server has given a session on this connection: a ticket, or below TLS 1.3 a session id."""
+        return self._ticket or (self._session_id and self.version != TLS13)
+
+    @property
+    def sound(self) -> bool:
+        """Whether neither side has broken the connection off, by a fatal alert or by what cannot be taken."""
+        return not self._broken
+
+    def session(self) -> ClientSession:
+        """The session as it stands, for a later connection to the same target."""
+        held = _lib.SSL_get_session(self.ssl)
+        size = _lib.i2d_SSL_SESSION(held, _ffi.NULL)
+        encoded = _ffi.new("unsigned char[]", size)
+        _lib.i2d_SSL_SESSION(held, _ffi.new("unsigned char **", encoded))
+        return ClientSession(_ffi.buffer(encoded, size)[:], self.peer_chain())
+
+    def part(self) -> None:
+        """The peer has been told that we send no more; what it makes of that is nothing against its session."""
+        self._parted = True
+
+    def shown(self) -> bytes | None:
+        """The certificate that the peer has shown, in this handshake or when the session began; DER."""
+        certificate = _lib.SSL_get_peer_certificate(self.ssl)
+        if certificate == _ffi.NULL:
+            return None
+        return _der(_ffi.gc(certificate, _lib.X509_free))
+
     # -- the network side
+
+    def _new_bios(self) -> None:
+        self._into = _lib.BIO_new(_lib.BIO_s_mem())
+        self._from = _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(self.ssl, self._into, self._from)  # which is the owner of both from here on, and frees the old
+
+    def shed(self) -> None:
+        """Give back what the BIOs have grown to: they never shrink. Nothing where something waits in one of them."""
+        at = _ffi.new("char **")
+        if not _lib.BIO_get_mem_data(self._into, at) and not _lib.BIO_get_mem_data(self._from, at):
+            self._new_bios()
 
     def feed(self, data: bytes | memoryview) -> None:
         """Bytes from the network."""
-        view = memoryview(data)
-        while view:
-            written = _lib.BIO_write(self._into, _ffi.from_buffer(view), len(view))
-            if written <= 0:
-                raise TlsTrouble("OpenSSL took no more bytes")
-            view = view[written:]
+        if _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data)) != len(data):
+            raise TlsTrouble("OpenSSL took no more bytes")
 
-    def drain(self, buffers: Buffers) -> bytes:
-        """Bytes for the network."""
-        parts = []
-        while (count := _lib.BIO_read(self._from, buffers.out, CHUNK)) > 0:
+    def drain(self, buffers: Buffers) -> memoryview | bytes:
+        """Bytes for the network; a view is good until the next call with these buffers."""
+        count = _lib.BIO_read(self._from, buffers.out, _SEALED)
+        if count < _SEALED:
+            return buffers.out_view[: max(count, 0)]
+        parts = [bytes(buffers.out_view)]
+        while (count := _lib.BIO_read(self._from, buffers.out, _SEALED)) > 0:
             parts.append(bytes(buffers.out_view[:count]))
-            if count < CHUNK:
-                break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     # -- the application's side
 
@@ -823,14 +1162,32 @@ class TlsConnection:
     def read(self, buffers: Buffers) -> int:
         """Decrypt into ``buffers.plain``; how many bytes, 0 when there is no more for now.
 
-        Raises :class:`EndOfData` at the peer's close_notify and :class:`TlsTrouble`.
+        That is one record, or several of which all but the last are full: written again at once, they are the same
+        records again. Raises :class:`EndOfData` at the peer's close_notify and :class:`TlsTrouble`.
         """
+        self.records = 0
+        if self._empty:
+            self._empty = False
+            return 0
+        if self._late is not None:
+            late, self._late = self._late, None
+            raise late
         _lib.ERR_clear_error()
-        count = _lib.SSL_read(self.ssl, buffers.plain, CHUNK)
-        if count > 0:
-            return int(count)
-        self._wait_or_raise(count)
-        return 0
+        ssl, plain, total, read = self.ssl, buffers.plain, 0, _lib.SSL_read
+        while (count := read(ssl, plain + total, CHUNK - total)) > 0:
+            total += count
+            self.records += 1
+            if count < _RECORD or total > CHUNK - _RECORD:
+                return int(total)
+        if not total:
+            self._wait_or_raise(count)
+            return 0
+        try:
+            self._wait_or_raise(count)
+            self._empty = True
+        except (TlsTrouble, EndOfData) as late:
+            self._late = late
+        return int(total)
 
     def _wait_or_raise(self, result: int) -> None:
         """Why OpenSSL did not go on: it waits for bytes, or the peer said goodbye, or there is trouble."""
@@ -846,6 +1203,7 @@ class TlsConnection:
             if _lib.SSL_get_shutdown(self.ssl) & SSL.RECEIVED_SHUTDOWN:
                 raise EndOfData
             raise TlsTrouble("the connection ended unexpectedly")
+        self._broken = not self._parted
         try:
             _util.exception_from_error_queue(SSL.Error)
         except SSL.Error as queue:
@@ -905,6 +1263,12 @@ class TlsConnection:
 
     # -- what was negotiated
 
+    def stapled(self) -> bytes:
+        """The OCSP response that the server has sent with its certificate; empty: none."""
+        at = _ffi.new("unsigned char **")
+        length = _lib.SSL_get_tlsext_status_ocsp_resp(self.ssl, at)
+        return bytes(_ffi.buffer(at[0], length)) if length > 0 else b""
+
     @property
     def chosen_alpn(self) -> bytes | None:
         at, length = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
@@ -921,8 +1285,13 @@ class TlsConnection:
         return None if name == _ffi.NULL else _ffi.string(name).decode("ascii")
 
     def peer_chain(self) -> tuple[bytes, ...]:
-        """What the peer sent, leaf first, DER."""
-        return self._peer_chain
+        """What the peer sent, leaf first, DER; where it resumes, what it sent when the session began."""
+        if self._peer_chain or not self.resumed:
+            return self._peer_chain
+        if self._offered is not None:
+            return self._offered.chain
+        shown = self.shown()
+        return () if shown is None else (shown,)
 
     def chosen_cipher(self, offered: Sequence[int]) -> int | None:
         """Which of these suites was negotiated."""
@@ -953,6 +1322,18 @@ def _certificates(message: bytes, *, tls13: bool) -> list[tuple[int, bytes]]:
         if tls13:
             at += 2 + int.from_bytes(message[at : at + 2])
     return found
+
+
+def _early_data(ticket: bytes) -> int:
+    """``max_early_data_size`` in a NewSessionTicket (RFC 8446 4.6.1), 0 where there is none."""
+    at = 13 + ticket[12] if len(ticket) > 12 else len(ticket)
+    at += 2 + int.from_bytes(ticket[at : at + 2]) + 2
+    while at + 4 <= len(ticket):
+        kind, size = int.from_bytes(ticket[at : at + 2]), int.from_bytes(ticket[at + 2 : at + 4])
+        if kind == _EARLY_DATA and size == 4:
+            return int.from_bytes(ticket[at + 4 : at + 8])
+        at += 4 + size
+    return 0
 
 
 def _der(certificate: Any) -> bytes:

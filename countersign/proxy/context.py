@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign.proxy.leg import TlsLeg
 from countersign.proxy.settings import Address, SecretsKept
+from countersign.proxy.shaping import Shaping, before_hello
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
@@ -15,6 +16,7 @@ from countersign.recorder.wire.secrets import HANDSHAKE_LABELS, parse_line
 if TYPE_CHECKING:
     from countersign.proxy._openssl import TlsConnection
     from countersign.proxy.engine import Engine
+    from countersign.proxy.faults.armed import Served
     from countersign.proxy.relay import Relay
     from countersign.proxy.stream import Stream
     from countersign.recorder.wire.tap import LegTap
@@ -26,7 +28,8 @@ class Over(Exception):  # noqa: N818 - the session ends here; why is on the reco
 
 class Context:
     """One client connection on its way. ``target`` is the stream to the target, once it is dialled; ``client_host`` is
-    the client's address, or the one that a proxy in front of this one said it has.
+    the client's address, or the one that a proxy in front of this one said it has. ``orders`` are what it is to meet,
+    until its ClientHello has come only what can be known before, and ``conduct`` is what follows from them.
     """
 
     def __init__(self, engine: Engine, client: Stream) -> None:
@@ -35,6 +38,8 @@ class Context:
         self.settings = settings
         self.client = client
         self.client_host = client.peer_host()
+        self.orders = engine.arriving(self.client_host)
+        self.conduct = engine.conduct(self.orders)
         self.target: Stream | None = None
         self.legs: list[TlsLeg] = []
         self._began = engine.monotonic()
@@ -47,6 +52,28 @@ class Context:
             label=settings.label,
             pool=engine.pool,
         )
+        self._note_orders()
+        self.shaping = Shaping(self)
+
+    def take_orders(self, target: str) -> None:
+        """The ClientHello has come: what this session is to meet is asked for, once, and noted."""
+        self.orders = self.engine.orders(self.client_host, self.recording.sni, target)
+        self.conduct = self.engine.conduct(self.orders)
+        self._note_orders()
+
+    def _note_orders(self) -> None:
+        orders, recording = self.orders, self.recording
+        recording.scenario, recording.step = orders.scenario, orders.step
+        noted: dict[str, Any] = {}
+        if orders.chain.recipe is not None:
+            noted["recipe"] = orders.chain.recipe.id
+        if orders.chain.preset is not None:
+            noted |= {"preset": orders.chain.preset.id, **self.conduct.to_json()}
+        if noted:
+            recording.prelude["inspection"] = noted
+        else:
+            recording.prelude.pop("inspection", None)
+        recording.changed = True
 
     def clock(self) -> float:
         """Seconds since the session's start."""
@@ -68,6 +95,8 @@ class Context:
         ending = self.client.ending or Ending.RESET
         now = self.clock()
         self.recording.end(LegRole.CLIENT, Side.CLIENT, ending, now)
+        if ending is Ending.STOPPED:  # by a fault that was ordered
+            return Over()
         how = "reset the connection" if ending is Ending.RESET else "closed the connection"
         text = f"{how} before the proxy had answered its ClientHello (the target had not finished its handshake)"
         return self.over(LegRole.CLIENT, Party.CLIENT, code=FailureCode.CLIENT_LEFT, text=text, t=now)
@@ -99,12 +128,28 @@ class Context:
         self.recording.add(LegRole.CLIENT, tap.wire(Side.SERVER, record, self.clock()))
         self.client.write(record)
 
-    def leg(self, role: LegRole, stream: Stream, connection: TlsConnection, tap: LegTap | None = None) -> TlsLeg:
-        """A leg of this session, recorded with the secrets that are asked for."""
+    def leg(
+        self,
+        role: LegRole,
+        stream: Stream,
+        connection: TlsConnection,
+        tap: LegTap | None = None,
+        *,
+        served: Served | None = None,
+    ) -> TlsLeg:
+        """A leg of this session, recorded with the secrets that are asked for, and with the faults that are ordered.
+
+        ``served`` is what it shows, where a fault can be about that.
+        """
         leg = TlsLeg(role, stream, connection, self.recording, buffers=self.engine.buffers, clock=self.clock, tap=tap)
         self.legs.append(leg)
         if self.settings.secrets is not SecretsKept.NONE:
             connection.on_secret = lambda line: self._keep_secret(role, line)
+        faults = [fault for fault in self.orders.faults if fault.leg == role.value and not before_hello(fault)]
+        if faults or (served is not None and served.chain is not None):
+            leg.arm(faults, served)
+        elif role is LegRole.CLIENT:
+            leg.may_alert()
         return leg
 
     def _keep_secret(self, role: LegRole, line: bytes) -> None:

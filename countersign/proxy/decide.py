@@ -10,6 +10,7 @@ in its own words, and a target that nobody may reach is not dialled.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from countersign.proxy.dial import DialFailed
@@ -43,8 +44,11 @@ def decide(context: Context, policy: Policy, target: Address, hello: Hello) -> D
     decision = policy.decide(facts)
     if context.engine.bypasses is not None:
         decision = context.engine.bypasses.apply(decision, facts, now=context.engine.monotonic())
+    ordered = context.orders.action
+    if ordered is not None and decision.verdict is not Verdict.REFUSE and decision.verdict != ordered.value:
+        decision = replace(decision, verdict=Verdict(ordered.value), reason="ordered for this connection")
     context.recording.action = decision.verdict.value
-    if policy.rules or context.engine.bypasses is not None:
+    if policy.rules or context.engine.bypasses is not None or ordered is not None:
         context.recording.prelude["decision"] = decision.reason
     return decision
 

@@ -18,9 +18,10 @@ import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from countersign.proxy.resolver import RESOLVER, ResolverBusy
-from countersign.proxy.stream import Stream
+from countersign.proxy.stream import Stream, address_text
 from countersign.proxy.ways.addressing import interleaved
 from countersign.recorder.recording import FailureCode, Party
 from countersign.recorder.wire.text import printable
@@ -189,6 +190,26 @@ def _is_ours(address: IPv4Address | IPv6Address) -> bool:
 # -- dialling ------------------------------------------------------------------------------------------------------
 
 
+class Dialled:
+    """The connections that an engine has made, so that one which a rule of the network turns back to it is known.
+
+    It comes from where ours comes from, and was going where ours was going. Where it comes from is not enough: one port
+    of ours can be used for connections to several places.
+    """
+
+    def __init__(self) -> None:
+        self._open: WeakValueDictionary[tuple[str, str], socket.socket] = WeakValueDictionary()
+
+    def note(self, connection: socket.socket) -> None:
+        ends = address_text(connection.getsockname()), address_text(connection.getpeername())
+        self._open[ends] = connection
+
+    def has(self, peer: str, destination: Address | None) -> bool:
+        """Whether a client from there (``127.0.0.1:443``), which was going to ``destination``, is one of them."""
+        found = self._open.get((peer, str(destination)))
+        return found is not None and found.fileno() >= 0
+
+
 async def dial(
     target: Address,
     addresses: Sequence[SockAddr],
@@ -196,16 +217,22 @@ async def dial(
     buffer: bytearray,
     limit: float,
     source: IPv4Address | IPv6Address | None = None,
+    dialled: Dialled | None = None,
 ) -> Stream:
     """A TCP connection to the first address that answers, from ``source``. Raises :class:`DialFailed`."""
-    connected = await connect(target, addresses, limit=limit, source=source)
+    connected = await connect(target, addresses, limit=limit, source=source, dialled=dialled)
     loop = asyncio.get_running_loop()
     _transport, stream = await loop.create_connection(lambda: Stream(buffer), sock=connected)
     return stream
 
 
 async def connect(
-    target: Address, addresses: Sequence[SockAddr], *, limit: float, source: IPv4Address | IPv6Address | None
+    target: Address,
+    addresses: Sequence[SockAddr],
+    *,
+    limit: float,
+    source: IPv4Address | IPv6Address | None,
+    dialled: Dialled | None = None,
 ) -> socket.socket:
     """The same as a bare socket."""
     if source is not None:
@@ -216,7 +243,7 @@ async def connect(
             raise DialFailed(FailureCode.UNREACHABLE, Party.PROXY, text)
     try:
         async with asyncio.timeout(limit):
-            return await _first(interleaved(addresses), source)
+            return await _first(interleaved(addresses), source, dialled)
     except TimeoutError:
         raise DialFailed(
             FailureCode.DIAL_TIMEOUT, Party.NETWORK, f"gave no connection to {target} within {limit:g} s"
@@ -238,7 +265,11 @@ def _refusal(target: Address, error: OSError) -> DialFailed:
     return DialFailed(FailureCode.UNREACHABLE, Party.NETWORK, f"gave no connection to {target}: {reason.lower()}")
 
 
-async def _first(addresses: Sequence[SockAddr], source: IPv4Address | IPv6Address | None = None) -> socket.socket:
+async def _first(
+    addresses: Sequence[SockAddr],
+    source: IPv4Address | IPv6Address | None = None,
+    dialled: Dialled | None = None,
+) -> socket.socket:
     """Happy eyeballs: the first socket that connects; the others are closed. Raises the last OSError."""
     dials: list[asyncio.Task[socket.socket]] = []
     waiting: set[asyncio.Task[socket.socket]] = set()
@@ -247,7 +278,7 @@ async def _first(addresses: Sequence[SockAddr], source: IPv4Address | IPv6Addres
     try:
         while rest or waiting:
             if rest:
-                dials.append(asyncio.create_task(_connect(*rest.pop(0), source), name="dial"))
+                dials.append(asyncio.create_task(_connect(*rest.pop(0), source, dialled), name="dial"))
                 waiting.add(dials[-1])
             done, waiting = await asyncio.wait(
                 waiting, timeout=_NEXT_ADDRESS_AFTER if rest else None, return_when=asyncio.FIRST_COMPLETED
@@ -276,6 +307,7 @@ async def _connect(
     family: socket.AddressFamily,
     address: tuple[str, int] | tuple[str, int, int, int],
     source: IPv4Address | IPv6Address | None,
+    dialled: Dialled | None,
 ) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setblocking(False)
@@ -283,6 +315,8 @@ async def _connect(
         if source is not None:
             made.bind((str(source), 0))
         await asyncio.get_running_loop().sock_connect(made, address)
+        if dialled is not None:
+            dialled.note(made)  # before whoever has been reached can have sent us on
     except BaseException:
         made.close()
         raise

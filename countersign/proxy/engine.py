@@ -12,7 +12,6 @@ second, for somebody else may have closed one. It is said once when this begins 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import sys
 import time
@@ -23,35 +22,43 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
 
-from countersign.ca import LeafMint
 from countersign.errors import EnvironmentFault
 from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
+from countersign.proxy.conduct import Conduct, conduct_of
 from countersign.proxy.decide import policy_of, turned_down
-from countersign.proxy.dial import DialFailed, literal, resolve
+from countersign.proxy.dial import DialFailed, Dialled, literal, resolve
+from countersign.proxy.listening import cannot_listen, listen_on
 from countersign.proxy.mtls import ClientCertificates
 from countersign.proxy.offer import Mirror
+from countersign.proxy.orders import NOTHING_ORDERED, Orders
 from countersign.proxy.outward import Outward
 from countersign.proxy.session import Session
+from countersign.proxy.sessions import Sessions
 from countersign.proxy.settings import Address, Mode, SecretsKept
+from countersign.proxy.signing import Signing
+from countersign.proxy.splice import Pipes
+from countersign.proxy.stapling import Staples
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.proxy.turns import Turns
 from countersign.proxy.ways.policy import Bypasses
-from countersign.proxy.ways.transparent import make_transparent, original_destination
+from countersign.proxy.ways.transparent import original_destination
 from countersign.recorder.budget import Pool
 from countersign.recorder.recording import Outcome, Party, Status
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from countersign.ca import Authority
+    from countersign.ca.revocation import Register
     from countersign.proxy.dial import SockAddr
+    from countersign.proxy.orders import Director
     from countersign.proxy.settings import Settings
     from countersign.proxy.ways.policy import Policy
     from countersign.recorder.recording import Recording
 
 _SNAPSHOT_EVERY = 0.1
-_BACKLOG = 1024
-_ACCEPTED_AT_ONCE = 64
+_ACCEPTED_AT_ONCE = 16
 _ACCEPT_AGAIN_AFTER = 0.5
 
 log = structlog.get_logger("countersign.proxy")
@@ -67,7 +74,9 @@ class Keeper(Protocol):
 class Engine:
     """An asyncio proxy. ``start``, then ``stop``; or ``async with``.
 
-    ``client_authority`` signs clients' certificates again, where these are relayed (``Mtls.RELAY``).
+    ``client_authority`` signs clients' certificates again, where these are relayed (``Mtls.RELAY``). ``director`` says
+    what each connection is to meet (:mod:`countersign.proxy.orders`); what it leaves open is as ``settings.orders``.
+    ``register`` has the leaves that stapled responses call revoked.
     ``now`` and ``monotonic`` are the clocks: the first gives aware UTC datetimes, the second seconds.
     """
 
@@ -78,6 +87,8 @@ class Engine:
         keeper: Keeper,
         *,
         client_authority: Authority | None = None,
+        director: Director | None = None,
+        register: Register | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,13 +97,19 @@ class Engine:
         self.monotonic = monotonic
         self.receive_buffer = bytearray(RECEIVE_BUFFER)
         self.buffers = Buffers()
+        self.pipes = Pipes()
+        self.dialled = Dialled()
+        self.turns = Turns()
         self.pool = Pool()
-        self.mint = LeafMint(authority)
+        self.signing = Signing(authority)
+        self.staples = Staples(register, now=now, monotonic=monotonic)
         self.certificates = ClientCertificates(settings, client_authority, monotonic=monotonic)
         self.policy = policy_of(settings)
         self.bypasses = Bypasses() if settings.bypass_after_failure else None
         self.upstream = (
-            None if settings.upstream is None else Outward(settings, self.receive_buffer, lingers=self.lingers)
+            None
+            if settings.upstream is None
+            else Outward(settings, self.receive_buffer, lingers=self.lingers, dialled=self.dialled)
         )
         keylog = settings.secrets is not SecretsKept.NONE
         identity = settings.identity
@@ -102,9 +119,12 @@ class Engine:
             identity=None if identity is None else (identity.chain, identity.key),
             keylog=keylog,
         )
-        self.mirror = Mirror(self.client_side)
-        self.server_side = TlsServerSide(keylog=keylog)
+        self.mirror = Mirror(self.client_side, hello=settings.hello)
+        self.server_side = TlsServerSide(keylog=keylog, resumes=settings.resumption)
+        self.sessions = Sessions(self.server_side, monotonic=monotonic)
+        self._director = director
         self._keeper = keeper
+        self._given: list[socket.socket] | None = None
         self._listeners: list[socket.socket] = []
         self._set_aside: list[socket.socket] = []
         self._try_again: asyncio.TimerHandle | None = None
@@ -116,6 +136,11 @@ class Engine:
 
     # -- life ----------------------------------------------------------------------------------------------------
 
+    def become_worker(self, keeper: Keeper, listeners: Iterable[socket.socket]) -> None:
+        """After a fork, before the start: what this process has of its own (:mod:`countersign.proxy.workers`)."""
+        self._keeper = keeper
+        self._given = list(listeners)
+
     async def start(self) -> None:
         """Listen. Raises :class:`EnvironmentFault` when the address cannot be had, or the target has none."""
         listen = self.settings.listen
@@ -126,7 +151,7 @@ class Engine:
             await self._listen(listen)
         except OSError as error:
             self._close_listeners()
-            raise EnvironmentFault(_cannot_listen(str(listen), error)) from None
+            raise EnvironmentFault(cannot_listen(listen, error)) from None
         try:
             if self.upstream is not None:
                 await self.upstream.check(self.ports)
@@ -159,6 +184,36 @@ class Engine:
         if self.bypasses is not None:
             self.bypasses.forget()
 
+    def order(self, orders: Orders) -> None:
+        """From now on these are for all new connections, as far as a director says nothing else."""
+        self.settings = replace(self.settings, orders=orders)
+
+    # -- what a connection is to meet ----------------------------------------------------------------------------
+
+    def arriving(self, client: str) -> Orders:
+        """What is ordered for a client that has just connected."""
+        always = self.settings.orders
+        return always if self._director is None else self._director.arriving(client).over(always)
+
+    def orders(self, client: str, sni: str | None, target: str) -> Orders:
+        """What is ordered for a session whose ClientHello has come; what is meant for others is left out."""
+        always = self.settings.orders if self.settings.orders.match.fits(sni, target) else NOTHING_ORDERED
+        if self._director is None:
+            return always
+        said = self._director.orders(client, sni, target)
+        orders = said.over(always) if said.match.fits(sni, target) else always
+        if orders.forget_sessions:
+            self.forget_sessions()
+        return orders
+
+    def conduct(self, orders: Orders) -> Conduct:
+        """What is done under these orders besides certificates."""
+        return conduct_of(self.settings, orders.chain.preset, can_relay=self.certificates.mint is not None)
+
+    def forget_sessions(self) -> None:
+        """From now on no ticket and no session that a client or we have from before is taken up again."""
+        self.sessions.forget()
+
     async def stop(self) -> None:
         """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
         self._close_listeners()
@@ -175,6 +230,7 @@ class Engine:
         if self._snapshots is not None:
             self._snapshots.cancel()
             await asyncio.gather(self._snapshots, return_exceptions=True)
+        self.pipes.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -206,18 +262,12 @@ class Engine:
         each (https://github.com/python/cpython/issues/151615). T27.
         """
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            self._listeners.append(listener)
-            listener.setblocking(False)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if self.settings.tproxy:
-                make_transparent(listener)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
+        if self._given is None:
+            found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            self._listeners += listen_on(found, transparent=self.settings.tproxy)
+        else:
+            self._listeners += self._given
+        for listener in self._listeners:
             loop.add_reader(listener, self._accept, listener)
 
     def _close_listeners(self) -> None:
@@ -348,14 +398,3 @@ class Engine:
                     session.recording.changed = False  # again when there is something new
                     log.exception("no snapshot of session", id=session.recording.id)
                 await asyncio.sleep(0)
-
-
-def _cannot_listen(address: str, error: OSError) -> str:
-    reason = {
-        errno.EADDRINUSE: "something else listens there; choose another port, or 0 for any free one",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-        errno.EACCES: "ports below 1024 need privileges; choose a higher one",
-    }.get(error.errno or 0)
-    if isinstance(error, socket.gaierror):
-        reason = "no address is known for that name"
-    return f"cannot listen on {address}: {reason or error.strerror or error}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from countersign.proxy.dial import DialFailed
-from countersign.proxy.prelude import Asked, PreludeFailed, drained
+from countersign.proxy.prelude import Asked, PreludeFailed
 from countersign.proxy.ways.events import Exchanged, Ready, Refused, Send, Wanted
 from countersign.proxy.ways.http_in import Dropped, Fetch, HttpIn, ToTarget
 from countersign.proxy.ways.socks import SocksServer
@@ -115,11 +115,11 @@ class _HttpClient:
             match event:
                 case Send(data):
                     self._stream.write(data)
-                    await drained(self._stream)
+                    await self._stream.drained()
                 case ToTarget(data):
                     if self._target is not None:
                         self._target.write(data)
-                        await drained(self._target)
+                        await self._target.drained()
                 case Wanted(target):
                     reply = _HttpReply(self._stream, self._machine)
                     self._asked = Asked(target, record=self._machine.record, reply=reply)

@@ -6,29 +6,38 @@ target chose (version, suite, group, ALPN) is what the client gets. A client tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
+from countersign.proxy._openssl import TlsTrouble
+from countersign.proxy.binding import ChannelBinding
 from countersign.proxy.client_leg import check_hello, not_mirrored, open_client_leg
 from countersign.proxy.dial import DialFailed
 from countersign.proxy.mtls import Exchange
 from countersign.proxy.passthrough import pass_through
 from countersign.proxy.relay import Relay, TlsDirection
 from countersign.proxy.server_leg import open_server_leg
+from countersign.proxy.sessions import Place, Resumption
 from countersign.proxy.settings import Action, Mtls
 from countersign.proxy.sniff import Hello
+from countersign.proxy.summary import Summary
 from countersign.proxy.trouble import peer_of
 from countersign.recorder.recording import Failure, FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.tap import LegTap
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from countersign.proxy._openssl import TlsTrouble
-    from countersign.proxy.context import Context
+    from countersign.proxy.client_leg import Offered
+    from countersign.proxy.context import Context, Over
     from countersign.proxy.leg import TlsLeg
     from countersign.proxy.settings import Address
     from countersign.proxy.stream import Stream
+
+
+_ASKED = "the target asked for a client certificate"
+_UNTRUSTED = "the target is not trusted"
 
 
 async def intercept(
@@ -38,13 +47,15 @@ async def intercept(
     *,
     dial: Callable[[], Awaitable[Stream]],
     left: Callable[[], None],
+    told: Callable[[Mapping[str, Any]], None],
 ) -> None:
     """Both legs, then the relay between them.
 
     ``dial`` gives the connection to the target or raises :class:`~countersign.proxy.dial.DialFailed`; ``left`` is
-    called when the client leaves while the target is being spoken to.
+    called when the client leaves while the target is being spoken to, and ``told`` with what of HTTP is to be noted.
     """
-    if context.engine.certificates.passes((target, context.recording.sni)):
+    passes = context.engine.certificates.passes((target, context.recording.sni))
+    if passes and context.conduct.mtls is Mtls.BYPASS:
         context.recording.action = Action.PASSTHROUGH.value
         context.recording.mtls.update(mode=Mtls.BYPASS.value, why="the target asked for a client certificate before")
         await pass_through(context, hello, dial=dial)
@@ -64,31 +75,67 @@ async def intercept(
             tap, "internal_error", LegRole.SERVER, failed.by, code=failed.code, text=failed.text
         ) from None
     exchange = Exchange(context)
-    server = await open_server_leg(context, stream, target, offered, tap, exchange=exchange)
+    resumption = Resumption(context, _place(context, target, offered), offered.summary, exchange)
+    server = await open_server_leg(context, stream, target, offered, tap, exchange=exchange, resumption=resumption)
     if not server.stands and exchange.mode is Mtls.BYPASS:
-        await _pass_by(context, target, hello, server, tap, dial=dial)
+        context.engine.certificates.remember((target, context.recording.sni))
+        await _pass_by(context, hello, server, tap, _ASKED, dial=dial)
+        return
+    if not server.stands and exchange.mode is Mtls.BLOCK:
+        raise _blocked(context, server, tap)
+    if server.connection.verify_error is not None and context.conduct.bad_upstream == "pass-through":
+        await _pass_by(context, hello, server, tap, _UNTRUSTED, dial=dial)
         return
     context.recording.not_mirrored += not_mirrored(server)
-    client = await open_client_leg(context, hello, offered.summary, server, tap, exchange=exchange)
-    await _relay(context, client, server)
+    client = await open_client_leg(
+        context,
+        hello,
+        offered.summary,
+        server,
+        tap,
+        name=offered.summary.sni or target.host,
+        exchange=exchange,
+        resumption=resumption,
+    )
+    del hello, offered, tap  # which may be big, and a relay long
+    await _relay(context, client, server, told)
+
+
+def _place(context: Context, target: Address, offered: Offered) -> Place:
+    summary = offered.summary
+    alpn = context.conduct.protocols(summary.alpn_raw)
+    return Place(str(target), summary.sni_raw, alpn, offered.mirrored.prepared)
+
+
+def _blocked(context: Context, server: TlsLeg, tap: LegTap) -> Over:
+    text = "refuses the connection: the target asked for a client certificate (--mtls block)"
+    over = context.refuse(
+        tap, "handshake_failure", LegRole.SERVER, Party.PROXY, code=FailureCode.REFUSED_BY_RULE, text=text
+    )
+    server.connection.refuse_to_present()
+    with contextlib.suppress(TlsTrouble):
+        server.connection.handshake()
+    server.flush()
+    return over
 
 
 async def _pass_by(
     context: Context,
-    target: Address,
     hello: Hello,
     server: TlsLeg,
     tap: LegTap,
+    why: str,
     *,
     dial: Callable[[], Awaitable[Stream]],
 ) -> None:
-    """Close the connection in which the target asked for a certificate, and make one that passes through."""
+    """Close the connection in which the target did what is not intercepted, and make one that passes through."""
     recording = context.recording
-    context.engine.certificates.remember((target, recording.sni))
     server.close()
     if context.settings.starttls is not None:
-        text = "closed the connection: the target asked for a client certificate, and --mtls bypass cannot begin anew"
-        text += " behind a dialogue in clear; the next connection to this target passes through"
+        text = f"closed the connection: {why}, and what is to pass through for that cannot begin anew"
+        text += " behind a dialogue in clear"
+        if why == _ASKED:
+            text += "; the next connection to this target passes through"
         raise context.refuse(
             tap, "internal_error", LegRole.SERVER, Party.PROXY, code=FailureCode.UNSUPPORTED_OFFER, text=text
         )
@@ -100,15 +147,28 @@ async def _pass_by(
         recording.legs.pop(role).budget.release()
     recording.not_mirrored.clear()
     recording.action = Action.PASSTHROUGH.value
-    recording.mtls["why"] = (
-        "the target asked for a client certificate, so this connection was closed and made again to pass through;"
-        " the next ones pass through from the start"
-    )
+    if why == _ASKED:
+        recording.mtls["why"] = (
+            "the target asked for a client certificate, so this connection was closed and made again to pass through;"
+            " the next ones pass through from the start"
+        )
+    else:
+        recording.prelude["decision"] = f"{why}, so the connection was closed and made again to pass through"
     context.client.on_end = None
     await pass_through(context, Hello(hello.first, hello.summary, hello.chunks, unread=hello.chunks), dial=dial)
 
 
-async def _relay(context: Context, client: TlsLeg, server: TlsLeg) -> None:
+def _all_of(watchers: list[Callable[[bytes], bool]]) -> Callable[[bytes], bool]:
+    """One that shows what it sees to each, as long as they want to see more."""
+
+    def watch(data: bytes) -> bool:
+        watchers[:] = [each for each in watchers if each(data)]
+        return bool(watchers)
+
+    return watch
+
+
+async def _relay(context: Context, client: TlsLeg, server: TlsLeg, told: Callable[[Mapping[str, Any]], None]) -> None:
     def trouble(leg: TlsLeg, trouble: TlsTrouble) -> None:
         """After the handshake: an alert is on the recording already; anything else is the peer's doing."""
         leg.flush()
@@ -117,7 +177,21 @@ async def _relay(context: Context, client: TlsLeg, server: TlsLeg) -> None:
             failure = Failure(context.clock(), leg.role, peer_of(leg), code=FailureCode.BROKEN_MESSAGE, text=text)
             context.recording.fail(failure)
 
-    relay = Relay(idle=context.settings.limits.idle)
+    def rests() -> None:
+        for leg in (client, server):
+            leg.rest()
+
+    relay = Relay(idle=context.settings.limits.idle, rests=rests)
+    summary = None
+    if context.settings.http_summary:
+        summary = Summary(server.connection.chosen_alpn, clock=context.clock, told=told)
+    binding = ChannelBinding(lambda found: context.recording.prelude.update(channel_binding=found))
     for source, destination in ((client, server), (server, client)):
-        TlsDirection(relay, source, destination, buffers=context.engine.buffers, trouble=trouble).begin()
-    await context.until_finished(relay)
+        summing = None if summary is None else summary.watcher(source.peer)
+        watch = _all_of([each for each in (binding.watcher(source.peer), summing) if each is not None])
+        TlsDirection(relay, source, destination, buffers=context.engine.buffers, trouble=trouble, watch=watch).begin()
+    try:
+        await context.until_finished(relay)
+    finally:
+        if summary is not None:
+            summary.end()

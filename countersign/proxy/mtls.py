@@ -12,7 +12,7 @@ CertificateVerify has been checked, or whoever knows a certificate could use it.
 
 *present*: one that was given. *strip*: none, and the client never hears of it. *bypass*: the connection is closed and
 made again with the client's own hello, to pass through; the target is remembered, so that the next one is not made
-twice.
+twice. *block*: the client is refused.
 
 *When the target refuses.* Below TLS 1.3 it does so before its Finished, so the client's last flight, from its
 ChangeCipherSpec on, is kept from the client leg until the target has answered, and the target's alert becomes ours. In
@@ -23,6 +23,10 @@ is cut off then without a close_notify, for OpenSSL can send no alert of another
 where the target's list has none for our own leaf, one is added. Certificate types (TLS 1.2) follow from the schemes; no
 other extensions of a CertificateRequest than these two can be sent. Both requests are compared as they were sent, and
 what differs is on the recording.
+
+*Ordered.* A client can be asked whatever the target asks (:class:`~countersign.proxy.orders.ClientAuthOrders`),
+under names that are not the target's, and its certificate be judged as servers do. What the target is shown is another
+matter.
 
 *Asked later.* A renegotiation is answered with the certificate of the first handshake, or with none, for the client
 cannot be asked in mid-connection. Post-handshake authentication (RFC 8446 4.6.2) is offered to the target only where
@@ -40,8 +44,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from countersign.ca import ClientMint
+from countersign.ca.assemble import name_der
 from countersign.errors import UserError
-from countersign.proxy._openssl import TlsTrouble, own_schemes, signature_name
+from countersign.proxy._openssl import ClientJudging, TlsTrouble, own_schemes, signature_name
 from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.settings import Mtls
 from countersign.recorder.certificates import cut_certificate, read_certificate
@@ -73,6 +78,7 @@ if TYPE_CHECKING:
     from countersign.proxy._openssl import ClientIdentity, Offer
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.orders import ClientAuthOrders
     from countersign.proxy.settings import Settings
     from countersign.recorder.wire.reading import HelloSummary
 
@@ -151,11 +157,10 @@ def _type_name(kind: int) -> str:
 
 
 class ClientCertificates:
-    """What an engine keeps for its sessions: the mode, the client CA's certificates, and whom to pass through."""
+    """What an engine keeps for its sessions: the client CA's certificates, and whom to pass through."""
 
     def __init__(self, settings: Settings, authority: Authority | None, *, monotonic: Callable[[], float]) -> None:
-        self.mode = settings.mtls_mode
-        if self.mode is Mtls.RELAY and authority is None:
+        if settings.mtls_mode is Mtls.RELAY and authority is None:
             raise UserError("--mtls relay needs a client CA to sign clients' certificates with; give the engine one")
         self.mint = None if authority is None else ClientMint(authority)
         self._monotonic = monotonic
@@ -195,8 +200,9 @@ class Exchange:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._certificates = context.engine.certificates
-        self.mode = self._certificates.mode
+        self.mode = context.conduct.mtls
         self.request: Request | None = None
+        self._ours: Request | None = None
         self._chosen: tuple[bytes, ...] = ()
         self._proven = False
         self._over = False
@@ -216,7 +222,7 @@ class Exchange:
             else:
                 self._context.recording.not_mirrored.append("extensions: post_handshake_auth")
         self._listen(leg, lambda written, data: self._on_server(leg, written=written, data=data))
-        if self.mode in {Mtls.RELAY, Mtls.BYPASS}:
+        if self.mode in {Mtls.RELAY, Mtls.BYPASS, Mtls.BLOCK}:
             leg.connection.wait_when_asked()
 
     def _listen(self, leg: TlsLeg, hear: Callable[[bool, bytes], None]) -> None:
@@ -260,12 +266,23 @@ class Exchange:
 
     # -- the client leg
 
+    @property
+    def holder(self) -> bytes | None:
+        """The SHA-256 of the certificate that the client has proven to own."""
+        return sha256(self._chosen[0]).digest() if self._chosen and self._proven else None
+
     def offer(self, offer: Offer, summary: HelloSummary, minted: Minted) -> Offer:
-        """The client leg's offer with the schemes that the target asks for; one that our own leaf needs behind them."""
-        request = self.request
-        if request is None or offer.versions[0] < TLS12:
+        """The client leg's offer with the schemes that are asked for; one that our own leaf needs behind them."""
+        ordered = self._context.orders.client_auth
+        if ordered is not None and ordered.signature_algorithms is not None:
+            wanted = ordered.signature_algorithms
+        elif self.request is not None and ordered is None:
+            wanted = self.request.schemes
+        else:
             return offer
-        schemes = [scheme for scheme in request.schemes if signature_name(scheme) is not None]
+        if offer.versions[0] < TLS12:
+            return offer
+        schemes = [scheme for scheme in wanted if signature_name(scheme) is not None]
         takes = summary.signature_algorithms or (_IMPLIED_SCHEMES if offer.versions[0] == TLS12 else ())
         mine = own_schemes(minted.key).get(offer.versions[0]) or takes
         able = [scheme for scheme in takes if scheme in mine or scheme in _IMPLIED_SCHEMES]
@@ -278,16 +295,21 @@ class Exchange:
         self._listen(leg, lambda written, data: self._on_client(leg, written=written, data=data))
 
     def _on_client(self, leg: TlsLeg, *, written: bool, data: bytes) -> None:
-        assert self.request is not None
         kind, version = data[0], leg.connection.version
         if written and kind == codes.CERTIFICATE_REQUEST:
-            ours = Request.of(data, version)
-            self._noted.update(asked_of_client=ours.to_json(), differs=self.request.differs(ours))
+            self._ours = ours = Request.of(data, version)
+            self._noted.setdefault("mode", self.mode.value)
+            self._noted.update(asked_of_client=ours.to_json())
+            if self.request is not None:
+                self._noted.update(differs=self.request.differs(ours))
         elif not written and kind == codes.CERTIFICATE:
             self._chosen = _chain_in(data, version)
             self._proven = not self._chosen
             self._noted["chosen"] = _chain_json(self._chosen)
-            self._noted["why"] = _why(self._chosen, self.request)
+            if self.request is not None and self._context.orders.client_auth is None:
+                self._noted["why"] = _why(self._chosen, self.request, "the target")
+            elif self._ours is not None:
+                self._noted["why"] = _why(self._chosen, self._ours, "the proxy")
         elif not written and kind == _CERTIFICATE_VERIFY:
             self._proven = True
 
@@ -352,6 +374,33 @@ class Exchange:
         server.flush()
 
 
+def names_of(orders: ClientAuthOrders) -> tuple[bytes, ...]:
+    """The names (DER) under which the client is asked by order."""
+    if isinstance(orders.names, tuple):
+        return orders.names
+    issuers = [cut_certificate(each) for each in orders.authorities]
+    match orders.names:
+        case "roots":
+            return tuple(each.subject for each in issuers if each.issuer == each.subject)
+        case "intermediates":
+            return tuple(each.subject for each in issuers if each.issuer != each.subject)
+        case "others":
+            return tuple(name_der(O="countersign", CN=f"an authority of somebody else {n}") for n in range(1, 4))
+        case "empty":
+            return ()
+    return tuple(each.subject for each in issuers)
+
+
+_DATES = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_USAGE = frozenset({26})  # X509_V_ERR_INVALID_PURPOSE
+
+
+def judging_of(orders: ClientAuthOrders) -> ClientJudging:
+    """What is expected of the client's certificate by order."""
+    forgiven = (frozenset() if orders.dates else _DATES) | (frozenset() if orders.usage else _USAGE)
+    return ClientJudging(orders.required, orders.trusted, forgiven)
+
+
 def _first_record(held: bytearray) -> int:
     """The size of the first record (RFC 5246 6.2.1) if all of it is there; of what is no record, OpenSSL gets all."""
     if len(held) < 5:
@@ -382,12 +431,12 @@ def _chain_json(chain: Sequence[bytes]) -> dict[str, Any]:
     }
 
 
-def _why(chain: Sequence[bytes], request: Request) -> str:
+def _why(chain: Sequence[bytes], request: Request, who: str) -> str:
     """Why the client chose as it did, as far as names tell (RFC 8446 4.2.4, RFC 5246 7.4.6)."""
     count = len(request.names)
     asked = f"{count} name{'s' if count != 1 else ''} of authorities" if count else "no names of authorities"
     if not chain:
-        return f"the client sent no certificate; the target had asked with {asked}"
+        return f"the client sent no certificate; {who} had asked with {asked}"
     for depth, certificate in enumerate(chain[:_NAMED_AT_MOST]):
         try:
             issuer = cut_certificate(certificate).issuer
@@ -397,7 +446,7 @@ def _why(chain: Sequence[bytes], request: Request) -> str:
             name = distinguished_name(issuer)["text"]
             whose = "its leaf" if depth == 0 else f"certificate {depth} of its chain"
             place = f"name {request.names.index(issuer) + 1} of {count}"
-            return f"the target asked for {name}, which is the issuer of {whose} ({place})"
+            return f"{who} asked for {name}, which is the issuer of {whose} ({place})"
     if not count:
-        return "the target named no authority, so any certificate would do"
-    return f"the target asked with {asked}, and none of them is an issuer in the chain that the client sent"
+        return f"{who} named no authority, so any certificate would do"
+    return f"{who} asked with {asked}, and none of them is an issuer in the chain that the client sent"

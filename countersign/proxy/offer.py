@@ -4,6 +4,12 @@ Our hello offers nothing that the client did not: no version, suite, group or si
 choose what the client cannot follow, or something weaker than the client would have taken. What OpenSSL cannot
 repeat of the offer is named on the recording as ``not_mirrored``, and GREASE (RFC 8701) is not missed.
 
+*Three hellos* (``--hello``). ``mirror``: what the client offers, in its order, and without extended_master_secret,
+encrypt_then_mac or session_ticket where it has none. ``own``: of what the client offers, in OpenSSL's order, as an
+appliance does. A preset (:mod:`.hellos`): what another client would offer, whatever ours does; what the target then
+chooses the client leg follows as far as the client can. How near that comes to the real one is measured by its JA3 and
+JA4, and what differs is named once more, extensions too.
+
 *Versions.* OpenSSL offers versions without a hole. Where the client leaves one out, the run with its highest version is
 offered. TLS 1.3 needs groups and signature schemes to be named (RFC 8446 9.2); a TLS 1.2 client that names no schemes
 stands by those of RFC 5246 7.4.1.4.1.
@@ -19,18 +25,25 @@ What went into the hello, and not what was asked for, is compared with the clien
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from countersign.proxy._openssl import (
     GROUP_NAMES,
     OPENSSL_VERSION,
+    OPTIONAL_EXTENSIONS,
     IdentityRefused,
     Offer,
     TlsTrouble,
+    first_flight,
+    own_hello,
     signature_name,
     suite_name,
 )
+from countersign.proxy.hellos import HelloPreset
+from countersign.recorder.wire.fingerprints import ja3, ja4
+from countersign.recorder.wire.messages import ClientHello, decode_message
 from countersign.recorder.wire.names import (
     GREASE,
     TLS10,
@@ -38,6 +51,7 @@ from countersign.recorder.wire.names import (
     TLS12,
     TLS13,
     cipher_suite_name,
+    extension_name,
     group_name,
     signature_scheme_name,
     version_name,
@@ -48,8 +62,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from countersign.proxy._openssl import Prepared, TlsClientSide, TlsConnection
+    from countersign.proxy.orders import ProtocolOrders
     from countersign.recorder.wire.reading import HelloSummary
 
+_STATUS_REQUEST = 5
 _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _SUPPORTED_VERSIONS = 10, 13, 43
 _DEFAULT_GROUPS = (0x11EC, 0x001D, 0x0017, 0x001E, 0x0018, 0x0019, 0x0100, 0x0101)  # OpenSSL's own order
 _IMPLIED_SCHEMES = (0x0201, 0x0203, 0x0202)  # SHA-1 with RSA, ECDSA, DSA (RFC 5246 7.4.1.4.1)
@@ -72,10 +88,14 @@ class CannotSpeak(Exception):  # noqa: N818 - a fact about the client's offer
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """How the target is spoken to on behalf of a client, and what of its offer is missing there, in words."""
+    """How the target is spoken to on behalf of a client, and what of its offer is missing there, in words.
+
+    ``asks_status``: whether the target is asked for an OCSP response; None: where the client asks us.
+    """
 
     prepared: Prepared
     left_out: tuple[str, ...]
+    asks_status: bool | None = None
 
 
 class _Offered(NamedTuple):
@@ -86,19 +106,33 @@ class _Offered(NamedTuple):
     groups: tuple[int, ...] | None
     shares: tuple[int, ...]
     schemes: tuple[int, ...] | None
+    without: frozenset[int] = frozenset()
 
 
 class Mirror:
-    """Finds what to offer a target for a client. Clients repeat themselves: what was found is kept."""
+    """Finds what to offer a target for a client. Clients repeat themselves: what was found is kept.
 
-    def __init__(self, side: TlsClientSide, *, size: int = 256) -> None:
+    ``hello`` is ``mirror``, ``own``, or whose is to be offered instead of the client's.
+    """
+
+    def __init__(
+        self, side: TlsClientSide, *, hello: HelloPreset | Literal["mirror", "own"] = "mirror", size: int = 256
+    ) -> None:
         self._side = side
+        self._hello = hello
         self._size = size
+        self._preset: Mirrored | None = None
         self._kept: OrderedDict[_Offered, Mirrored] = OrderedDict()
 
     def of(self, summary: HelloSummary) -> Mirrored:
         """Raises :class:`CannotSpeak`, and :class:`IdentityRefused` for the client certificate that was given."""
         offered = _offered(summary)
+        if isinstance(self._hello, HelloPreset):
+            if not _possible(offered, offered.ciphers):
+                raise _cannot_speak(offered)
+            return self._of_preset(self._hello)
+        if self._hello == "own":
+            offered = _in_own_order(offered)
         found = self._kept.get(offered)
         if found is None:
             found = self._find(offered)
@@ -110,7 +144,27 @@ class Mirror:
             self._kept.move_to_end(offered)
         return found
 
-    def _find(self, offered: _Offered) -> Mirrored:
+    def _of_preset(self, preset: HelloPreset) -> Mirrored:
+        if self._preset is None:
+            found = self._find(
+                _Offered(
+                    preset.versions,
+                    preset.ciphers,
+                    preset.groups,
+                    preset.key_shares,
+                    preset.signature_algorithms,
+                    OPTIONAL_EXTENSIONS - set(preset.extensions),
+                ),
+                levels=(0,),  # which leaves out no SHA-1; the chain is judged by us then
+            )
+            asks = _STATUS_REQUEST in preset.extensions
+            hello = first_flight(found.prepared.context, name=b"host.example", alpn=preset.alpn, asks_status=asks)
+            whose = f"--hello {preset.id}: "
+            left_out = (*found.left_out, *_unlike(preset, hello))
+            self._preset = Mirrored(found.prepared, tuple(whose + text for text in left_out), asks)
+        return self._preset
+
+    def _find(self, offered: _Offered, *, levels: Sequence[int] = (2, 0)) -> Mirrored:
         groups, ciphers = _groups(offered), offered.ciphers
         if not groups:
             # OpenSSL would offer its own, those for DHE too (RFC 7919 4). One that no suite uses keeps it from that.
@@ -120,9 +174,10 @@ class Mirror:
             schemes = self._schemes(offered, run)
             if schemes == ():
                 continue
-            for level in (0,) if run[0] < TLS12 else (2, 0):
+            for level in (0,) if run[0] < TLS12 else levels:
                 try:
-                    prepared = self._side.prepare(Offer(run, ciphers, groups, schemes), level=level)
+                    offer = Offer(run, ciphers, groups, schemes, offered.without)
+                    prepared = self._side.prepare(offer, level=level)
                 except IdentityRefused:
                     raise
                 except TlsTrouble:
@@ -150,7 +205,48 @@ def _offered(summary: HelloSummary) -> _Offered:
         _sensible(summary.groups) if _SUPPORTED_GROUPS in extensions else None,
         _sensible(summary.key_share_groups),
         _sensible(summary.signature_algorithms) if _SIGNATURE_ALGORITHMS in extensions else None,
+        OPTIONAL_EXTENSIONS.difference(extensions),
     )
+
+
+@cache
+def _own() -> HelloSummary:
+    """What OpenSSL offers unless told, and all of its suites."""
+    return summarize_client_hello(own_hello())
+
+
+def _in_own_order(offered: _Offered) -> _Offered:
+    """The same offer in OpenSSL's order, what OpenSSL would not offer by itself behind it; with its key shares."""
+    own = _own()
+
+    def ordered(numbers: tuple[int, ...], first: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(numbers, key=lambda one: first.index(one) if one in first else len(first)))
+
+    groups = None if offered.groups is None else ordered(offered.groups, own.groups)
+    shares = tuple(group for group in own.key_share_groups if group in (groups or ()))
+    return offered._replace(
+        ciphers=ordered(offered.ciphers, own.ciphers),
+        groups=groups,
+        shares=shares or (groups or ())[:1],
+        schemes=None if offered.schemes is None else ordered(offered.schemes, own.signature_algorithms),
+        without=frozenset(),
+    )
+
+
+def _unlike(preset: HelloPreset, hello: bytes) -> list[str]:
+    """How a hello of ours differs from the one that it is made after, besides what it offers."""
+    ours = decode_message(hello).value
+    assert isinstance(ours, ClientHello)
+    codes = [one.code for one in ours.extensions or ()]
+    missing = _named("extensions", preset.extensions, codes, extension_name)
+    added = _named("extensions", codes, preset.extensions, extension_name)
+    differs = [missing, f"{added}, added" if added else ""]
+    if not missing and not added and codes != list(preset.extensions):
+        differs.append("extensions: in another order")
+    for what, mine, theirs in (("ja3", ja3(ours), preset.ja3), ("ja4", ja4(ours), preset.ja4)):
+        if theirs is not None and mine != theirs:
+            differs.append(f"{what}: {mine} instead of {theirs}")
+    return [text for text in differs if text]
 
 
 def _sensible(numbers: Iterable[int]) -> tuple[int, ...]:
@@ -255,13 +351,43 @@ def _list(numbers: Sequence[int], name: Callable[[int], str]) -> str:
 
 def client_leg_offer(server: TlsConnection, summary: HelloSummary) -> Offer:
     """What the target chose first; the client's other suites and schemes stand behind it, in the client's order."""
-    version, group = server.version, server.group
+    group = server.group
+    offered = _offered(summary)
+    possible = _possible(offered, offered.ciphers)
+    version = server.version if server.version in possible else max(possible)  # which only a preset's hello can bring
     chosen = server.chosen_cipher(summary.ciphers)
-    assert chosen is not None, "OpenSSL takes no suite that was not offered"
     others = [GROUP_NAMES[number] for number in _DEFAULT_GROUPS if GROUP_NAMES[number].lower() != (group or "").lower()]
     # Behind a slash stands what is taken only if the client knows nothing before it: a group that it made no key share
     # for brings it a HelloRetryRequest then, as the target did (SSL_set1_groups_list(3)).
     groups = (f"?{group}/" if group else "") + ":".join(f"?{name}" for name in others)
-    ciphers = (chosen, *(cipher for cipher in summary.ciphers if cipher != chosen and suite_name(cipher) is not None))
+    rest = [cipher for cipher in summary.ciphers if cipher != chosen and suite_name(cipher) is not None]
+    ciphers = tuple(rest) if chosen is None else (chosen, *rest)
     schemes = tuple(scheme for scheme in summary.signature_algorithms if signature_name(scheme) is not None)
     return Offer((version,), ciphers, groups, schemes if schemes and version >= TLS12 else None)
+
+
+_USUAL_SUITES = (0x1301, 0x1302, 0xC02B, 0xC02F)  # for versions of which the client has named no suite
+
+
+def as_ordered(offer: Offer, orders: ProtocolOrders) -> Offer:
+    """The offer with what is ordered in its place. A version that no suite of these is for is left out."""
+    ciphers = orders.ciphers or tuple(dict.fromkeys((*offer.ciphers, *_USUAL_SUITES)))
+    lowest, highest = orders.versions or (offer.versions[0], offer.versions[-1])
+    if orders.ciphers is not None:
+        tls13, below = (any((cipher >> 8 == 0x13) is new for cipher in ciphers) for new in (True, False))
+        if orders.versions is None and not (tls13 if highest == TLS13 else below):
+            lowest = highest = TLS13 if tls13 else TLS12
+        highest = highest if tls13 else min(highest, TLS12)
+        lowest = lowest if below else max(lowest, TLS13)
+    versions = tuple(range(lowest, highest + 1)) or (lowest,)
+    signatures = offer.signatures if orders.signature_algorithms is None else orders.signature_algorithms
+    groups = offer.groups
+    if orders.groups is not None:
+        groups = ":".join(GROUP_NAMES[group] for group in orders.groups)
+    return replace(
+        offer,
+        versions=versions,
+        ciphers=ciphers,
+        groups=groups,
+        signatures=signatures if versions[-1] >= TLS12 else None,
+    )

@@ -29,6 +29,7 @@ from countersign.recorder.wire.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from countersign.proxy.dial import Dialled
     from countersign.proxy.settings import Address, Settings
 
 
@@ -38,11 +39,14 @@ class Outward:
     ``lingers`` is told of each connection that came to nothing and closes by itself.
     """
 
-    def __init__(self, settings: Settings, buffer: bytearray, *, lingers: Callable[[Stream], None]) -> None:
+    def __init__(
+        self, settings: Settings, buffer: bytearray, *, lingers: Callable[[Stream], None], dialled: Dialled
+    ) -> None:
         assert settings.upstream is not None
         self._proxy = settings.upstream
         self._buffer = buffer
         self._lingers = lingers
+        self._dialled = dialled
         self._source = settings.bind_out
         self._connect_limit = settings.limits.connect
         login = self._proxy.login
@@ -96,7 +100,8 @@ class Outward:
         """A connection to the proxy itself."""
         address = self._proxy.address
         try:
-            made = await connect(address, await resolve(address, limit=limit), limit=limit, source=self._source)
+            found = await resolve(address, limit=limit)
+            made = await connect(address, found, limit=limit, source=self._source, dialled=self._dialled)
         except DialFailed as failed:
             by = Party.UPSTREAM_PROXY if failed.by is Party.TARGET else failed.by
             raise DialFailed(failed.code, by, failed.text) from None

@@ -22,7 +22,6 @@ Every prelude keeps its own time limit, of ``reach.limits``, and leaves what cam
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from countersign.proxy.settings import Address, Limits
     from countersign.proxy.stream import Stream
     from countersign.recorder.wire.events import Problem
-
-_FULL = 0.005  # seconds until it is looked again whether a full send buffer has room
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +119,3 @@ class PreludeFailed(Exception):  # noqa: N818 - an outcome of the session
         self.text = text
         self.by = by
         self.record = record or {}
-
-
-async def drained(stream: Stream) -> None:
-    """Wait until the peer has taken enough of what was written: nobody's answer may pile up here."""
-    while stream.full and not stream.gone:  # noqa: ASYNC110 - a stream tells only its sink when there is room
-        await asyncio.sleep(_FULL)

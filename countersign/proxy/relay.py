@@ -3,6 +3,9 @@
 Each direction is a :class:`~countersign.proxy.stream.Sink`: its source pours in, its destination gets the bytes at
 once, and while the destination's send buffer is full its source is not read. Ends are mirrored as they came: a
 close_notify becomes a close_notify, a FIN a FIN, a reset a reset; the other direction goes on until it ends too.
+
+What OpenSSL's memory BIOs grow to they keep, so a connection that rests gets new ones: after its handshake, and when
+nothing has moved for a second after bulk data.
 """
 
 from __future__ import annotations
@@ -18,23 +21,46 @@ if TYPE_CHECKING:
 
     from countersign.proxy._openssl import Buffers
     from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.splice import Splice
     from countersign.proxy.stream import Stream
 
 
-class Relay:
-    """Two directions and the moment when both have ended, or nothing has moved for too long."""
+_REST = 1.0  # seconds without a byte, from which on a connection rests
+_BULK = 8 * 1024  # bytes at once, from which on it is worth making BIOs anew
 
-    def __init__(self, *, idle: float) -> None:
+
+class Relay:
+    """Two directions and the moment when both have ended, or nothing has moved for too long.
+
+    ``rests`` is called when nothing has moved for a second behind :meth:`bulk_moved`.
+    """
+
+    def __init__(self, *, idle: float, rests: Callable[[], None] = lambda: None) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle = idle
         self._open = 2
         self._moved = self._loop.time()
         self._timer = self._loop.call_later(idle, self._check)
+        self._rests = rests
+        self._resting: asyncio.TimerHandle | None = None
         self.timed_out = False
         self.finished: asyncio.Future[None] = self._loop.create_future()
 
     def moved(self) -> None:
         self._moved = self._loop.time()
+
+    def bulk_moved(self) -> None:
+        """What moved is so much that something has grown by it."""
+        if self._resting is None:
+            self._resting = self._loop.call_later(_REST, self._rest)
+
+    def _rest(self) -> None:
+        left = self._moved + _REST - self._loop.time()
+        if left > 0:
+            self._resting = self._loop.call_later(left, self._rest)
+        else:
+            self._resting = None
+            self._rests()
 
     def direction_ended(self) -> None:
         self._open -= 1
@@ -44,6 +70,8 @@ class Relay:
     def finish(self, error: Exception | None = None) -> None:
         """Both directions are over; with a fault of our own when there is one."""
         self._timer.cancel()
+        if self._resting is not None:
+            self._resting.cancel()
         if self.finished.done():
             return
         if error is None:
@@ -69,7 +97,10 @@ class _Direction:
 
 
 class RawDirection(_Direction):
-    """Bytes as they are; ``watch`` sees each chunk and the end before they are passed on."""
+    """Bytes as they are; ``watch`` sees each chunk before it is passed on, and ``ended`` the end.
+
+    ``passed`` is called when a chunk has been passed on. ``splice`` may take its place, when it has been asked for.
+    """
 
     def __init__(
         self,
@@ -79,13 +110,16 @@ class RawDirection(_Direction):
         *,
         watch: Callable[[memoryview], None],
         ended: Callable[[Ending], None],
+        passed: Callable[[], None],
     ) -> None:
         super().__init__(relay)
         self._source = source
         self._destination = destination
         self._watch = watch
         self._ended = ended
+        self._passed = passed
         self.back: RawDirection | None = None
+        self.splice: Splice | None = None
 
     def data(self, chunk: memoryview) -> None:
         self._relay.moved()
@@ -93,6 +127,7 @@ class RawDirection(_Direction):
         self._destination.write(bytes(chunk))
         if self._destination.full:
             self._source.pause()
+        self._passed()
 
     def ended(self, how: Ending) -> None:
         self._ended(how)
@@ -100,17 +135,29 @@ class RawDirection(_Direction):
             self._destination.abort()
             self._relay.finish()
             return
+        if how is Ending.STOPPED:  # by an order, and both ways
+            self._relay.finish()
+            return
         self._destination.finish()
         self._relay.direction_ended()
 
     def room(self, *, free: bool) -> None:
         """Our source's own send buffer: the other direction's destination."""
-        if self.back is not None:
+        if self.back is None:
+            return
+        splice = self.back.splice
+        if splice is not None and splice.waiting:
+            if free:
+                splice.go_on()
+        else:
             (self.back._source.resume if free else self.back._source.pause)()  # noqa: SLF001 - the same class
 
 
 class TlsDirection(_Direction):
-    """Application data of one leg, decrypted and encrypted again for the other."""
+    """Application data of one leg, decrypted and encrypted again for the other.
+
+    ``watch`` sees it when it has been passed on, and nothing at its end; it gives whether it wants to see more.
+    """
 
     def __init__(
         self,
@@ -120,12 +167,14 @@ class TlsDirection(_Direction):
         *,
         buffers: Buffers,
         trouble: Callable[[TlsLeg, TlsTrouble], None],
+        watch: Callable[[bytes], bool] | None = None,
     ) -> None:
         super().__init__(relay)
         self._source = source
         self._destination = destination
         self._buffers = buffers
         self._trouble = trouble
+        self._watch = watch
         self._closed = False  # the source has sent close_notify
 
     def begin(self) -> None:
@@ -133,10 +182,13 @@ class TlsDirection(_Direction):
         if not self._relay.finished.done():
             self._pump()
         if not self._relay.finished.done():
+            self._source.rest()
             self._source.stream.pour_into(self)
 
     def data(self, chunk: memoryview) -> None:
         self._relay.moved()
+        if len(chunk) >= _BULK:
+            self._relay.bulk_moved()
         if self._closed:
             return  # nothing belongs after a close_notify (RFC 8446 6.1), and it must not pile up in OpenSSL
         try:
@@ -149,31 +201,42 @@ class TlsDirection(_Direction):
     def _pump(self) -> None:
         source, destination, buffers = self._source, self._destination, self._buffers
         moved = False
+        watched: list[bytes] = []
         broken: TlsTrouble | None = None
         leg = source  # whose trouble it would be
         try:
             while not self._closed and (count := source.connection.read(buffers)):
                 moved = True
-                source.count(count)
-                destination.count_sent(count)
+                records = source.connection.records
+                source.count(count, records)
+                destination.count_sent(count, records)
                 leg = destination
                 destination.connection.pass_on(buffers, count)
                 leg = source
+                if self._watch is not None:
+                    watched.append(buffers.read(count))
             if source.connection.holding:
                 source.connection.retry()
         except EndOfData:
             self._closed = True
+            watched.append(b"")
             destination.connection.close_notify()
         except TlsTrouble as trouble:
             broken = trouble
         answered = source.flush()
         source.only_answered = bool(answered) and not moved
         destination.flush()
+        for data in watched:
+            self._show(data)
         if broken is not None:
             self._broken(leg, broken)
             return
         balance(source, destination)
         balance(destination, source)
+
+    def _show(self, data: bytes) -> None:
+        if self._watch is not None and not self._watch(data):
+            self._watch = None
 
     def _broken(self, leg: TlsLeg, trouble: TlsTrouble) -> None:
         """``leg`` is over; what the other one still has to say is for :class:`LastWords`."""
@@ -188,11 +251,17 @@ class TlsDirection(_Direction):
         self._source.ended(how)
         if self._relay.finished.done():
             return
+        if not self._closed:
+            self._show(b"")
         if how is Ending.RESET:
             self._destination.stream.abort()
             self._relay.finish()
             return
+        if how is Ending.STOPPED:  # by an order, and both ways
+            self._relay.finish()
+            return
         self._destination.stream.finish()
+        self._destination.connection.part()
         self._relay.direction_ended()
 
     def room(self, *, free: bool) -> None:  # noqa: ARG002 - both ends are looked at
@@ -226,7 +295,7 @@ class LastWords:
     def _read(self) -> None:
         try:
             while count := self._leg.connection.read(self._buffers):
-                self._leg.count(count)
+                self._leg.count(count, self._leg.connection.records)
         except (EndOfData, TlsTrouble):
             self._leg.stands = False
         self._leg.flush()

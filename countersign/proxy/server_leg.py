@@ -26,25 +26,36 @@ if TYPE_CHECKING:
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
     from countersign.proxy.mtls import Exchange
+    from countersign.proxy.sessions import Resumption
     from countersign.proxy.settings import Address
     from countersign.proxy.stream import Stream
     from countersign.recorder.wire.tap import LegTap
 
 
 async def open_server_leg(
-    context: Context, stream: Stream, target: Address, offered: Offered, tap: LegTap, *, exchange: Exchange
+    context: Context,
+    stream: Stream,
+    target: Address,
+    offered: Offered,
+    tap: LegTap,
+    *,
+    exchange: Exchange,
+    resumption: Resumption,
 ) -> TlsLeg:
     """The leg with the target, its handshake done, or waiting for a certificate (``stands`` tells).
 
     A failure ends the session; the client hears of it by ``tap``.
     """
-    summary = offered.summary
+    summary, mirrored = offered.summary, offered.mirrored
     try:
         connection = context.engine.client_side.connection(
-            offered.mirrored.prepared,
+            mirrored.prepared,
             name=summary.sni or target.host,
             sni=summary.sni_raw,
-            alpn=summary.alpn_raw,
+            alpn=context.conduct.protocols(summary.alpn_raw),
+            enforce=context.conduct.enforce,
+            asks_status=summary.has_status_request if mirrored.asks_status is None else mirrored.asks_status,
+            session=resumption.session(),
         )
     except TlsTrouble as trouble:
         raise context.refuse(
@@ -57,11 +68,13 @@ async def open_server_leg(
         ) from None
     leg = context.leg(LegRole.SERVER, stream, connection)
     exchange.watch_server(leg, summary)
-    await go_on(context, leg, exchange, lambda alert: context.alert_client(tap, alert))
+    await go_on(context, leg, exchange, resumption, lambda alert: context.alert_client(tap, alert))
     return leg
 
 
-async def go_on(context: Context, leg: TlsLeg, exchange: Exchange, tell: Callable[[str], None]) -> None:
+async def go_on(
+    context: Context, leg: TlsLeg, exchange: Exchange, resumption: Resumption, tell: Callable[[str], None]
+) -> None:
     """The handshake with the target, to its end or to where it waits for a certificate.
 
     A failure ends the session; ``tell`` lets the client know of it by the alert that it is given.
@@ -77,11 +90,12 @@ async def go_on(context: Context, leg: TlsLeg, exchange: Exchange, tell: Callabl
         tell(_fitting_alert(leg, trouble))
         raise over from None
     exchange.handshake_over(leg)
+    resumption.target_done(leg.connection)
     _note_verification(context, leg)
 
 
 def _note_verification(context: Context, leg: TlsLeg) -> None:
-    error, enforced = leg.connection.verify_error, context.settings.verify
+    error, enforced = leg.connection.verify_error, context.conduct.enforce
     if error is not None:
         leg.live.verification = Verification(trusted=False, error=error[0], depth=error[1], enforced=enforced)
     elif any(message.content is Content.HANDSHAKE and message.code == CERTIFICATE for message in leg.live.messages):

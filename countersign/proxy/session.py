@@ -61,6 +61,7 @@ class Session:
         self._policy = engine.policy  # a later one is for later sessions
         self._sniffer = Sniffer(context, role)
         self._client_left = False
+        self._was_stopped = False
         self._task: asyncio.Task[object] | None = None
         self._snapshot_at = 0.0
         self._fetched: list[Stream] = []  # for what a prelude serves by itself
@@ -98,25 +99,32 @@ class Session:
             context.recording.action = "refuse"
             text = "does not let this client in (--allow)"
             raise context.over(None, Party.PROXY, code=FailureCode.CLIENT_NOT_ALLOWED, text=text)
+        context.shaping.arrived()
         asked = await self._ask()
         if asked is None:
             context.recording.not_tls = True
             context.recording.action = "relay"
             return
+        context.shaping.awaiting_hello()
         hello = await self._sniffer.hello()
         context.recording.sni = hello.summary.sni if hello.summary else None
         asked, target = self._aim(asked, hello)
+        if hello.summary is not None:
+            context.take_orders(str(target))
+        context.shaping.hello_came()
         decision = decide(context, self._policy, target, hello)
         if decision.verdict is Verdict.REFUSE:
             raise refuse(context, decision, hello)
         reach = partial(self._reach, asked)
         try:
             if hello.first is None:
-                await relay_not_tls(context, hello, dial=reach)
+                what = relay_not_tls(context, hello, dial=reach)
             elif decision.verdict is Verdict.PASSTHROUGH:
-                await pass_through(context, hello, dial=reach)
+                what = pass_through(context, hello, dial=reach)
             else:
-                await intercept(context, target, hello, dial=reach, left=self._leave)
+                what = intercept(context, target, hello, dial=reach, left=self._leave, told=self.exchanged)
+            del hello  # who has it lets it go as soon as it is of no use any more
+            await what
         except DialFailed as failed:
             raise context.over(None, failed.by, code=failed.code, text=failed.text) from None
 
@@ -178,21 +186,26 @@ class Session:
     async def open(self, asked: Asked) -> Stream:
         """:meth:`countersign.proxy.prelude.Reach.open`."""
         self._note(asked)
+        if asked.reply is not None:
+            await self._context.shaping.answers(asked.reply)
         try:
             stream = await self._reach(asked)
         except DialFailed as failed:
             if asked.reply is not None:
+                self._context.shaping.answered()  # what is ordered is for tunnels that there are
                 text = f"the {failed.by.value} {failed.text}"
                 self.recording.prelude.update(asked.reply.refused(failed.code, text))
             raise self._context.over(None, failed.by, code=failed.code, text=failed.text) from None
         if asked.reply is not None:
             self.recording.prelude.update(asked.reply.granted())
+            self._context.shaping.answered()
         return stream
 
     async def _reach(self, asked: Asked) -> Stream:
         """The TCP connection to the target, made once. Raises :class:`DialFailed`."""
         if self._context.target is None:
             self._context.target = await self._dial(asked)
+            self._context.shaping.dialled(self._context.target)
         return self._context.target
 
     async def fetch(self, target: Address) -> Stream:
@@ -206,6 +219,10 @@ class Session:
         """A TCP connection to what was asked for, if it may be had. Raises :class:`DialFailed`."""
         target, limit, engine = asked.target, self.limits.connect, self._engine
         assert target is not None
+        if engine.dialled.has(self._context.client.peer(), self.destination):
+            text = "was reached by its own connection, which a rule of the network has turned back to it; "
+            text += "leave what the proxy sends itself out of that rule"
+            raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, text)
         if asked.by_client:
             check_before_dial(self._context, self._policy, target)
         found = asked.addresses or literal(target) or engine.overrides(target)
@@ -217,7 +234,10 @@ class Session:
         if engine.upstream is not None:
             asked_for = Address(str(found[0][1][0]), target.port) if found else target
             return await engine.upstream.connect(asked_for, limit=limit, note=self.note)
-        return await dial(target, found, buffer=engine.receive_buffer, limit=limit, source=engine.settings.bind_out)
+        source = engine.settings.bind_out
+        return await dial(
+            target, found, buffer=engine.receive_buffer, limit=limit, source=source, dialled=engine.dialled
+        )
 
     def _forget_fetched(self) -> None:
         """Count what came from connections that are over."""
@@ -235,6 +255,7 @@ class Session:
 
     def _stopped(self) -> None:
         """The proxy is being stopped: both sides of every leg end by our hand."""
+        self._was_stopped = True
         self.recording.stopped = "was stopped"
         self._context.end_all(self._sniffer.give_up(Ending.STOPPED))
 
@@ -242,12 +263,14 @@ class Session:
         """Where one leg broke and the other stands, that one gets a second for what is still on its way.
 
         The target is told goodbye, for it has done nothing wrong. The client is not: what the target has cut off must
-        not look to it like a regular end.
+        not look to it like a regular end. A late alert of the target's is passed on to it.
         """
         self._context.client.on_end = None
         waiting: list[asyncio.Future[None]] = []
         for leg in self._context.legs:
             if leg.stands and leg.stream.ending is None and not leg.stream.gone:
+                if leg.role is LegRole.CLIENT and self._refused is not None:
+                    leg.alert(self._refused)
                 words = LastWords(leg, buffers=self._engine.buffers)
                 words.begin(goodbye=leg.role is LegRole.SERVER)
                 waiting.append(words.over)
@@ -256,13 +279,19 @@ class Session:
             for over in done:
                 over.result()
 
+    @property
+    def _refused(self) -> int | None:
+        """The target's fatal alert, where it sent one."""
+        return next((leg.peer_alert for leg in self._context.legs if leg.role is LegRole.SERVER), None)
+
     def _close(self) -> None:
         for leg in self._context.legs:
             leg.close()
         for stream in (self._context.client, self._context.target, *self._fetched):
             if stream is not None:
-                stream.close()
+                stream.close(patient=not self._was_stopped)
                 self._engine.lingers(stream)
+        self._context.shaping.told()
         self._count_bytes()
 
     def broke(self, error: BaseException) -> None:

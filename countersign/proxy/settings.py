@@ -6,15 +6,17 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from countersign.errors import UserError
+from countersign.proxy.orders import NOTHING_ORDERED, Orders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+    from countersign.proxy.hellos import HelloPreset
     from countersign.proxy.ways.addressing import Overrides, Targets
     from countersign.proxy.ways.credentials import Credentials
     from countersign.proxy.ways.policy import Policy
@@ -44,6 +46,7 @@ class Mtls(StrEnum):
     PRESENT = "present"
     STRIP = "strip"
     BYPASS = "bypass"
+    BLOCK = "block"
 
 
 class SecretsKept(StrEnum):
@@ -122,7 +125,10 @@ class Settings:
 
     ``roots`` are the DER certificates that the target's chain is verified against; none means the system's store.
     ``verify`` off lets untrusted targets through, and every recording says what was wrong. ``policy`` decides what is
-    done with a connection; without one, or where none of its rules fits, it is ``action``.
+    done with a connection; without one, or where none of its rules fits, it is ``action``. ``resumption`` off has all
+    connections make full handshakes on both legs, and ``hello`` says what targets are offered
+    (:mod:`countersign.proxy.offer`). ``http_summary`` notes what was asked and answered in intercepted
+    HTTP/1.1. ``orders`` are for all connections, as far as a director says nothing else.
     """
 
     listen: Address
@@ -142,10 +148,14 @@ class Settings:
     verify: bool = True
     identity: Identity | None = None
     mtls: Mtls | None = None
+    resumption: bool = True
+    hello: HelloPreset | Literal["mirror", "own"] = "mirror"
+    http_summary: bool = False
     label: str | None = None
     secrets: SecretsKept = SecretsKept.NONE
     allow: tuple[IPv4Network | IPv6Network, ...] = ()
     limits: Limits = Limits()
+    orders: Orders = NOTHING_ORDERED
 
     def __post_init__(self) -> None:
         if self.mode is Mode.REVERSE and self.target is None:
@@ -165,7 +175,7 @@ class Settings:
             raise UserError("--mtls present needs a certificate to present: give --client-cert and --client-key")
         if self.mtls not in {None, Mtls.PRESENT} and self.identity is not None:
             raise UserError(f"--client-cert is for --mtls present; with --mtls {self.mtls} it would never be shown")
-        if self.mode is not Mode.REVERSE and not self.allow and not _is_loopback(self.listen.host):
+        if self.mode is not Mode.REVERSE and not self.allow and not is_loopback(self.listen.host):
             raise UserError(
                 f"--listen {self.listen} would be an open proxy for everybody who reaches it: "
                 "give --allow CIDR for the clients that may use it, or listen on 127.0.0.1"
@@ -177,7 +187,8 @@ class Settings:
         return self.mtls or (Mtls.STRIP if self.identity is None else Mtls.PRESENT)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
     if host == "localhost":
         return True
     try:

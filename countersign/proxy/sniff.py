@@ -2,7 +2,8 @@
 
 A hello may come in any slicing: over many segments, and over many records of a byte each (RFC 8446 5.1), so what may
 cost much is bounded: :data:`HELLO_AT_MOST` bytes are more than OpenSSL takes, and :data:`RECORDS_AT_MOST` records more
-than any client makes of it. They are read in slices, with a turn for all others between two of them.
+than any client makes of it. They are read in slices. A slice of many records costs a hundred times what one of the same
+size in a single record does; behind such a one the next waits for its turn (:mod:`countersign.proxy.turns`).
 
 What came stays here until the hello is whole and its leg begins. Meanwhile a snapshot of the session shows its
 beginning, by a copy of the decoder that is told that nothing more comes.
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 HELLO_AT_MOST = 192 * 1024
 RECORDS_AT_MOST = 4096
+_FIRST_SLICE = 512
 _SLICE = 8 * 1024
+_RECORDS_A_SLICE = 4  # more are costly
 
 Chunk = tuple[float, bytes]
 """When it came, and the bytes."""
@@ -60,6 +63,7 @@ class Sniffer:
         self._framer = RecordFramer(sslv2_may_come=True)
         self._size = 0
         self._records = 0
+        self._costly = False
         self._taken = False
 
     async def hello(self) -> Hello:
@@ -72,12 +76,14 @@ class Sniffer:
                     if not data:
                         break
                     t = context.clock()
-                    for at in range(0, len(data), _SLICE):
-                        if at:
-                            await asyncio.sleep(0)
-                        found = self._receive(t, data[at : at + _SLICE])
+                    while data:
+                        if self._costly:
+                            await context.engine.turns.mine()
+                        size = _FIRST_SLICE if self._costly or not self._size else _SLICE
+                        found = self._receive(t, data[:size])
+                        data = data[size:]
                         if found is not None:
-                            return self._take(found, t, data[at + _SLICE :])
+                            return self._take(found, t, data)
         except TimeoutError:
             now = self.give_up(Ending.SILENT)
             said = f"sent only {self._size} bytes, not a whole ClientHello," if self._size else "sent no ClientHello"
@@ -97,9 +103,11 @@ class Sniffer:
         self._chunks.append((t, data))
         self._size += len(data)
         self._context.recording.changed = True
+        before = self._records
         self._framer.feed(data)
         while (frame := self._framer.next()) is not None:
             self._records += not isinstance(frame, Flaw)
+        self._costly = self._records - before > _RECORDS_A_SLICE
         if self._size > HELLO_AT_MOST or self._records > RECORDS_AT_MOST:
             now = self.give_up(Ending.STOPPED)
             text = f"sent {self._size} bytes in {self._records} records and still no whole ClientHello;"
@@ -116,8 +124,9 @@ class Sniffer:
         unread = ((t, rest),) if rest else ()
         chunks = (*self._chunks, *unread)
         self._taken = True
-        self._chunks.clear()
-        return replace(found, chunks=chunks, decoder=self._decoder, events=tuple(self._events), unread=unread)
+        whole = replace(found, chunks=chunks, decoder=self._decoder, events=tuple(self._events), unread=unread)
+        del self._chunks, self._events, self._decoder, self._framer  # a session may be long
+        return whole
 
     def unfinished(self) -> list[Message]:
         """What there is of a hello that is not whole."""
@@ -130,7 +139,7 @@ class Sniffer:
     def give_up(self, ending: Ending) -> float:
         """Put on the recording what there is of a hello that never became whole, and how it ended: that was now."""
         now = self._context.clock()
-        if self._chunks and not self._taken:
+        if not self._taken and self._chunks:
             self._taken = True
             recording = self._context.recording
             recording.add(self._role, [*self._events, *self._decoder.end(Side.CLIENT, now)])

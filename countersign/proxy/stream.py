@@ -8,26 +8,47 @@ idle connection holds no buffer and no task. The end of the bytes and a full sen
 microseconds, a kilobyte of key updates or of records with a byte each a thousand times as much, and only the sink's
 work can tell them apart. So that is timed: a stream is read in smaller bites while its bites take long, and in larger
 ones while they do not. Order and back-pressure are as ever: what is not read waits in the kernel, and the peer with it.
+
+*Lanes.* Where something is to be done to the bytes on purpose, or the network is to be bad, a direction has a
+:class:`~countersign.proxy.lane.Lane` between the socket and whoever reads or writes; else nothing. What a lane of the
+peer's bytes ends, ends here as if the peer or the network had ended it. What a lane of ours ends is our own doing:
+:attr:`Stream.ending` is then ``STOPPED``. A peer that goes is noticed at once, also behind a silence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
+import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from countersign.proxy.faults.effects import Close, Finish, Reset, Send
+from countersign.proxy.lane import Lane
 from countersign.recorder.recording import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-RECEIVE_BUFFER = 64 * 1024
+    from countersign.proxy.faults.effects import Applied, Effect
+    from countersign.proxy.lane import Out, Timers
+    from countersign.proxy.network import Weather
+
+    Work = Callable[[bytes], Iterable[Effect]]
+
+RECEIVE_BUFFER = 128 * 1024
+_SEND_BUFFER = 128 * 1024  # bytes that may wait for a peer before what they come from is not read any more
 _LINGER = 1.0  # seconds that a closed connection may still take to hand over its last bytes
+_PATIENCE = 2.0  # seconds that a closed connection may take on top of that for what its lane still holds
 _PULLED_AT_MOST = 256 * 1024  # bytes that wait for read() before the peer is slowed down
 _FIRST_BITE = 8 * 1024  # bytes that are worked off at once while nothing is known of what they cost
 _LEAST_BITE = 512
+_ALONE_AT_MOST = 4096  # bytes of a write that is a segment of its own, if it fits in one
+_COPIES = sys.version_info < (3, 12)  # later transports keep a view of what they cannot send at once, and no copy
 _TURN = 0.005  # seconds that the work of one bite may take before the next is smaller
 
 
@@ -56,6 +77,7 @@ class Stream(asyncio.BufferedProtocol):
         self._on_connected = on_connected
         self._pulled = bytearray()
         self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self._held = False  # by whom the bytes are for
         self._paused = False  # the transport does not read
@@ -64,8 +86,15 @@ class Stream(asyncio.BufferedProtocol):
         self._full = False
         self._closing = False
         self._transport: asyncio.Transport | None = None
+        self._outward: Lane | None = None
+        self._inward: Lane | None = None
+        self._work: Work | None = None
+        self._speaks: Work | None = None
+        self.timers: Timers = asyncio.get_running_loop()
         self.ending: Ending | None = None
         self.received = 0
+        self.on_sent: Callable[[bytes], None] | None = None  # called with what leaves our lane, in the moment it does
+        self.on_applied: Callable[[Applied, bool], None] | None = None  # with a fault, and whether it is in our lane
         self.on_end: Callable[[], None] | None = None  # called at the end of the bytes while nothing is relayed
         self.closed = asyncio.get_running_loop().create_future()
 
@@ -78,7 +107,7 @@ class Stream(asyncio.BufferedProtocol):
         if raw is not None:
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # TCP_NODELAY is asyncio's own choice already
-        transport.set_write_buffer_limits(high=RECEIVE_BUFFER * 2, low=RECEIVE_BUFFER // 2)
+        self.tell_when_full()
         if self._on_connected is not None:
             self._on_connected(self)
 
@@ -89,10 +118,17 @@ class Stream(asyncio.BufferedProtocol):
         if self._closing:
             return
         self.received += nbytes
+        if self._inward is not None:
+            self._into(self._inward, bytes(self._bite[:nbytes]))
+        else:
+            self._arrived(self._bite[:nbytes])
+
+    def _arrived(self, chunk: memoryview) -> None:
+        """Bytes of the peer, at the end of their lane where they have one."""
         if self._sink is not None:
-            self._pour(self._sink, self._bite[:nbytes])
+            self._pour(self._sink, chunk)
             return
-        self._pulled += self._bite[:nbytes]
+        self._pulled += chunk
         if len(self._pulled) > _PULLED_AT_MOST:
             self.pause()
         self._wake()
@@ -124,24 +160,38 @@ class Stream(asyncio.BufferedProtocol):
         self._regulate()
 
     def eof_received(self) -> bool:
-        self._end(Ending.FIN)
+        if self._inward is None or self._inward.silent:
+            self._end(Ending.FIN)
+        else:
+            self._inward.put((Finish(),))
         return not self._closing  # our direction stays open: half-close
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(Ending.RESET if exc is not None else Ending.FIN)
+        for lane in (self._inward, self._outward):
+            if lane is not None:
+                lane.drop()
         self._full = False
+        self._wake_writer()
         if not self.closed.done():
             self.closed.set_result(None)
 
     def pause_writing(self) -> None:
         self._full = True
-        if self._sink is not None:
-            self._sink.room(free=False)
+        if self._outward is None:
+            self._tell_room()
 
     def resume_writing(self) -> None:
         self._full = False
+        if self._outward is None:
+            self._tell_room()
+        else:
+            self._outward.go_on()
+
+    def _tell_room(self) -> None:
+        self._wake_writer()
         if self._sink is not None:
-            self._sink.room(free=True)
+            self._sink.room(free=not self.full)
 
     def _end(self, how: Ending) -> None:
         if self.ending is None:
@@ -149,7 +199,7 @@ class Stream(asyncio.BufferedProtocol):
             if self._sink is None:
                 if self.on_end is not None:
                     self.on_end()
-            elif how is Ending.RESET or not self._pulled:
+            elif how in {Ending.RESET, Ending.STOPPED} or not self._pulled:
                 self._pulled.clear()  # a reset takes with it what nobody has read (RFC 9293 3.10.7.4)
                 self._tell_end(how)
         self._wake()
@@ -158,6 +208,10 @@ class Stream(asyncio.BufferedProtocol):
         if self._sink is not None and not self._told:
             self._told = True
             self._sink.ended(how)
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None and not self._writer.done() and (self.gone or not self.full):
+            self._writer.set_result(None)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -183,21 +237,108 @@ class Stream(asyncio.BufferedProtocol):
         """Put bytes back in front: the next :meth:`read` or the sink gets them."""
         self._pulled[:0] = data
 
+    def set_aside(self) -> bytes:
+        """What nobody has read yet, taken out."""
+        waiting = bytes(self._pulled)
+        self._pulled.clear()
+        return waiting
+
     def pour_into(self, sink: Sink) -> None:
         """From now on everything goes to the sink, what has been waiting first; nothing where we have ended it."""
         if self._closing:
+            if self.ending is Ending.STOPPED:  # by an order, before there was a sink
+                sink.ended(Ending.STOPPED)
             return
         self._sink = sink
         self._held = False
         self._pour_waiting()
 
     def write(self, data: bytes | memoryview) -> None:
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        """Send; a view is good for anything else when this returns."""
+        if self._outward is not None:
+            if data:
+                self._outward.put((Send(bytes(data)),) if self._speaks is None else self._speaks(bytes(data)))
+        elif data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data if _COPIES else bytes(data))
+
+    async def drained(self) -> None:
+        """Wait until the peer has taken enough of what was written: nobody's answer may pile up here. One at a time."""
+        while self.full and not self.gone:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """Do this to our direction, behind what was written before."""
+        self._outward_lane().put(effects)
+
+    def receive_through(self, work: Work | None) -> None:
+        """From now on what the peer sends becomes what ``work`` makes of it; what nobody has read yet does, too."""
+        lane = self._inward_lane()
+        self._work = work
+        if self._pulled and work is not None:
+            self._into(lane, self.set_aside())
+
+    @property
+    def sent_all(self) -> bool:
+        """Nothing of what was written waits here any more, or for good."""
+        return not self._full and (self._outward is None or self._outward.empty)
+
+    def send_through(self, work: Work | None) -> None:
+        """From now on what is written becomes what ``work`` makes of it."""
+        self._outward_lane()
+        self._speaks = work
+
+    def shape(self, *, outward: Weather | None = None, inward: Weather | None = None) -> None:
+        """From now on the network is like this, for what we send and for what comes."""
+        if outward is not None:
+            self._outward_lane().shape(outward)
+        if inward is not None:
+            self._inward_lane().shape(inward)
+
+    def _outward_lane(self) -> Lane:
+        if self._outward is None:
+            self._outward = Lane(
+                _Outward(self),
+                self.timers,
+                on_room=self._tell_room,
+                on_applied=partial(self._tell_applied, outward=True),
+            )
+            if self._transport is not None:
+                self._transport.set_write_buffer_limits(high=0)  # so that each write is a segment of its own
+        return self._outward
+
+    def _inward_lane(self) -> Lane:
+        if self._inward is None:
+            self._inward = Lane(
+                _Inward(self),
+                self.timers,
+                on_room=self._regulate,
+                on_applied=partial(self._tell_applied, outward=False),
+            )
+        return self._inward
+
+    def _tell_applied(self, applied: Applied, *, outward: bool) -> None:
+        if self.on_applied is not None:
+            self.on_applied(applied, outward)
+
+    def take_in(self, effects: Iterable[Effect]) -> None:
+        """The same with what comes from the peer, behind what has come before."""
+        self._inward_lane().put(effects)
+
+    def _into(self, lane: Lane, data: bytes) -> None:
+        if self._work is None:
+            lane.put((Send(data),))
+            return
+        try:
+            lane.put(self._work(data))
+        except Exception as error:
+            if self._sink is None:
+                raise
+            self._sink.crashed(error)  # the event loop would swallow it; the session has to know
 
     @property
     def full(self) -> bool:
-        return self._full
+        return self._full if self._outward is None else self._outward.full
 
     def pause(self) -> None:
         """Nothing more of the peer's is wanted for now."""
@@ -210,11 +351,13 @@ class Stream(asyncio.BufferedProtocol):
             self._held = False
             if self._sink is not None and (self._pulled or self.ending is not None):
                 asyncio.get_running_loop().call_soon(self._pour_waiting)
+            if self._inward is not None:
+                self._inward.go_on()
             self._regulate()
 
     def _regulate(self) -> None:
         """Read from the socket unless somebody wants to wait, or has something before it to work off."""
-        stop = self._held or bool(self._sink is not None and self._pulled)
+        stop = self._held or self._behind or (self._inward is not None and self._inward.full)
         if stop != self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = stop
             if stop:
@@ -222,14 +365,26 @@ class Stream(asyncio.BufferedProtocol):
             else:
                 self._transport.resume_reading()
 
+    @property
+    def _behind(self) -> bool:
+        """Something came before there was a sink, and it has not had all of it yet."""
+        return self._sink is not None and bool(self._pulled)
+
     def finish(self) -> None:
         """No more bytes from us (a TCP half-close); what the peer sends still comes."""
+        if self._outward is not None:
+            self._outward.put((Finish(),))
+        else:
+            self._finish_now()
+
+    def _finish_now(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
 
-    def close(self) -> None:
-        """Send what waits, then close; within a second, however slow the peer is.
+    def close(self, *, patient: bool = True) -> None:
+        """Send what waits, then close; within a second, however slow the peer is. What waits in a lane gets two more,
+        if we are ``patient``.
 
         While the peer has not ended its side, what it still sends is read and dropped: closing over unread bytes would
         reset the connection, and a reset can overtake the alert that was sent last.
@@ -238,15 +393,34 @@ class Stream(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing() or self._closing:
             return
         self._closing = True
+        self._wake_writer()
         self._sink = None
+        self.on_sent = self.on_applied = None
         self._pulled.clear()
+        if self._inward is not None:
+            self._inward.drop()
         self.resume()
-        if self.ending is None:
-            self.finish()
+        if self._outward is None or self._outward.empty or not patient:
+            self._close_now()
+        else:
+            waited = asyncio.get_running_loop().call_later(min(self._outward.ahead, _PATIENCE), self._close_now)
+            self.closed.add_done_callback(lambda _: waited.cancel())
+            self._outward.on_empty = self._close_now
+
+    def _close_now(self) -> None:
+        """What was written is with the kernel, or never will be."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._outward is not None:
+            self._outward.drop()
+        if self.ending in {None, Ending.STOPPED}:
+            self._finish_now()
         else:
             transport.close()
-        if self.ending is None or transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(_LINGER, transport.abort)
+        if self.ending in {None, Ending.STOPPED} or transport.get_write_buffer_size():
+            lingered = asyncio.get_running_loop().call_later(_LINGER, transport.abort)
+            self.closed.add_done_callback(lambda _: lingered.cancel())
 
     def abort(self) -> None:
         """Close at once with a reset, as a device does that drops a connection."""
@@ -256,10 +430,57 @@ class Stream(asyncio.BufferedProtocol):
         if raw is not None:
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        for lane in (self._inward, self._outward):
+            if lane is not None:
+                lane.drop()
         self._closing = True  # the end that follows is ours, not the peer's
+        self._wake_writer()
         self._sink = None
+        self.on_sent = self.on_applied = None
         self.on_end = None
         self._transport.abort()
+
+    # -- lent to somebody who moves its bytes without us
+
+    @property
+    def lendable(self) -> bool:
+        """Whether its bytes go straight from the socket to us, and ours straight to the socket."""
+        return not self.gone and self._inward is None and self._outward is None
+
+    @property
+    def pouring(self) -> bool:
+        """Something has come that nobody has had yet."""
+        return bool(self._pulled)
+
+    @property
+    def sending(self) -> bool:
+        """Something of what was written is still here."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    def tell_when_full(self) -> None:
+        """The sink is told of room when there is some, and when there is none."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=_SEND_BUFFER, low=_SEND_BUFFER // 4)
+
+    def tell_when_sent(self) -> None:
+        """The sink is told of room when all that was written is with the kernel."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=0)
+
+    def lend(self) -> int:
+        """A descriptor of its socket, for whoever asks to close. Raises :class:`OSError` where there is none."""
+        raw = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if raw is None:
+            raise OSError(errno.ENOTCONN, "not connected")
+        return os.dup(raw.fileno())
+
+    def lent(self, count: int) -> None:
+        """So many bytes came for whoever has borrowed the socket."""
+        self.received += count
+
+    def lent_ended(self, how: Ending) -> None:
+        """That is how the peer's bytes ended."""
+        self._end(how)
 
     @property
     def gone(self) -> bool:
@@ -272,6 +493,75 @@ class Stream(asyncio.BufferedProtocol):
     def peer_host(self) -> str:
         name = self._transport.get_extra_info("peername") if self._transport else None
         return str(name[0]) if name else ""
+
+
+class _Outward:
+    """Where our bytes leave their lane."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @property
+    def blocked(self) -> bool:
+        return self._stream._full  # noqa: SLF001 - a part of the stream
+
+    def take(self, effect: Out) -> None:
+        stream = self._stream
+        match effect:
+            case Send(data):
+                if stream.on_sent is not None:
+                    stream.on_sent(data)
+                if stream._transport is not None and not stream._transport.is_closing():  # noqa: SLF001
+                    stream._transport.write(data[_sent_alone(stream._transport, data) :])  # noqa: SLF001
+            case Finish():
+                stream._finish_now()  # noqa: SLF001
+            case Close():
+                stream._end(Ending.STOPPED)  # noqa: SLF001
+                stream.close()
+            case Reset():
+                stream._end(Ending.STOPPED)  # noqa: SLF001
+                stream.abort()
+
+
+def _sent_alone(transport: asyncio.Transport, data: bytes) -> int:
+    """Send it as a segment that the kernel adds nothing to; how many bytes of it were taken.
+
+    The kernel sends each write at once while it may (TCP_NODELAY), but what waits for the congestion window it puts
+    together, unless a record is said to end there (Linux, ``MSG_EOR`` of tcp(7)'s sendmsg).
+    """
+    raw = transport.get_extra_info("socket")
+    if sys.platform != "linux" or len(data) > _ALONE_AT_MOST or transport.get_write_buffer_size() or raw is None:
+        return 0
+    try:
+        with raw.dup() as own:
+            return int(own.send(data, socket.MSG_EOR))
+    except OSError:
+        return 0  # it is full, or gone: the transport knows what to do
+
+
+class _Inward:
+    """Where the peer's bytes leave their lane."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @property
+    def blocked(self) -> bool:
+        return self._stream._held or self._stream._behind  # noqa: SLF001 - a part of the stream
+
+    def take(self, effect: Out) -> None:
+        stream = self._stream
+        match effect:
+            case Send(data):
+                stream._arrived(memoryview(data))  # noqa: SLF001
+            case Finish():
+                stream._end(Ending.FIN)  # noqa: SLF001
+            case Close():
+                stream._end(Ending.FIN)  # noqa: SLF001
+                stream.perform((Finish(),))  # what has come is still to be read
+            case Reset():
+                stream._end(Ending.RESET)  # noqa: SLF001
+                stream.abort()
 
 
 def address_text(name: tuple[object, ...] | None) -> str:

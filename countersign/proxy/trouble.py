@@ -29,6 +29,9 @@ _KINDS = {
 """By the X509_V_ERR numbers of X509_STORE_CTX_get_error(3); the rest are chains that are no good for other reasons."""
 
 
+_NO_CERTIFICATE = "peer did not return a certificate"  # OpenSSL's reason
+
+
 def peer_of(leg: TlsLeg) -> Party:
     """Who of a leg is not the proxy."""
     return Party.CLIENT if leg.role is LegRole.CLIENT else Party.TARGET
@@ -46,6 +49,8 @@ def failed_handshake(context: Context, leg: TlsLeg, trouble: TlsTrouble | Handsh
         return context.over(leg.role, peer_of(leg), code=FailureCode.TOO_COSTLY, text=text)
     if leg.role is LegRole.SERVER:
         return _of_target(context, leg, trouble)
+    if leg.connection.verify_error is not None or trouble.reason == _NO_CERTIFICATE:
+        return _of_client(context, leg)
     if _nothing_shared(trouble.reason):
         return _unshared(context, leg, trouble)
     return _broken(context, leg, trouble)
@@ -54,7 +59,7 @@ def failed_handshake(context: Context, leg: TlsLeg, trouble: TlsTrouble | Handsh
 def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
     settings = context.settings
     verdict = leg.connection.verify_error
-    if verdict is not None and settings.verify:
+    if verdict is not None and context.conduct.enforce:
         error, depth = verdict
         code = _KINDS.get(leg.connection.verify_number, FailureCode.BAD_CHAIN)
         about = "the leaf" if depth == 0 else f"certificate {depth} of the chain, counted from the leaf"
@@ -81,6 +86,15 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
     if not leg.live.messages:  # OpenSSL could not even say hello: that is the proxy's own
         return _unshared(context, leg, trouble)
     return _broken(context, leg, trouble)
+
+
+def _of_client(context: Context, leg: TlsLeg) -> Over:
+    verdict = leg.connection.verify_error
+    text = "refuses the client: it was asked for a certificate, as ordered, and showed none"
+    if verdict is not None:
+        about = "the leaf" if verdict[1] == 0 else f"certificate {verdict[1]} of the chain, counted from the leaf"
+        text = f"refuses the client's certificate, as ordered: {verdict[0]} ({about})"
+    return context.over(leg.role, Party.PROXY, code=FailureCode.CLIENT_CERTIFICATE, text=text)
 
 
 def _of_names(context: Context, leg: TlsLeg) -> str:

@@ -13,7 +13,6 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from countersign.proxy.prelude import drained
 from countersign.proxy.ways.starttls import SILENCE, Forward, Transcript, Upgraded
 from countersign.recorder.recording import Ending
 from countersign.recorder.wire.events import Side
@@ -143,7 +142,7 @@ class _Dialogue:
             if isinstance(event, Forward):
                 other = self._streams[event.side.peer]
                 other.write(event.data)
-                await drained(other)
+                await other.drained()
             elif isinstance(event, Upgraded):
                 client = self._streams[Side.CLIENT]
                 task = self._reading.pop(Side.CLIENT, None)

@@ -40,7 +40,7 @@ def test_the_client_ca_is_kept_in_the_home(lab: Lab, home: Path, free_port: int)
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--mtls", "sideways"], "--mtls takes relay, present, strip, bypass; got 'sideways'"),
+        (["--mtls", "sideways"], "--mtls takes relay, present, strip, bypass, block; got 'sideways'"),
         (["--mtls", "present"], "--mtls present needs a certificate to present"),
     ],
 )

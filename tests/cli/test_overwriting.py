@@ -116,3 +116,28 @@ def test_a_home_that_is_not_there_is_not_made_by_looking(tmp_path: Path, kept: P
     words = ("export", "last", "--format", "json", "--store", kept / "recordings.sqlite", "--home", other)
     assert countersign(*words, "--out", out).code == 0
     assert not os.path.lexists(other)
+
+
+@pytest.mark.parametrize("name", ["ca/root.key.pem", "ca/intermediate-1.pem"])
+def test_convert_and_split_replace_no_file_of_the_home(name: str, kept: Path, tmp_path: Path) -> None:
+    countersign("ca", "issue", "a.test", "--out", tmp_path / "a.pem")
+    before = (kept / name).stat().st_ino
+    words = ("ca", "keystore", "convert", tmp_path / "a.pem", kept / name, "--to", "pem", "--overwrite")
+    assert_stays(kept / name, before, countersign(*words), 2, "not replaced")
+    for part in ("leaf.pem", "ca-chain.pem", "key-and-leaf.pem"):
+        (kept / "ca" / part).write_bytes(b"mine")
+        told = countersign("ca", "split", tmp_path / "a.pem", "--out-dir", kept / "ca", "--overwrite")
+        assert told.code == 2
+        assert (kept / "ca" / part).read_bytes() == b"mine"
+        assert sorted(each.name for each in (kept / "ca").glob("*leaf*")) == ([part] if "leaf" in part else [])
+        (kept / "ca" / part).unlink()
+
+
+def test_the_chain_of_a_responder_replaces_a_file_only_when_told(kept: Path, tmp_path: Path) -> None:
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(b"mine")
+    words = ("ca", "responder", "--listen", "127.0.0.1:0", "--chain")
+    assert_stays(chain, chain.stat().st_ino, countersign(*words, chain), 3, "it exists", "--overwrite")
+    assert chain.read_bytes() == b"mine"
+    root = kept / "ca" / "root.pem"
+    assert_stays(root, root.stat().st_ino, countersign(*words, root, "--overwrite"), 2, "not replaced")

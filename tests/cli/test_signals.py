@@ -96,3 +96,32 @@ def test_under_nohup_it_goes_on(home: Path) -> None:
         process.terminate()
         assert process.wait(10) == 0
     assert len(countersign("ls", "--json").json()["recordings"]) == 2
+
+
+_INTERRUPTED_AT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+wanted = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+from countersign.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [("countersign.cli.app", "countersign: interrupted\n"), ("typer", "countersign: interrupted\n"),
+     ("countersign.cli.ls", "countersign: interrupted\n"), ("countersign.recorder.store", "")],
+)  # fmt: skip
+def test_a_program_that_is_interrupted_while_it_starts_says_no_more_than_that(
+    home: Path, module: str, said: str
+) -> None:
+    words = [sys.executable, "-c", _INTERRUPTED_AT, module, "ls"]
+    env = peer_env({"COUNTERSIGN_HOME": str(home)})
+    done = subprocess.run(words, capture_output=True, env=env, timeout=60, text=True, check=False)
+    assert (done.returncode, done.stderr.removeprefix("\n")) == (130, said)

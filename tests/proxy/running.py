@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from countersign.ca.revocation import Register
+    from countersign.proxy.orders import Director
     from countersign.recorder.recording import Recording
 
 AUTHORITY = Authority.make()
@@ -45,11 +47,15 @@ class RunningProxy:
         *,
         authority: Authority = AUTHORITY,
         clients: Authority | None = None,
+        director: Director | None = None,
+        register: Register | None = None,
         asking: bool = False,
         **settings: Any,
     ) -> None:
         self.authority = authority
         self.clients = clients
+        self.director = director
+        self.register = register
         self.kept = Kept()
         self.target: EmbeddedTarget | None = None
         self.engine: Engine
@@ -76,7 +82,14 @@ class RunningProxy:
             self._settings["target"] = Address("127.0.0.1", port)
             self._settings.setdefault("roots", (pki.public.root.der,))
         self.engine = await self._stack.enter_async_context(
-            Engine(Settings(**self._settings), self.authority, self.kept, client_authority=self.clients)
+            Engine(
+                Settings(**self._settings),
+                self.authority,
+                self.kept,
+                client_authority=self.clients,
+                director=self.director,
+                register=self.register,
+            )
         )
 
     def __exit__(self, *_: object) -> None:

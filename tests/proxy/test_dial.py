@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from countersign.proxy import dial as dialling
-from countersign.proxy.dial import SockAddr, barred, barred_name, dial, embedded, literal
+from countersign.proxy.dial import Dialled, SockAddr, barred, barred_name, dial, embedded, literal
 from countersign.proxy.settings import Address
+from countersign.proxy.stream import address_text
 
 OWN = 3128
 
@@ -193,3 +194,21 @@ def test_the_names_of_metadata_services_are_barred(host: str) -> None:
 def test_our_own_names_are_barred_on_our_own_port_alone(host: str) -> None:
     assert barred_name(Address(host, OWN), [OWN])
     assert barred_name(Address(host, OWN + 1), [OWN]) is None
+
+
+async def test_where_connections_of_ours_come_from_is_known_while_they_are_open() -> None:
+    dialled = Dialled()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        addresses = literal(Address("127.0.0.1", port))
+        stream = await dial(Address("127.0.0.1", port), addresses, buffer=bytearray(1024), limit=5, dialled=dialled)
+        accepted, peer = listener.accept()
+        with accepted:
+            there = Address("127.0.0.1", port)
+            assert dialled.has(address_text(peer), there)
+            assert not dialled.has(f"127.0.0.1:{port}", there)
+            assert not dialled.has(address_text(peer), Address("127.0.0.1", port ^ 1))  # by the same port elsewhere
+            assert not dialled.has(address_text(peer), None)
+            stream.abort()
+            await stream.closed
+            assert not dialled.has(address_text(peer), there)

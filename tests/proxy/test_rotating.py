@@ -73,10 +73,10 @@ def test_a_rotation_under_load_drops_no_connection() -> None:
 
 def _put(proxy: RunningProxy, authority: Authority) -> None:
     async def put() -> None:
-        proxy.engine.mint.authority = authority
+        proxy.engine.signing.mint.authority = authority
 
     proxy.run(put())
 
 
 async def _rotate_leaves(proxy: RunningProxy) -> None:
-    proxy.engine.mint.rotate()
+    proxy.engine.signing.mint.rotate()

@@ -51,7 +51,15 @@ def snapshots_in(seconds: float, size: int) -> int:
 
     clock = Clock()
     settings = Settings(listen=Address("127.0.0.1", 0), target=Address("127.0.0.1", 1))
-    means = {"settings": settings, "monotonic": clock, "now": lambda: datetime.now(UTC), "pool": None, "policy": None}
+    means = {
+        "settings": settings,
+        "monotonic": clock,
+        "now": lambda: datetime.now(UTC),
+        "pool": None,
+        "policy": None,
+        "arriving": lambda _client: settings.orders,
+        "conduct": lambda _orders: None,
+    }
     engine: Any = type("Means", (), means)
     session = Session(engine, Client())  # type: ignore[arg-type]
     session.recording.add(LegRole.SERVER, [ticket(size // 40)] * 40)

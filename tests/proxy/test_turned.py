@@ -34,6 +34,21 @@ def test_a_turned_client_is_intercepted(how: str, version: int) -> None:
     assert ("this proxy itself" in told["straight"]) or ("no rule of the kernel" in told["straight"])
 
 
+@pytest.mark.peer("unshare", "ip", "nft")
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.usefixtures("own_network")
+def test_the_proxys_own_connection_is_known_when_it_is_turned_back(version: int) -> None:
+    """A rule that leaves out nobody: without notice, each connection would make the next, to the last descriptor."""
+    script = Path(__file__).parent / "ways" / "turned_back.py"
+    path = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    done = run(*APART, sys.executable, script, str(version), timeout=90, env=path).check()
+    told = json.loads(done.stdout.splitlines()[-1])
+    inner, outer = told["said"]
+    assert "was reached by its own connection, which a rule of the network has turned back to it" in inner
+    assert "target" in outer
+    assert told["heard"].startswith("1503")  # an alert
+
+
 def test_elsewhere_it_says_so_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("countersign.proxy.engine.sys.platform", "darwin")
     with pytest.raises(EnvironmentFault, match="Linux only"), RunningProxy(mode=Mode.TRANSPARENT):

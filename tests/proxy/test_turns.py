@@ -159,6 +159,29 @@ async def test_two_bites_that_are_read_leave_the_loop_a_turn_between_them() -> N
     stream.close()
 
 
+@pytest.mark.parametrize("how", ["read", "abort", "close", "peer resets"])
+async def test_who_waits_for_room_is_told_when_there_is_some_or_never_will_be(how: str) -> None:
+    stream, theirs = await streams()
+    theirs.setblocking(False)
+    stream.write(numbered(8_000_000))
+    assert stream.full
+    waiting = asyncio.create_task(stream.drained())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    async with asyncio.timeout(5):
+        if how == "read":
+            while not waiting.done():
+                await asyncio.get_running_loop().sock_recv(theirs, 1 << 20)
+        elif how == "peer resets":
+            theirs.close()
+        else:
+            (stream.abort if how == "abort" else stream.close)()
+        await waiting
+    assert stream.gone or not stream.full
+    stream.abort()
+    theirs.close()
+
+
 @pytest.mark.parametrize("how", ["abort", "close"])
 async def test_a_stream_that_we_have_ended_takes_no_sink(how: str) -> None:
     """What comes of it later is our own doing and no end of the peer's."""

@@ -37,6 +37,7 @@ def client_hello(
     legacy: int = TLS12,
     padding: int = 0,
     signatures: Iterable[int] | None = SCHEMES,
+    extra: Iterable[tuple[int, bytes]] = (),
 ) -> bytes:
     """A ClientHello, header included. Without ``versions``, ``groups`` or ``signatures`` that extension is left out."""
     extensions = b""
@@ -55,6 +56,8 @@ def client_hello(
         extensions += _extension(VERSIONS, bytes([len(listed)]) + listed)
         entries = b"".join(_numbers((group,)) + _sized(_share(group)) for group in shares)
         extensions += _extension(KEY_SHARE, _sized(entries))
+    for number, body in extra:
+        extensions += _extension(number, body)
     if padding:
         extensions += _extension(PADDING, bytes(padding))
     body = _numbers((legacy,)) + bytes(range(32)) + b"\x20" + bytes(range(32, 64))
@@ -137,7 +140,7 @@ def send(proxy: RunningProxy, data: bytes, *, finish: bool = False) -> bytes:
 def alert(name: str) -> bytes:
     """The record of a fatal alert in clear, as the proxy writes it."""
     numbers = {
-        "unexpected_message": 10, "handshake_failure": 40, "access_denied": 49, "decode_error": 50,
+        "unexpected_message": 10, "handshake_failure": 40, "illegal_parameter": 47, "access_denied": 49, "decode_error": 50,
         "protocol_version": 70, "internal_error": 80, "unrecognized_name": 112,
     }  # fmt: skip
     return bytes((21, 3, 3, 0, 2, 2, numbers[name]))

@@ -24,9 +24,11 @@ from countersign.ca.keys import key_kind
 from countersign.ca.recipes.making import make_authority
 from countersign.ca.recipes.model import Recipe, RecipeError
 from countersign.ca.recipes.reading import read_recipe, read_toml
+from countersign.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
 Words = tuple[str, ...]
 
@@ -83,12 +85,21 @@ class Preset:
         """What stands above the product's leaves, with new keys; dates, constraints and chance are those of ``plan``.
 
         ``untrusted``: that of targets which it does not trust, where that is another one. To change the issuing CA as
-        the product does, rotate it: ``authority.rotate("intermediate", same_name=True)``.
+        the product does: :meth:`renewed`.
         """
         given = plan or Plan()
         recipe = self.untrusted_authority if untrusted and self.untrusted_authority else self.authority
         base = Authority.make(replace(given, key=self.key, levels=0))
         return make_authority(recipe, base, now=given.moment, rng=given.rng)
+
+    def is_due(self, authority: Authority, now: datetime) -> bool:
+        """Whether the product would have changed its issuing CA by now: a fourteenth of its life is left, or less."""
+        issuer = authority.issuer
+        return self.issuer_days is not None and now >= issuer.not_after - (issuer.not_after - issuer.not_before) / 14
+
+    def renewed(self, authority: Authority, *, passphrase: bytes | None = None) -> Authority:
+        """The authority with a new issuing CA of the same name, as the product changes it; the old one is kept."""
+        return authority.rotate("intermediate", same_name=True, passphrase=passphrase)
 
     def fields(self) -> Iterator[str]:
         """The paths of everything that the preset says."""
@@ -158,6 +169,18 @@ def _behaviour(table: dict[str, Any], where: str) -> Behaviour:
     return Behaviour(**{key: tuple(value) for key, value in table.items()})
 
 
+def behaviour_with(behaviour: Behaviour, key: str, word: str) -> Behaviour:
+    """The behaviour in which ``word`` is what is done about ``key``. Raises :class:`UserError` for what is none."""
+    known = _CHOICES.get(key)
+    if known is None:
+        raise UserError(f"there is no behaviour {key!r}; expected {', '.join(_CHOICES)}")
+    if word not in known:
+        raise UserError(f"{key} takes {', '.join(sorted(known))}; got {word!r}")
+    others = tuple(each for each in getattr(behaviour, key) if each != word)
+    changed: dict[str, Any] = {key: (word, *others)}
+    return replace(behaviour, **changed)
+
+
 def _fact(table: Any, where: str) -> Fact:
     match table:
         case {"fields": [*names], "source": str() as source, **rest} if (
@@ -169,4 +192,4 @@ def _fact(table: Any, where: str) -> Fact:
     )
 
 
-__all__ = ["Behaviour", "Fact", "Preset", "presets", "read_preset"]
+__all__ = ["Behaviour", "Fact", "Preset", "behaviour_with", "presets", "read_preset"]

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from countersign.ca.randomness import Rng
     from countersign.ca.recipes.making import MadeChain
 
+_MOST_OTHERS = 200
+_MOST_SENT = {"unrelated": 1_000, "count": 1_000, "size": 16 << 20}
+_MOST_NAMES = 100_000
+_MOST_SCTS = 1_000
+
 Words = tuple[str, ...]
 Role = Literal["server", "client"]
 
@@ -136,6 +141,11 @@ class CertSpec:
     critical: Words = ()
     not_critical: Words = ()
 
+    def __post_init__(self) -> None:
+        for which, value, most in (("more_names", self.more_names, _MOST_NAMES), ("scts", self.scts, _MOST_SCTS)):
+            if isinstance(value, int) and not 0 <= value <= most:
+                raise RecipeError(f"cannot make a certificate with {which} = {value}: expected 0 to {most}")
+
     @property
     def changed(self) -> dict[str, Any]:
         """The fields that are otherwise, ``name`` left out."""
@@ -203,6 +213,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.role not in {"server", "client"}:
             raise RecipeError(f"cannot use the recipe '{self.id}': its role is server or client, not {self.role!r}")
+        self._check_sizes()
         self._check_names()
         self._check_circles()
         for path in self.breaks:
@@ -314,7 +325,20 @@ class Recipe:
             "intermediate.key_usage, other.NAME.issuer, send.order, trust, impostor or the like"
         )
 
+    def _check_sizes(self) -> None:
+        """What a word could make as large as it likes."""
+        send = self.send
+        sizes = [(f"send.{each}", getattr(send, each), most) for each, most in _MOST_SENT.items()]
+        for path, value, most in sizes:
+            if not 0 <= value <= most:
+                raise RecipeError(f"cannot use the recipe '{self.id}': {path} is {value}, expected 0 to {most}")
+
     def _check_names(self) -> None:
+        if len(self.other) > _MOST_OTHERS:
+            raise RecipeError(
+                f"cannot use the recipe '{self.id}': it has {len(self.other)} other certificates, "
+                f"expected at most {_MOST_OTHERS}; send.count sends more of them"
+            )
         known = self.specs
         if len(known) != 3 + len(self.other) or "" in known:
             raise RecipeError(

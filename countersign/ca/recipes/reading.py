@@ -31,6 +31,7 @@ from countersign.ca.recipes.model import (
     Send,
 )
 from countersign.errors import UserError
+from countersign.recorder.private_files import FileFault, read_regular
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -40,14 +41,21 @@ if TYPE_CHECKING:
     Reader = Callable[[Any], Any]
 
 
+_LARGEST = 1 << 20  # bytes
+_MOST = 2_000
+
+
 def load_recipes(path: str | os.PathLike[str]) -> dict[str, Recipe]:
     """The recipes in a file by their ids. Raises :class:`RecipeError`."""
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as wrong:
-        reason = (wrong.strerror or str(wrong)).lower()
-        raise RecipeError(f"cannot read the recipes in {path}: {reason}; name a TOML file") from wrong
+        data = read_regular(path, at_most=_LARGEST)
+    except FileFault as wrong:
+        raise RecipeError(f"cannot use the recipes: {wrong}") from wrong
+    if data is None:
+        raise RecipeError(f"cannot read the recipes in {path}: no such file or directory; name a TOML file")
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as wrong:
         raise RecipeError(f"cannot read the recipes in {path}: it is not UTF-8 (byte {wrong.start})") from wrong
     return read_recipes(text, where=str(path))
@@ -56,6 +64,8 @@ def load_recipes(path: str | os.PathLike[str]) -> dict[str, Recipe]:
 def read_recipes(text: str, *, where: str = "the text") -> dict[str, Recipe]:
     """The recipes in TOML ``text`` by their ids; ``where`` is how errors call it. Raises :class:`RecipeError`."""
     tables = read_toml(text, "recipes", where)
+    if len(tables) > _MOST:
+        raise RecipeError(f"cannot read the recipes in {where}: there are {len(tables)}, expected at most {_MOST}")
     return {name: read_recipe(name, table, where=where) for name, table in tables.items()}
 
 

@@ -9,14 +9,33 @@ The smallest calls::
         answer = await ask(responder.urls().ocsp, leaf, issuer)   # answer.verdict, answer.text
 """
 
-from countersign.ca.revocation.answers import Answers, Manner, ResponderId, certificates_only
-from countersign.ca.revocation.asking import ask, ask_all
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from countersign.ca.revocation.answers import Answers, Manner, ResponderId, certificates_only, stapler
 from countersign.ca.revocation.faults import Fault, Kind, What, fault_of, parse_fault, parse_serial
 from countersign.ca.revocation.issuers import SignedBy, entry_for, named
 from countersign.ca.revocation.judging import Answer, Doubt, Patience, Verdict, judge_staple
 from countersign.ca.revocation.points import CrlPoint, CrlStyle, Points, Urls, pointed_at, with_points
 from countersign.ca.revocation.register import Entry, Reason, Register, RegisterError, State
-from countersign.ca.revocation.responder import Asked, Limits, Responder
+
+if TYPE_CHECKING:
+    from countersign.ca.revocation.asking import ask, ask_all
+    from countersign.ca.revocation.responder import Asked, Limits, Responder
+
+# What speaks HTTP takes a quarter of a second to load, and a proxy that staples does not need it.
+_LOADED_WHEN_USED = {
+    "Asked": "responder", "Limits": "responder", "Responder": "responder", "ask": "asking", "ask_all": "asking",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+
 
 __all__ = [
     "Answer",
@@ -52,5 +71,6 @@ __all__ = [
     "parse_fault",
     "parse_serial",
     "pointed_at",
+    "stapler",
     "with_points",
 ]

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from countersign.ca.revocation import ocsp
 from countersign.ca.revocation.crl import CrlFields, Listed, build_crl
 from countersign.ca.revocation.faults import Fault, Kind, What
-from countersign.ca.revocation.issuers import Delegates, Flaw, Issuers, Served, SignedBy
+from countersign.ca.revocation.issuers import Delegates, Flaw, Issuers, Served, SignedBy, labelled
 from countersign.ca.revocation.lists import Dates, Lists
 from countersign.ca.revocation.ocsp import CertId, Single, Status
-from countersign.ca.revocation.points import CaForm, CrlForm
-from countersign.ca.revocation.register import RegisterError, State
+from countersign.ca.revocation.points import CaForm, CrlForm, Urls, url_name
+from countersign.ca.revocation.register import Register, RegisterError, State
 from countersign.ca.revocation.replies import GARBAGE, NOT_CACHED, BigCrl, Reply, by_what, cache_headers
 from countersign.errors import UserError
 from countersign.recorder import der
@@ -34,7 +34,7 @@ from countersign.recorder.private_files import FileFault
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from countersign.ca.revocation.register import Register
+    from countersign.ca.authority import Authority
 
 _MALFORMED = f"{len(GARBAGE)} bytes that are no answer"
 _BACKDATED = timedelta(minutes=5)
@@ -156,7 +156,7 @@ class Answers:
 
     # -- OCSP ----------------------------------------------------------------------------------------------------
 
-    def to_request(self, data: bytes, *, cacheable: bool = False) -> Reply:
+    def to_request(self, data: bytes, *, cacheable: bool = False, stapled: bool = False) -> Reply:
         """The response to a request in DER; never raises for any bytes. ``cacheable``: it came with GET."""
         try:
             request = ocsp.read_request(data)
@@ -166,7 +166,7 @@ class Answers:
         label = served.label if served else None
         serials = tuple(certificate.serial for certificate in request.certificates)
         faults = self._befallen(Kind.OCSP, label, serials)
-        reply = self._respond(request, served, faults, cacheable=cacheable)
+        reply = self._respond(request, served, faults, cacheable=cacheable, stapled=stapled)
         if What.MALFORMED in by_what(faults):
             reply = replace(reply, says=_MALFORMED, body=GARBAGE, headers=NOT_CACHED)
         return replace(reply, issuer=label, serials=serials)
@@ -176,7 +176,13 @@ class Answers:
         return _failure(Status.MALFORMED_REQUEST, self._befallen(Kind.OCSP, None), note=why)
 
     def _respond(
-        self, request: ocsp.Request, served: Served | None, faults: tuple[Fault, ...], *, cacheable: bool
+        self,
+        request: ocsp.Request,
+        served: Served | None,
+        faults: tuple[Fault, ...],
+        *,
+        cacheable: bool,
+        stapled: bool = False,
     ) -> Reply:
         in_force = by_what(faults)
         for what, status in _STATUSES.items():
@@ -188,6 +194,11 @@ class Answers:
             return _failure(Status.UNAUTHORIZED, faults, note="of an issuer that is not served here")
         now, dates = self.now(), self._dates(faults)
         singles = [self._single(served, certificate, faults, dates) for certificate in request.certificates]
+        if stapled and What.WRONG_SERIAL in in_force:
+            singles += [
+                replace(single, certificate=_of_another_key(certificate))
+                for single, certificate in zip(singles, request.certificates, strict=True)
+            ]
         flaw = next((flaw for what, flaw in _FLAWS.items() if what in in_force), Flaw.NONE)
         signer = self._delegates.sign_for(served, now, by=self.manner.signed_by, flaw=flaw)
         named = self.manner.responder_id is ResponderId.NAME
@@ -227,13 +238,17 @@ class Answers:
         if What.WRONG_SERIAL in in_force:
             certificate = replace(certificate, serial=certificate.serial + 1)
         if What.WRONG_ISSUER in in_force:
-            certificate = replace(certificate, key_hash=bytes(byte ^ 0xFF for byte in certificate.key_hash))
+            certificate = _of_another_key(certificate)
         return Single(certificate, *dates, revoked, unknown)
 
     def staple(self, certificate: bytes) -> bytes:
         """The OCSPResponse to hand out with a certificate (RFC 6066 8), with the faults of OCSP that one can have.
 
         Those of HTTP have nothing to do with a handshake, but for ``empty``, nothing at all, and ``truncated``, half.
+        OpenSSL as a server sends only what it can parse, and only with an answer for the certificate, which it tells by
+        serial number and issuer's name alone. So ``malformed`` and ``truncated`` are so within the outermost shell, and
+        beside the answer with ``wrong-serial`` stands one that bears the right number, but another issuer's key.
+
         Raises :class:`UserError` for a certificate of an issuer that is not served.
         """
         try:
@@ -244,11 +259,13 @@ class Answers:
         if asked is None:
             issuer = read_certificate(certificate).issuer
             raise UserError(f"cannot staple a status to a certificate of '{issuer}': that issuer is not served here")
-        reply = self.to_request(ocsp.Request((asked,)).encoded)
+        reply = self.to_request(ocsp.Request((asked,)).encoded, stapled=True)
         body = reply.body if isinstance(reply.body, bytes) else b""
         if reply.fault(What.EMPTY):
             return b""
-        return body[: len(body) // 2] if reply.fault(What.TRUNCATED) else body
+        if reply.fault(What.MALFORMED):
+            return ocsp.successful(GARBAGE)
+        return ocsp.successful(body[: len(body) // 2]) if reply.fault(What.TRUNCATED) else body
 
     # -- CRLs ----------------------------------------------------------------------------------------------------
 
@@ -320,6 +337,27 @@ class Answers:
         return Reply(Kind.AIA, says, body, content_type=content_type, issuer=label, faults=faults)
 
 
+def stapler(
+    authority: Authority,
+    register: Register | None = None,
+    *,
+    manner: Manner | None = None,
+    faults: tuple[Fault, ...] = (),
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Answers:
+    """Answers for the certificates of this authority that nobody asks for by a URL: for :meth:`Answers.staple`."""
+    served = [
+        Served(
+            authority.issuers[number],
+            tuple(one.der for one in reversed(authority.issuers[:number])),
+            Urls(label, url_name(authority.issuers[number], number), "", "", ""),
+        )
+        for label, _, number in labelled([authority])
+        if authority.issuers[number].held is not None
+    ]
+    return Answers(Issuers(served), Register() if register is None else register, manner or Manner(), faults, now)
+
+
 def certificates_only(certificates: Sequence[bytes]) -> bytes:
     """A PKCS #7 that holds certificates and nothing else: a degenerate SignedData (RFC 2315 9.1, RFC 5652 5.1).
 
@@ -334,6 +372,11 @@ def certificates_only(certificates: Sequence[bytes]) -> bytes:
         der.encode(der.SET),
     )
     return der.encode(der.SEQUENCE, der.encode_oid("1.2.840.113549.1.7.2"), der.encode(0xA0, signed))
+
+
+def _of_another_key(certificate: CertId) -> CertId:
+    """The same number and issuer's name, and the key of nobody."""
+    return replace(certificate, key_hash=bytes(byte ^ 0xFF for byte in certificate.key_hash))
 
 
 def _failure(status: Status, faults: tuple[Fault, ...], *, note: str = "") -> Reply:

@@ -229,7 +229,7 @@ class Judging:
 
     def _not_about(self, response: Response, asked: CertId) -> None:
         others = [one.certificate for one in response.singles]
-        if any(other.serial == asked.serial and other.hash == asked.hash for other in others):
+        if others and all(other.serial == asked.serial and other.hash == asked.hash for other in others):
             self.doubt(Doubt.WRONG_ISSUER, "it is about a certificate of another issuer with this serial number")
         else:
             about = f"the certificate {others[0].serial:x}" if others else "none"

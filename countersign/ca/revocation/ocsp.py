@@ -263,6 +263,11 @@ def build_response(
         der.encode(der.BIT_STRING, b"\x00", signature),
         _in_list(0xA0, certificates) if certificates else b"",
     )
+    return successful(basic)
+
+
+def successful(basic: bytes) -> bytes:
+    """An OCSPResponse around what ought to be a BasicOCSPResponse (4.2.1)."""
     inside = der.encode(der.SEQUENCE, der.encode_oid(BASIC), der.encode(der.OCTET_STRING, basic))
     return der.encode(der.SEQUENCE, der.encode(der.ENUMERATED, b"\x00"), der.encode(0xA0, inside))
 

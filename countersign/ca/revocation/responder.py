@@ -185,18 +185,23 @@ class Responder:
                 return
             self._seen = seen
             try:
-                given = tuple(await asyncio.to_thread(self._reopen))
-                urls = await self._open_doors(given)
+                await self.answer_for(await asyncio.to_thread(self._reopen))
             except (AuthorityError, EnvironmentFault, FileFault) as wrong:
                 log.warning("the CA was rotated, and the responder stays with what it had: %s", wrong)
-                return
-            authorities = tuple(_pointed(given, urls, self._crl))
-            issuers = Issuers(_served(authorities, urls))
-            await asyncio.to_thread(self.answers.make_signers, issuers)
-            self._given, self._authorities = given, authorities
-            self.answers.serve(issuers)
-            self._routes = dict(_routes(self.answers))
-            await self._let_in()
+
+    async def answer_for(self, authorities: Iterable[Authority]) -> None:
+        """Answer for these from now on. What those before had for URLs goes on to work for issuers that are still among
+        them. Raises :class:`EnvironmentFault` where a port that is needed cannot be had.
+        """
+        given = tuple(authorities)
+        urls = await self._open_doors(given)
+        pointed = tuple(_pointed(given, urls, self._crl))
+        issuers = Issuers(_served(pointed, urls))
+        await asyncio.to_thread(self.answers.make_signers, issuers)
+        self._given, self._authorities = given, pointed
+        self.answers.serve(issuers)
+        self._routes = dict(_routes(self.answers))
+        await self._let_in()
 
     async def stop(self) -> None:
         """Let go of the port; answers that are on their way are broken off."""

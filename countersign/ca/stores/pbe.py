@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from countersign.ca.stores import rc2
-from countersign.ca.stores.errors import TooCostly, UnknownAlgorithm
+from countersign.ca.stores.errors import StructureBroken, TooCostly, UnknownAlgorithm
+from countersign.ca.stores.fields import Source
 from countersign.ca.stores.model import Scheme
 from countersign.recorder import der
 from countersign.recorder.wire.text import printable
@@ -534,6 +535,23 @@ def open_key(sealed: Node, secret: Secret, budget: Budget, what: str) -> bytes:
     except der.DerError as wrong:
         raise WrongSecretError("no key") from wrong
     return key
+
+
+def check_cost(data: bytes) -> None:
+    """Raise :class:`TooCostly` where ``data`` is an EncryptedPrivateKeyInfo that asks for more than is given.
+
+    For keys that somebody else decrypts: what is none, or is broken, passes, for that one to say.
+    """
+    budget = Budget()
+    try:
+        algorithm, _ = Source(data).whole().sequence("an EncryptedPrivateKeyInfo", 2, 2)
+        scheme = read_algorithm(algorithm, "the key").scheme
+    except (StructureBroken, UnknownAlgorithm):
+        return
+    if scheme.kdf == "scrypt":
+        budget.spend_memory(scheme.rounds, scheme.block, scheme.parallel)
+    else:
+        budget.spend(scheme.rounds)
 
 
 def seal_key(key: bytes, secret: Secret, algorithm: Algorithm, rng: Callable[[int], bytes] = os.urandom) -> bytes:

@@ -1,8 +1,8 @@
 """What went over an intercepted connection, in one line for each exchange: ``--http-summary``.
 
-Method, target without its query, and status of HTTP/1.1 exchanges; no field, no body, and nothing of what a client
-writes behind a question mark. So "the request was never sent" and "the block page came from the device" are facts on a
-recording. HTTP/2 is only named.
+Method, target without its query, and status of HTTP/1.1 exchanges, how long their bodies were, and when each step was;
+no field, no body, and nothing of what a client writes behind a question mark. So "the request was never sent" and "the
+block page came from the device" are facts on a recording. HTTP/2 is only named.
 
 :class:`HttpSummary` watches two streams of plaintext and changes neither. Each request and each answer gets an h11
 connection of its own, for a watcher has no say in when a cycle ends; requests wait in a queue for their answers (RFC
@@ -13,6 +13,7 @@ connection of its own, for a watcher has no say in when a cycle ends; requests w
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
@@ -46,20 +47,41 @@ def exchange_record(method: bytes, target: bytes, status: int | None) -> dict[st
     }
 
 
+@dataclass(slots=True)
+class _Exchange:
+    """One that is not over. Times are seconds from the session's start, lengths those of bodies."""
+
+    request: h11.Request
+    t: float
+    sent: int = 0
+    status: int | None = None
+    answered: float | None = None
+    received: int = 0
+
+    def over(self, t: float) -> Exchanged:
+        record = exchange_record(self.request.method, self.request.target, self.status)
+        times = {"answered": None if self.answered is None else round(self.answered, 6), "ended": round(t, 6)}
+        lengths = {"request_bytes": self.sent, "answer_bytes": self.received}
+        return Exchanged({"t": round(self.t, 6), **record, **lengths, **times})
+
+
 class HttpSummary:
     """The watcher of one connection, on which ``alpn`` was agreed."""
 
     def __init__(self, alpn: str | None) -> None:
         self.stopped: str | None = alpn if alpn is not None and not alpn.startswith("http/1") else None
         """Why it does not look any more: the protocol that was agreed, ``h2`` say, or a sentence."""
-        self._waiting: deque[h11.Request] = deque()  # requests without an answer yet, oldest first
-        self._exchanges = 0
+        self.exchanges = 0
+        """How many are over, or had begun when it stopped."""
+        self._waiting: deque[_Exchange] = deque()  # requests without a whole answer yet, oldest first
+        self._asking: _Exchange | None = None  # whose request is not whole yet
+        self._t = 0.0
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_AT_MOST)
         self._server: h11.Connection | None = None  # while an answer is expected or read
-        self._status: int | None = None
 
-    def receive(self, side: Side, data: bytes) -> list[Exchanged]:
+    def receive(self, side: Side, data: bytes, t: float) -> list[Exchanged]:
         """Plaintext that a side sent; empty when its bytes have ended. Gives the exchanges that are over by it."""
+        self._t = t
         read = self._request_bytes if side is Side.CLIENT else self._answer_bytes
         found: list[Exchanged] = []
         for at in range(0, max(1, len(data)), _SLICE):
@@ -72,17 +94,17 @@ class HttpSummary:
                 found += self._stop(f"{whose} {'sent what is not HTTP/1.1' if data else 'closed in mid-message'}")
         return found
 
-    def rest(self) -> list[Exchanged]:
+    def rest(self, t: float) -> list[Exchanged]:
         """The connection is over: the requests that never got an answer, or not all of it."""
+        self._t = t
         return self._stop("the connection ended") if self.stopped is None else []
 
     def _stop(self, why: str) -> list[Exchanged]:
         self.stopped = why
-        left = [exchange_record(one.method, one.target, None) for one in self._waiting]
-        if left and self._status is not None:
-            left[0]["status"] = self._status
+        left = [one.over(self._t) for one in self._waiting]
+        self.exchanges += len(left)
         self._waiting.clear()
-        return [Exchanged(record) for record in left]
+        return left
 
     def _request_bytes(self, data: bytes) -> Iterator[Exchanged]:
         self._client.receive_data(data)
@@ -91,9 +113,12 @@ class HttpSummary:
             if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
                 return
             if isinstance(event, h11.Request):
-                self._waiting.append(event)
+                self._asking = _Exchange(event, self._t)
+                self._waiting.append(self._asking)
                 if len(self._waiting) > _WAITING_AT_MOST:
                     yield from self._stop(f"more than {_WAITING_AT_MOST} requests wait for an answer")
+            elif isinstance(event, h11.Data) and self._asking is not None:
+                self._asking.sent += len(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 self._client = _go_on(self._client, h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_AT_MOST))
 
@@ -103,7 +128,7 @@ class HttpSummary:
                 if not self._waiting:
                     yield from self._stop("the target answered what nobody had asked")
                     return
-                self._server = _expecting(self._waiting[0])
+                self._server = _expecting(self._waiting[0].request)
             self._server.receive_data(data)
             data = yield from self._answer()
             if not data:
@@ -112,6 +137,7 @@ class HttpSummary:
     def _answer(self) -> Generator[Exchanged, None, bytes]:
         """Read what there is of an answer; gives the bytes behind it."""
         assert self._server is not None
+        answering = self._waiting[0]
         while True:
             event = self._server.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
@@ -119,11 +145,13 @@ class HttpSummary:
             if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
                 continue
             if isinstance(event, h11.Response | h11.InformationalResponse):
-                self._status = event.status_code
+                answering.status, answering.answered = event.status_code, self._t
                 if self._server.their_state is h11.SWITCHED_PROTOCOL:
                     yield self._exchanged()
                     yield from self._stop("another protocol was switched to")
                     return b""
+            elif isinstance(event, h11.Data):
+                answering.received += len(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 rest = bytes(self._server.trailing_data[0])
                 self._server = None
@@ -131,11 +159,10 @@ class HttpSummary:
                 return rest
 
     def _exchanged(self) -> Exchanged:
-        asked, status, self._status = self._waiting.popleft(), self._status, None
-        self._exchanges += 1
-        if self._exchanges == _EXCHANGES_AT_MOST and self.stopped is None:
+        self.exchanges += 1
+        if self.exchanges == _EXCHANGES_AT_MOST and self.stopped is None:
             self.stopped = f"{_EXCHANGES_AT_MOST} exchanges were told"
-        return Exchanged(exchange_record(asked.method, asked.target, status))
+        return self._waiting.popleft().over(self._t)
 
 
 def _expecting(asked: h11.Request) -> h11.Connection:

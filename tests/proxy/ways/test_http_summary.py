@@ -27,16 +27,35 @@ def watch(
     *said: tuple[Side, bytes], alpn: str | None = None
 ) -> tuple[HttpSummary, list[tuple[object, object, object]]]:
     summary = HttpSummary(alpn)
-    events = [event for side, data in said for event in summary.receive(side, data)]
+    events = [event for side, data in said for event in summary.receive(side, data, 0.0)]
     return summary, told(events)
 
 
 def test_an_exchange_is_told_when_its_answer_is_whole() -> None:
     summary, events = watch((C, GET), (S, OK[:-1]))
     assert events == []
-    assert told(summary.receive(S, OK[-1:])) == [("GET", "/a", 200)]
-    assert "secret" not in repr(summary.receive(C, GET) + summary.receive(S, OK))
+    assert told(summary.receive(S, OK[-1:], 0.0)) == [("GET", "/a", 200)]
+    assert "secret" not in repr(summary.receive(C, GET, 0.0) + summary.receive(S, OK, 0.0))
     assert summary.stopped is None
+
+
+def test_when_each_step_was_and_how_long_the_bodies_were() -> None:
+    summary = HttpSummary(None)
+    for t, side, data in (
+        (1.0, C, b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc"),
+        (2.0, C, b"def"),
+        (3.0, S, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwhat"),
+    ):
+        assert summary.receive(side, data, t) == []
+    (one,) = summary.receive(S, b"\r\n0\r\n\r\n", 4.0)
+    assert one.record == {
+        "t": 1.0, "method": "POST", "target": "/p", "status": 200,
+        "request_bytes": 6, "answer_bytes": 4, "answered": 3.0, "ended": 4.0,
+    }  # fmt: skip
+    summary.receive(C, GET, 5.0)
+    (unanswered,) = summary.rest(6.0)
+    assert [unanswered.record[key] for key in ("t", "status", "answered", "ended")] == [5.0, None, None, 6.0]
+    assert summary.exchanges == 2
 
 
 def test_the_slicing_of_either_side_does_not_matter() -> None:
@@ -83,9 +102,9 @@ def test_pipelined_requests_get_their_answers_in_order() -> None:
 def test_a_request_that_was_never_answered_is_told_at_the_end() -> None:
     summary, events = watch((C, GET), (C, b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"), (S, OK[:-1]))
     assert events == []
-    assert told(summary.rest()) == [("GET", "/a", 200), ("GET", "/b", None)]
-    assert summary.rest() == []
-    assert summary.receive(S, OK) == []
+    assert told(summary.rest(0.0)) == [("GET", "/a", 200), ("GET", "/b", None)]
+    assert summary.rest(0.0) == []
+    assert summary.receive(S, OK, 0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +140,7 @@ def test_it_stops_for_good_where_there_is_nothing_to_tell(
     assert events == expected
     assert summary.stopped is not None
     assert summary.stopped.startswith(stopped)
-    assert summary.receive(C, GET) == summary.receive(S, OK) == summary.rest() == []
+    assert summary.receive(C, GET, 0.0) == summary.receive(S, OK, 0.0) == summary.rest(0.0) == []
 
 
 def test_an_upgrade_that_was_refused_changes_nothing() -> None:
@@ -131,7 +150,7 @@ def test_an_upgrade_that_was_refused_changes_nothing() -> None:
 
 def test_a_thousand_exchanges_are_enough() -> None:
     summary = HttpSummary(None)
-    events = [event for _ in range(1200) for event in summary.receive(C, GET) + summary.receive(S, OK)]
+    events = [event for _ in range(1200) for event in summary.receive(C, GET, 0.0) + summary.receive(S, OK, 0.0)]
     assert len(events) == 1000
     assert summary.stopped == "1000 exchanges were told"
 
@@ -140,18 +159,18 @@ def test_a_thousand_exchanges_are_enough() -> None:
 def test_only_http_1_is_looked_at(alpn: str | None, stopped: str | None) -> None:
     summary = HttpSummary(alpn)
     assert summary.stopped == stopped
-    assert bool(told(summary.receive(C, GET) + summary.receive(S, OK))) is (stopped is None)
+    assert bool(told(summary.receive(C, GET, 0.0) + summary.receive(S, OK, 0.0))) is (stopped is None)
 
 
 def test_bulk_data_is_not_kept() -> None:
     summary = HttpSummary(None)
-    summary.receive(C, GET)
-    summary.receive(S, b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n")
+    summary.receive(C, GET, 0.0)
+    summary.receive(S, b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n", 0.0)
     for _ in range(30):
-        assert summary.receive(S, bytes(99_999)) == []
+        assert summary.receive(S, bytes(99_999), 0.0) == []
     assert summary._server is not None
     assert summary._server.trailing_data[0] == b""
-    assert told(summary.receive(S, bytes(30))) == [("GET", "/a", 200)]
+    assert told(summary.receive(S, bytes(30), 0.0)) == [("GET", "/a", 200)]
 
 
 @given(
@@ -162,7 +181,7 @@ def test_any_bytes_can_be_watched(said: list[tuple[Side, bytes]]) -> None:
     ended: set[Side] = set()
     for side, data in said:
         if side not in ended:
-            summary.receive(side, data)
+            summary.receive(side, data, 0.0)
         if not data:
             ended.add(side)
-    summary.rest()
+    summary.rest(0.0)
