@@ -1,0 +1,89 @@
+"""Where scenarios are found: those that come with the package, and those of the user.
+
+Built in are the files of ``catalogue/``, one folder a family. A user's own stand in ``scenarios/`` of the home and in
+the directories that are named beside it; one of the same id stands before the built-in one. ``a+b`` is both at once,
+and what ends in ``.toml`` is a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+from countersign.scenarios.model import Scenario, nearest
+from countersign.scenarios.reading import ScenarioError, Source, composed, read_scenario
+
+BUILT_IN = Path(str(resources.files("countersign.scenarios").joinpath("catalogue")))
+
+
+class Catalogue(Mapping[str, Scenario]):
+    """Scenarios by their ids, in the order of families and ids; each is read when it is first asked for.
+
+    ``directories`` are a user's, the first before the others. ``given`` are values of parameters (``--set``); those
+    that a scenario does not have are no mistake of that scenario's where it is one of many.
+    """
+
+    def __init__(self, directories: Sequence[Path] = ()) -> None:
+        self._directories = directories
+        self._read: dict[str, Scenario] = {}
+        self._sources: dict[str, Source] = {}
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The file of each id."""
+        found: dict[str, Path] = {path.stem: path for path in sorted(BUILT_IN.rglob("*.toml"))}
+        for directory in reversed(self._directories):
+            if directory.is_dir():
+                found |= {path.stem: path for path in sorted(directory.rglob("*.toml"))}
+        return found
+
+    def __getitem__(self, name: str) -> Scenario:
+        if name not in self.files:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = read_scenario(self.source(name), find=self.source)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def source(self, name: str) -> Source:
+        """The text of a scenario. Raises :class:`ScenarioError` for one that there is not."""
+        if name not in self.files:
+            raise ScenarioError(f"there is no scenario {name!r}{nearest(name, self.files)}")
+        if name not in self._sources:
+            self._sources[name] = Source.load(self.files[name])
+        return self._sources[name]
+
+    def open(self, text: str, given: Mapping[str, str] | None = None) -> Scenario:
+        """What ``--scenario`` names: an id, a file, or several of these with ``+`` between them.
+
+        ``given`` are values of parameters. Raises :class:`ScenarioError`.
+        """
+        given = dict(given or {})
+        sources = [self._named(each) for each in text.split("+")]
+        read = [read_scenario(each, find=self.source, given=_of(each, given, self, len(sources))) for each in sources]
+        return composed(read)
+
+    def _named(self, text: str) -> Source:
+        if text.endswith(".toml") or "/" in text or "\\" in text:
+            return Source.load(text)
+        return self.source(text)
+
+
+def _of(source: Source, given: dict[str, str], catalogue: Catalogue, several: int) -> dict[str, str]:
+    """Of the values those that are this scenario's; with one scenario, all of them are."""
+    if several == 1 or not given:
+        return given
+    own = read_scenario(source, find=catalogue.source).parameters
+    return {name: value for name, value in given.items() if name in own}
+
+
+def catalogue(*directories: Path) -> Catalogue:
+    """The built-in scenarios, and those in these directories."""
+    return Catalogue(directories)

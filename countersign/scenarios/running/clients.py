@@ -1,0 +1,204 @@
+"""Clients: which family a command line belongs to, where it is sent, and what it is told of us.
+
+Every client gets the whole environment, whichever family it is of, for a script may start any other. Families differ in
+three things: the way they come in (some obey ``HTTPS_PROXY``, some only go where they are told), the name that they can
+be sent to, and what they can be expected to do.
+
+What a JVM needs is measured: it ignores ``HTTPS_PROXY``, goes past a proxy for localhost whatever it is told but for an
+exactly empty ``http.nonProxyHosts``, and sends no SNI for ``localhost``. So it gets a dotted name with a hosts file of
+its own, both proxies as properties, and stores that keytool would have made.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from countersign.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+class Way(StrEnum):
+    """How a client comes in: it is told of a proxy (CONNECT), or sent straight to us (reverse)."""
+
+    CONNECT = "connect"
+    REVERSE = "reverse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Clients that are alike; ``name`` is what :mod:`countersign.scenarios.expect` calls them, if it knows them.
+
+    ``programs`` match the name of the program. ``way`` is the one to try first; where the client never connects on it,
+    the other is tried. ``says`` goes to its standard input: a client that has nothing to say shows less of what it
+    thinks.
+    """
+
+    name: str | None
+    title: str
+    programs: re.Pattern[str]
+    way: Way
+    says: bytes = b""
+
+
+_REQUEST = b"GET / HTTP/1.0\r\n\r\n"
+
+FAMILIES: tuple[Family, ...] = (
+    Family(name="curl", title="curl", programs=re.compile(r"curl"), way=Way.CONNECT),
+    Family(name="gnutls", title="wget", programs=re.compile(r"wget"), way=Way.CONNECT),
+    Family(name="gnutls", title="git", programs=re.compile(r"git"), way=Way.CONNECT),
+    Family(name="openssl", title="openssl", programs=re.compile(r"openssl"), way=Way.REVERSE, says=_REQUEST),
+    Family(name="gnutls", title="gnutls-cli", programs=re.compile(r"gnutls-cli"), way=Way.REVERSE, says=_REQUEST),
+    Family(
+        name="python",
+        title="Python",
+        programs=re.compile(r"python[\d.]*|pypy[\d.]*|pytest|http|httpie|https|pip[\d.]*|aws|uv|uvx|tox|nox"),
+        way=Way.CONNECT,
+    ),
+    Family(name="node", title="Node", programs=re.compile(r"node(js)?|npm|npx|yarn|pnpm|deno|bun"), way=Way.REVERSE),
+    Family(name="java", title="Java", programs=re.compile(r"java|jshell|mvnw?|gradlew?|kotlin|scala"), way=Way.CONNECT),
+    Family(name="go", title="Go", programs=re.compile(r"go|gh|kubectl|terraform|docker"), way=Way.CONNECT),
+)
+
+UNKNOWN = Family(name=None, title="an unknown client", programs=re.compile(r"(?!)"), way=Way.CONNECT)
+
+_FIPS = re.compile(r"fips:BC|BouncyCastleFips|bc-fips")
+_BOUNCY_CASTLE = re.compile(r"bouncycastle|bcprov|\bbctls")
+_BEFORE_A_PROGRAM = frozenset({"env", "timeout", "nice", "nohup", "stdbuf", "time", "setsid", "command", "exec"})
+
+
+def family_of(argv: Sequence[str]) -> Family:
+    """The family of a command line, by the name of its program; ``env A=b timeout 5 curl ...`` is curl."""
+    words = list(argv)
+    while words:
+        program = PurePath(words.pop(0)).name.removesuffix(".exe")
+        if program in _BEFORE_A_PROGRAM:
+            while words and (words[0].startswith("-") or "=" in words[0] or re.fullmatch(r"[\d.]+[smhd]?", words[0])):
+                words.pop(0)
+            continue
+        found = next((each for each in FAMILIES if each.programs.fullmatch(program)), UNKNOWN)
+        return _java(found, argv) if found.name == "java" else found
+    return UNKNOWN
+
+
+def _java(family: Family, argv: Sequence[str]) -> Family:
+    """A JVM with Bouncy Castle builds paths by other rules, and says so in other words."""
+    line = " ".join(argv)
+    name = "java-fips" if _FIPS.search(line) else "java-bc" if _BOUNCY_CASTLE.search(line) else "java"
+    return Family(name=name, title=family.title, programs=family.programs, way=family.way)
+
+
+def family_named(name: str) -> Family:
+    """The family that ``--family`` names. Raises :class:`UserError`."""
+    wanted = name.lower()
+    for each in FAMILIES:
+        if wanted in {each.title.lower(), each.name}:
+            return each
+    known = ", ".join(dict.fromkeys(each.title.lower() for each in FAMILIES))
+    raise UserError(f"--family takes {known}; got {name!r}")
+
+
+# -- places -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a client is sent, with what it is given to trust and to show; ``proxy`` is ``host:port`` of ours."""
+
+    way: Way
+    host: str
+    port: int
+    proxy: str
+    ca: Path
+    trust_store: Path
+    store_password: str
+    client_cert: Path
+    client_key: Path
+    client_store: Path
+    hosts: Path | None
+    wgetrc: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}/"
+
+
+_PLACEHOLDERS = (
+    "url", "host", "port", "ca", "proxy", "client_cert", "client_key", "client_store", "trust_store", "store_password",
+)  # fmt: skip
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(_PLACEHOLDERS) + r")\}")
+
+
+def placeholders(argv: Sequence[str]) -> frozenset[str]:
+    """The names of the placeholders in the arguments."""
+    return frozenset(_names(argv))
+
+
+def _names(argv: Sequence[str]) -> Iterator[str]:
+    for word in argv:
+        yield from _PLACEHOLDER.findall(word)
+
+
+def filled(argv: Sequence[str], place: Place) -> tuple[str, ...]:
+    """The arguments with ``{url}`` and its like filled in; other braces stay as they are."""
+    return tuple(_PLACEHOLDER.sub(lambda found: str(getattr(place, found[1])), word) for word in argv)
+
+
+# -- the environment ----------------------------------------------------------------------------------------------
+
+_BUNDLES = (
+    "SSL_CERT_FILE",  # OpenSSL and with it Python's ssl, aiohttp, httpx, Ruby; Go; rustls-native-certs
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NPM_CONFIG_CAFILE",
+)
+_TURNS_ASIDE = frozenset({"SSL_CERT_DIR", "SSLKEYLOGFILE", "GIT_SSL_NO_VERIFY", "NODE_TLS_REJECT_UNAUTHORIZED"})
+
+
+def environment(base: Mapping[str, str], place: Place) -> dict[str, str]:
+    """What the client is started with: ``base``, less what names other proxies and roots, with ours."""
+    env = {
+        name: value for name, value in base.items() if not name.lower().endswith("_proxy") and name not in _TURNS_ASIDE
+    }
+    env |= dict.fromkeys(_BUNDLES, str(place.ca))
+    env |= {"WGETRC": str(place.wgetrc), "GIT_TERMINAL_PROMPT": "0"}
+    if place.way is Way.CONNECT:
+        env |= {"HTTPS_PROXY": f"http://{place.proxy}", "https_proxy": f"http://{place.proxy}"}
+        env["NODE_USE_ENV_PROXY"] = "1"
+    env["JAVA_TOOL_OPTIONS"] = " ".join(
+        [*filter(None, [base.get("JAVA_TOOL_OPTIONS")]), *map(_quoted, _java_properties(place))]
+    )
+    return env
+
+
+def _java_properties(place: Place) -> Iterator[str]:
+    for role, path in (("trustStore", place.trust_store), ("keyStore", place.client_store)):
+        yield f"-Djavax.net.ssl.{role}={path}"
+        yield f"-Djavax.net.ssl.{role}Password={place.store_password}"
+        yield f"-Djavax.net.ssl.{role}Type=PKCS12"
+    if place.hosts is not None:
+        yield f"-Djdk.net.hosts.file={place.hosts}"
+    if place.way is Way.CONNECT:
+        host, _, port = place.proxy.rpartition(":")
+        for scheme in ("http", "https"):
+            yield f"-D{scheme}.proxyHost={host}"
+            yield f"-D{scheme}.proxyPort={port}"
+        yield "-Dhttp.nonProxyHosts="  # exactly empty: any word here still goes past the proxy for loopback
+
+
+def _quoted(option: str) -> str:
+    """The JVM splits the variable at blanks, and knows quotes."""
+    return f'"{option}"' if re.search(r"\s", option) else option

@@ -1,0 +1,375 @@
+"""A client under one scenario or many: the plain one first, then all of them, several at a time.
+
+Before any other verdict the client has to accept the *plain* scenario in the same environment, for one that ignores our
+trust settings would pass every scenario in which refusing is right. That is also how the way in is found: a client that
+never connects by the way that its family prefers is sent the other way, and only then it is said that it cannot be had.
+One that asks about revocation, and refuses what names no responder, gets certificates that do, in every scenario.
+
+A scenario with steps is played until its last step has been met: the client is run again, the time that a step waits
+for is waited for where it is short, and a step that would take too long is called. Scenarios whose point is waiting are
+begun first and beside the others, since they cost nothing but time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from countersign.ca import AuthorityError, CannotMimic
+from countersign.errors import CountersignError, EnvironmentFault, UserError
+from countersign.recorder.files.ladder import render_ladder
+from countersign.scenarios.clock import REAL, Clock
+from countersign.scenarios.model import Protocol, Scenario, Scene
+from countersign.scenarios.proof import Unproved, proofs
+from countersign.scenarios.running.clients import Family, Way, environment, filled, placeholders
+from countersign.scenarios.running.process import run_client
+from countersign.scenarios.running.results import Matrix, Result, Shard
+from countersign.scenarios.running.stage import Stage
+from countersign.scenarios.running.verdict import Kind, Take, Verdict, judge, skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from countersign.ca.revocation import Answer, Asked
+    from countersign.proxy import Keeper
+    from countersign.scenarios.running.stage import Props
+
+PLAIN = "plain"
+"""The scenario in which nothing is wrong."""
+
+TIMEOUT = 30.0
+WAITING_TIMEOUT = 5.0
+"""Seconds that a client gets: where waiting is not the point of the scenario, and where it is."""
+
+_MOST_RUNS = 40
+_MOST_SEEDS = 8
+_WAITING_AT_ONCE = 16
+_LONGEST_WAIT = 10.0  # seconds until a step; one that takes longer is called
+_LONGEST_WAIT_ASKED_FOR = 900.0  # with a clock that somebody has set for it
+_LADDER_WIDTH = 110
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A client and how it is run. ``way`` None: whichever it takes. ``timeout`` None: as the scenario needs."""
+
+    argv: tuple[str, ...]
+    family: Family
+    env: Mapping[str, str] = field(repr=False)
+    way: Way | None = None
+    timeout: float | None = None
+
+    @property
+    def own_names(self) -> bool:
+        """It can be told which names are this machine's."""
+        return (self.family.name or "").startswith("java")
+
+    @property
+    def shows(self) -> bool | None:
+        """Whether it has our client certificate to show; None where nobody can know."""
+        if placeholders(self.argv) & {"client_cert", "client_store"} or self.own_names:
+            return True
+        return None if self.family.name is None else False
+
+    def ways(self) -> tuple[Way, ...]:
+        """The ways to try. Where only host and port are asked for, it means to dial by itself."""
+        if self.way is not None:
+            return (self.way,)
+        named = placeholders(self.argv)
+        straight = bool(named & {"host", "port"}) and "url" not in named and "proxy" not in named
+        first = Way.REVERSE if straight else self.family.way
+        if not named & {"url", "host", "port"}:
+            return (Way.CONNECT,)
+        return (first, Way.REVERSE if first is Way.CONNECT else Way.CONNECT)
+
+
+class Runner:
+    """Runs one client under scenarios, on the same props.
+
+    ``keeper`` gets all recordings; ``ladders`` draws them into the results.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        props: Props,
+        *,
+        plain: Scenario,
+        clock: Clock = REAL,
+        seed: int | str = 0,
+        keeper: Keeper | None = None,
+        ladders: bool = False,
+    ) -> None:
+        self.client, self.props = client, props
+        self._plain, self._clock, self._seed, self._keeper, self._ladders = plain, clock, seed, keeper, ladders
+        self.way: Way | None = None
+        self.asks = False
+
+    # -- the plain scenario --------------------------------------------------------------------------------------
+
+    async def check(self, tls: Sequence[str | None] = (None,)) -> None:
+        """The client accepts the plain scenario, or :class:`EnvironmentFault` says what it did instead."""
+        for way in self.client.ways():
+            self.way = way
+            result = await self._played(self._plain, tls[0])
+            if result.verdict.kind is not Kind.NEVER_CONNECTED:
+                break
+        if result.verdict.kind is Kind.REFUSED_WRONGLY:
+            self.asks = True  # perhaps for want of an answer about revocation: now there is one
+            self.asks = (await self._played(self._plain, tls[0])).verdict.kind is Kind.ACCEPTED
+        for version in tls:
+            if version is not tls[0] or self.asks:
+                result = await self._played(self._plain, version)
+            if result.verdict.kind is not Kind.ACCEPTED:
+                raise EnvironmentFault(_not_plain(result, self.client, version))
+
+    # -- scenarios -----------------------------------------------------------------------------------------------
+
+    async def matrix(
+        self,
+        scenarios: Sequence[Scenario],
+        *,
+        tls: Sequence[str | None] = (None,),
+        jobs: int = 2,
+        shard: Shard | None = None,
+        on_result: Callable[[Result], None] = lambda _result: None,
+    ) -> Matrix:
+        """Every scenario with every version, after :meth:`check`; the results stand in the order of the scenarios."""
+        if jobs < 1:
+            raise UserError(f"--jobs takes a number from 1 up, got {jobs}")
+        started, began = datetime.now(UTC), time.monotonic()
+        await self.check(tls)
+        wanted = [(scenario, version) for scenario in scenarios for version in tls]
+        busy, waiting = asyncio.Semaphore(jobs), asyncio.Semaphore(_WAITING_AT_ONCE)
+
+        async def one(scenario: Scenario, version: str | None) -> Result:
+            async with waiting if scenario.waits else busy:
+                result = await self.result(scenario, version)
+            on_result(result)
+            return result
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                first = sorted(wanted, key=lambda each: not each[0].waits)
+                tasks = {
+                    (scenario.id, version): group.create_task(one(scenario, version), name=f"scenario {scenario.id}")
+                    for scenario, version in first
+                }
+        except BaseExceptionGroup as broken:
+            faults = broken.subgroup(CountersignError)
+            raise (faults or broken).exceptions[0] from None
+        assert self.way is not None
+        return Matrix(
+            client=self.client.argv,
+            family=self.client.family.name,
+            way=self.way.value,
+            started=started,
+            seconds=time.monotonic() - began,
+            results=tuple(tasks[scenario.id, version].result() for scenario, version in wanted),
+            shard=shard,
+        )
+
+    async def result(self, scenario: Scenario, tls: str | None = None) -> Result:
+        """The client under this scenario."""
+        why = self._cannot(scenario, tls)
+        if why:
+            return _result(scenario, tls, skipped(why))
+        try:
+            return await self._played(scenario, tls)
+        except (UserError, AuthorityError, CannotMimic) as wrong:
+            # What it wants cannot be made of this target, or by this authority; others can.
+            text = f"the fault never was on the wire: {wrong}"
+            return _result(scenario, tls, Verdict(kind=Kind.UNPROVED, text=text))
+
+    def _cannot(self, scenario: Scenario, tls: str | None) -> str:
+        """Why the scenario cannot be put to this client."""
+        known = scenario.expect.of(self.client.family.name).skip
+        if known:
+            return known
+        shown = scenario.client_certificate
+        nothing = shown is not None and shown.own_recipe.send.order == "empty"
+        if nothing and placeholders(self.client.argv) & {"client_cert", "client_key"}:
+            return "the client has a certificate to show, and here it shall have none"
+        if not nothing and self.client.shows is False and any(scene.client_auth for scene in scenario.scenes):
+            return "the client has no certificate to show; give it {client_cert} and {client_key}"
+        if self.way is Way.REVERSE and any(scene.answer for scene in scenario.scenes):
+            return "it is about what a proxy answers, and the client comes straight"
+        if self.way is Way.REVERSE and not self.client.own_names and _wants_a_domain(scenario):
+            return "it is about a host name with a domain, and the client is sent to localhost"
+        if tls is not None and not any(_speaks(scene, tls) for scene in scenario.scenes):
+            return f"it is not about {tls}"
+        return ""
+
+    async def _played(self, scenario: Scenario, tls: str | None) -> Result:
+        """Play it; where chance decides and has not shown all there is to it, again with another seed."""
+        seeds = [f"{self._seed}", *(f"{self._seed}.{number}" for number in range(1, _MOST_SEEDS))]
+        for seed in seeds if _by_chance(scenario) else seeds[:1]:
+            result = await self._played_with(scenario, tls, seed)
+            if result.verdict.kind is not Kind.UNPROVED:
+                break
+        return result
+
+    async def _played_with(self, scenario: Scenario, tls: str | None, seed: str) -> Result:
+        assert self.way is not None
+        held = scenario if tls is None else held_to(scenario, tls)
+        limit = self.client.timeout or (WAITING_TIMEOUT if scenario.waits else TIMEOUT)
+        began = time.monotonic()
+        async with Stage(
+            held,
+            self.props,
+            way=self.way,
+            own_names=self.client.own_names,
+            answers=self.asks,
+            clock=self._clock,
+            seed=seed,
+            patience=limit + 5,
+            keeper=self._keeper,
+        ) as stage:
+            takes, notes = await self._takes(stage, limit)
+            if _about_answers(held) and not stage.asked:
+                notes.append("it asked no responder and fetched no CRL")
+            found = await self._unproved(stage)
+        recordings = stage.recordings
+        verdict = judge(
+            held,
+            takes,
+            family=self.client.family.name,
+            unproved=[each.text for each in found if not each.not_asked],
+            notes=[*notes, *(each.text for each in found if each.not_asked)],
+        )
+        ran = takes[-1].ran
+        return replace(
+            _result(scenario, tls, verdict),
+            argv=ran.argv,
+            code=ran.code,
+            signal=ran.signal,
+            seconds=time.monotonic() - began,
+            client_seconds=sum(take.ran.seconds for take in takes),
+            recordings=tuple(each.id for each in recordings),
+            ladders=tuple(render_ladder(each, width=_LADDER_WIDTH) for each in recordings) if self._ladders else (),
+        )
+
+    async def _unproved(self, stage: Stage) -> tuple[Unproved, ...]:
+        """What was not on the wire. The client need ask the responder nothing: we do, and that counts."""
+        log: list[Asked | Answer] = list(stage.asked)
+        if _about_answers(stage.scenario):
+            log += await stage.questions()
+        return proofs(
+            stage.scenario,
+            stage.recordings,
+            log,
+            anchors=stage.anchors,
+            clients=stage.director.clients,
+            clock=self._clock,
+        )
+
+    async def _takes(self, stage: Stage, limit: float) -> tuple[list[Take], list[str]]:
+        """Run the client until the last step has been met, or nothing more will come of it; with notes on how."""
+        place = stage.place()
+        argv, env = filled(self.client.argv, place), environment(self.client.env, place)
+        takes: list[Take] = []
+        notes: list[str] = []
+        seen = 0
+        while True:
+            await stage.turn()
+            ran = await run_client(argv, env=env, timeout=limit, stdin=self.client.family.says)
+            await stage.settle()
+            made = stage.recordings[seen:]
+            seen += len(made)
+            takes.append(Take(ran, made))
+            if ran.timed_out or ran.crashed or not made or len(takes) >= _MOST_RUNS or _all_met(stage, len(takes)):
+                return takes, notes
+            if await self._go_on(stage):
+                notes = ["a step was called, for its time would have been long in coming (see --clock)"]
+
+    async def _go_on(self, stage: Stage) -> bool:
+        """Bring the next step about, as far as running the client again does not. Says whether it had to be called."""
+        scenario, director = stage.scenario, stage.director
+        before = director.current
+        if director.next_run() != before or scenario.schedule.order == "random":
+            return False
+        number = director.current % len(scenario.steps) + 1
+        following = scenario.steps[number - 1]
+        if following.connections is not None or following.chance is not None:
+            return False
+        if following.after is not None:
+            wait = self._clock.passes(following.after)
+            if wait <= (_LONGEST_WAIT if self._clock == REAL else _LONGEST_WAIT_ASKED_FOR):
+                await asyncio.sleep(wait)
+                return False
+        director.step_to(number)
+        return not following.on_call
+
+
+def _about_answers(scenario: Scenario) -> bool:
+    return any(scene.revocation is not None for scene in scenario.scenes)
+
+
+def _by_chance(scenario: Scenario) -> bool:
+    return scenario.schedule.order == "random" or any(step.chance is not None for step in scenario.steps)
+
+
+def _wants_a_domain(scenario: Scenario) -> bool:
+    """Whether a certificate is made for the parent of the host's name, which ``localhost`` has not."""
+    recipes = (scene.certificate.own_recipe for scene in scenario.scenes if scene.certificate is not None)
+    return any("{parent}" in repr(recipe) for recipe in recipes)
+
+
+def _all_met(stage: Stage, runs: int) -> bool:
+    """Whether there is nothing more to be met; of a loop, that is after its first step has come again."""
+    scenario = stage.scenario
+    met = {each.step for each in stage.recordings}
+    if scenario.schedule.order == "steps":
+        return not scenario.steps or len(scenario.steps) in met
+    return len(met) == len(scenario.steps) and (scenario.schedule.order == "random" or runs > len(scenario.steps))
+
+
+def _result(scenario: Scenario, tls: str | None, verdict: Verdict) -> Result:
+    return Result(
+        scenario=scenario.id,
+        tls=tls,
+        family=scenario.family,
+        title=scenario.title,
+        right=scenario.expect.right,
+        verdict=verdict,
+    )
+
+
+def _not_plain(result: Result, client: Client, tls: str | None) -> str:
+    """The sentence for a client that does not even accept the plain scenario."""
+    verdict = result.verdict
+    under = f" over {tls}" if tls else ""
+    program = client.argv[0]
+    said = "; ".join(each.line for each in verdict.said)
+    said = f" It said: {said}" if said else ""
+    cure = {
+        Kind.NEVER_CONNECTED: "use {url} or {host} and {port} among its arguments, or make it obey HTTPS_PROXY",
+        Kind.HUNG: "give it more time with --timeout, or a client that ends",
+    }.get(verdict.kind, "it has to take the roots that it is given: {ca} names them in a file, as does SSL_CERT_FILE")
+    return f"{program} does not accept a proxy with nothing wrong{under}: {verdict.text}; {cure}.{said}"
+
+
+# -- versions -----------------------------------------------------------------------------------------------------
+
+TLS = {"1.2": ("TLSv1.2",), "1.3": ("TLSv1.3",), "both": ("TLSv1.2", "TLSv1.3")}
+"""What ``--tls`` takes, and the versions that it holds the client to."""
+
+
+def _speaks(scene: Scene, tls: str) -> bool:
+    return scene.protocol is None or scene.protocol.versions is None or scene.protocol.versions == (tls,)
+
+
+def held_to(scenario: Scenario, tls: str) -> Scenario:
+    """The scenario spoken over this version alone, but for scenes that say themselves what is spoken."""
+
+    def held(protocol: Protocol | None) -> Protocol:
+        base = protocol or Protocol()
+        return base if base.versions is not None else replace(base, versions=(tls,))
+
+    steps = tuple(
+        step if step.protocol is None else replace(step, protocol=held(step.protocol)) for step in scenario.steps
+    )
+    return replace(scenario, protocol=held(scenario.protocol), steps=steps)

@@ -1,0 +1,63 @@
+"""The words of the reports: what is said of a result, for whichever form."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from countersign.recorder.wire.text import printable
+from countersign.scenarios.running.verdict import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from countersign.scenarios.running.results import Matrix, Result
+
+_COUNTED = {
+    Kind.REFUSED: "refused as they should",
+    Kind.ACCEPTED: "accepted as they should",
+    Kind.ACCEPTED_WRONGLY: "accepted but should have refused",
+    Kind.REFUSED_WRONGLY: "refused but should have accepted",
+    Kind.HUNG: "hung",
+    Kind.CRASHED: "crashed",
+    Kind.NEVER_CONNECTED: "never connected",
+    Kind.SKIPPED: "skipped",
+    Kind.UNPROVED: "the fault never was on the wire",
+}
+
+
+def command(matrix: Matrix) -> str:
+    """The client's command line, as one would type it."""
+    return printable(shlex.join(matrix.client))
+
+
+def summary(matrix: Matrix) -> str:
+    """``120 scenarios in 14 s: 80 refused as they should, ...``."""
+    counts = ", ".join(f"{found} {words}" for kind, words in _COUNTED.items() if (found := matrix.count(kind)))
+    number = len(matrix.results)
+    return f"{number} scenario{'s' * (number != 1)} in {matrix.seconds:.1f} s: {counts or 'nothing'}"
+
+
+def verdict_text(result: Result) -> str:
+    """The verdict as one sentence, with what is known of clients of this kind."""
+    text = printable(result.verdict.text)
+    if result.verdict.known and not result.verdict.kind.right:
+        text += " (clients of this kind are known to)"
+    return text
+
+
+def details(result: Result) -> Iterator[str]:
+    """What stands behind the verdict, a line each."""
+    verdict = result.verdict
+    if verdict.alerts:
+        yield f"alert: {', '.join(map(printable, verdict.alerts))}"
+    for said in verdict.said:
+        yield f"it said: {printable(said.line)}"
+        if said.meaning:
+            yield f"that is: {said.meaning}"
+    yield from map(printable, verdict.notes)
+
+
+def plain_ladder(ladder: str) -> str:
+    """A ladder, each of its lines safe to show."""
+    return "\n".join(printable(line) for line in ladder.splitlines())

@@ -1,0 +1,316 @@
+"""Where a client meets a scenario: a proxy, a target behind it, a responder, files for the client to trust and to show.
+
+    async with Props.make() as props, Stage(scenario, props) as stage:
+        place = stage.place()          # place.url, place.ca ...
+        ...
+        stage.recordings
+
+:class:`Props` are what stages have in common: authorities and keys, the embedded target, the files. They take the time
+and are made once; a :class:`Stage` takes a millisecond or two, and nothing of one is left for the next: each has an
+engine, a director and, where somebody may ask about revocation, a responder of its own, on free ports of loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from countersign.ca import Authority, KeyPool, Minted, issue
+from countersign.ca.pem import to_pem
+from countersign.ca.revocation import Patience, Responder
+from countersign.ca.signer import pkcs8_der
+from countersign.ca.stores import CertificateEntry, Form, KeyEntry, Scheme, StoreType, write_store
+from countersign.errors import EnvironmentFault
+from countersign.lab.target import HOST, EmbeddedTarget, Pki
+from countersign.proxy import Address, Engine, Keeper, Limits, Mode, Settings
+from countersign.proxy.orders import NOTHING_ORDERED, ChainOrders, Orders
+from countersign.proxy.ways.addressing import Overrides
+from countersign.recorder.recording import LegRole, Status
+from countersign.recorder.wire.events import Side
+from countersign.scenarios.answered import questions
+from countersign.scenarios.clock import REAL, Clock
+from countersign.scenarios.directing import ScenarioDirector, direct
+from countersign.scenarios.running.clients import Place, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from countersign.ca.presets import Preset
+    from countersign.ca.recipes import Recipe
+    from countersign.ca.revocation import Answer, Asked, Fault
+    from countersign.recorder.recording import Recording
+    from countersign.scenarios.model import Scenario
+
+PASSWORD = "changeit"  # noqa: S105 - what every Java store has, and the JVM prints it anyway
+LOCALHOST = "localhost"
+
+_LOOPBACK = "127.0.0.1"
+_SETTLES = 3.0  # seconds for sessions to end once their client is gone
+_DIAL = 10.0
+_PATIENCE = 1.0
+_QUICK = Scheme("aes-256-cbc", "pbkdf2", 1000, "sha256")
+_STORE = Form(keys=_QUICK, content=_QUICK, mac=Scheme("hmac-sha256", "pkcs12", 1000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A target that was named, and how far it is trusted: ``roots`` are DER, None for the system's."""
+
+    address: Address
+    roots: tuple[bytes, ...] | None = None
+    verify: bool = True
+
+    async def check(self) -> None:
+        """Raise :class:`EnvironmentFault` where nobody can be reached there."""
+        try:
+            async with asyncio.timeout(_DIAL):
+                _, writer = await asyncio.open_connection(self.address.host, self.address.port)
+        except TimeoutError:
+            raise EnvironmentFault(f"cannot reach the target {self.address}: no answer within {_DIAL:g} s") from None
+        except OSError as error:
+            reason = (
+                os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror or str(error)
+            )
+            raise EnvironmentFault(f"cannot reach the target {self.address}: {reason}") from None
+        writer.close()
+
+
+class Props:
+    """See the top of the module. ``preset`` is the product that the proxy is to be, whatever the scenario."""
+
+    def __init__(self, *, target: Target | None = None, preset: Preset | None = None) -> None:
+        self.target = target
+        self.preset = preset
+        self.authority = Authority.make() if preset is None else preset.make_authority()
+        self.pki = Pki.make(HOST)
+        self.pool = KeyPool()
+        self._embedded = EmbeddedTarget(self.pki)
+        self._embedded_localhost = EmbeddedTarget(replace(self.pki, server=issue(self.pki.public, LOCALHOST)))
+        self._folder = Path()
+        self._trust: dict[tuple[bytes, ...], tuple[Path, Path]] = {}
+        self._shown: dict[Recipe | None, tuple[Path, Path, Path]] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        if self.target is not None:
+            await self.target.check()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="countersign-run-")))
+        if self.target is None:
+            await self._stack.enter_async_context(self._embedded)
+            await self._stack.enter_async_context(self._embedded_localhost)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def address(self, *, named: bool) -> Address:
+        """Where the target is. One of our own has a host name of its own; or it is ``localhost``, if not ``named``."""
+        if self.target is not None:
+            return self.target.address
+        return (
+            Address(HOST, self._embedded.plain_port)
+            if named
+            else Address(LOCALHOST, self._embedded_localhost.plain_port)
+        )
+
+    def settings(self, way: Way, limits: Limits, *, named: bool) -> Settings:
+        """Those of an engine for clients that come in this way."""
+        target, address = self.target, self.address(named=named)
+        return Settings(
+            listen=Address(_LOOPBACK, 0),
+            mode=Mode.CONNECT if way is Way.CONNECT else Mode.REVERSE,
+            target=None if way is Way.CONNECT else address,
+            resolve=Overrides.parse([f"{address}:{_LOOPBACK}"]) if target is None else None,
+            roots=(self.pki.public.root.der,) if target is None else target.roots,
+            verify=target is None or target.verify,
+            limits=limits,
+            orders=NOTHING_ORDERED if self.preset is None else Orders(chain=ChainOrders(preset=self.preset)),
+        )
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def trust_files(self, anchors: tuple[bytes, ...]) -> tuple[Path, Path]:
+        """These roots as a PEM bundle and as a store for a JVM."""
+        if anchors not in self._trust:
+            name = hashlib.sha256(b"".join(anchors)).hexdigest()[:12]
+            entries = [CertificateEntry(f"root-{number}", der) for number, der in enumerate(anchors)]
+            self._trust[anchors] = (
+                self._file(f"ca-{name}.pem", b"".join(map(to_pem, anchors))),
+                self._file(f"ca-{name}.p12", write_store(StoreType.PKCS12, entries, PASSWORD, form=_STORE)),
+            )
+        return self._trust[anchors]
+
+    def client_files(self, recipe: Recipe | None) -> tuple[Path, Path, Path]:
+        """A client's certificate with its chain, its key, and both as a store: a right one, or as the recipe has it."""
+        if recipe not in self._shown:
+            clients = self.pki.clients
+            minted: Minted = (
+                issue(clients, "client.lab.test", purpose="client")
+                if recipe is None
+                else recipe.make(clients, name="client.lab.test", pool=KeyPool())
+            )
+            key = minted.key if isinstance(minted.key, bytes) else pkcs8_der(minted.key)
+            name = "client" if recipe is None else f"client-{len(self._shown)}"
+            entry = KeyEntry("client", minted.chain, key)
+            self._shown[recipe] = (
+                self._file(f"{name}.pem", b"".join(map(to_pem, minted.chain))),
+                self._file(f"{name}.key", to_pem(key, "PRIVATE KEY")),
+                self._file(f"{name}.p12", write_store(StoreType.PKCS12, [entry], PASSWORD, form=_STORE)),
+            )
+        return self._shown[recipe]
+
+    def hosts_file(self, *names: str) -> Path:
+        """A hosts file in which these are this machine; a JVM asks nobody else then."""
+        text = "".join(f"{_LOOPBACK} {name}\n" for name in (LOCALHOST, *names))
+        return self._file("hosts-" + hashlib.sha256(text.encode()).hexdigest()[:12], text.encode())
+
+    def wgetrc(self, ca: Path) -> Path:
+        """Wget knows no variable for roots, but one for its configuration."""
+        return self._file(f"wgetrc-{ca.stem}", f"ca_certificate = {ca}\n".encode())
+
+    def _file(self, name: str, data: bytes) -> Path:
+        path = self._folder / name
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_bytes(data)
+        return path
+
+
+class Stage:
+    """See the top of the module. ``way`` is how clients come in, ``patience`` how long the proxy waits, in seconds.
+
+    ``own_names``: the client can be given a hosts file, as a JVM can; else, where it comes straight, it can only be
+    sent to ``localhost``. ``answers``: certificates name a responder even where the scenario is about something else,
+    for clients that ask about each. ``keeper`` gets every recording, too.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        props: Props,
+        *,
+        way: Way = Way.CONNECT,
+        own_names: bool = False,
+        answers: bool = False,
+        clock: Clock = REAL,
+        seed: int | str = 0,
+        patience: float = 20.0,
+        keeper: Keeper | None = None,
+    ) -> None:
+        self.scenario, self.props, self.way = scenario, props, way
+        self._named = own_names or way is Way.CONNECT
+        self._answers, self._patience, self._keeper = answers, patience, keeper
+        self._ended = asyncio.Event()
+        self._recordings: dict[str, Recording] = {}
+        self._stack = AsyncExitStack()
+        self.director: ScenarioDirector = direct(
+            scenario, props.authority, clients=props.pki.clients, clock=clock, seed=seed
+        )
+        self.engine: Engine
+        self.responder: Responder | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._set_up()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _set_up(self) -> None:
+        asked = (scene.revocation is not None or scene.stapling is not None for scene in self.scenario.scenes)
+        if self._answers or any(asked):
+            self.responder = Responder(*self.director.authorities, faults=self._faults())
+            await self._stack.enter_async_context(self.responder)
+            self.director.point(self.responder.authorities)
+        limits = Limits(hello=self._patience, handshake=self._patience, idle=self._patience, stop=0.5)
+        self.engine = Engine(
+            self.props.settings(self.way, limits, named=self._named), self.props.authority, self, director=self.director
+        )
+        self.engine.signing.mint.pool = self.props.pool
+        await self._stack.enter_async_context(self.engine)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def submit(self, recording: Recording) -> None:
+        """What the engine hands over; a finished one stands before a snapshot of it."""
+        self._recordings[recording.id] = recording
+        if recording.ended is not None:
+            self._ended.set()
+        if self._keeper is not None:
+            self._keeper.submit(recording)
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """Those that are finished, in the order in which they began; a client's questions in clear are none of them."""
+        return tuple(each for each in self._recordings.values() if each.ended is not None and not _in_clear(each))
+
+    @property
+    def asked(self) -> Sequence[Asked]:
+        """What the responder was asked."""
+        return () if self.responder is None else tuple(self.responder.asked)
+
+    @property
+    def anchors(self) -> tuple[bytes, ...]:
+        """The roots (DER) that the client is given to trust."""
+        return self.director.anchors(self.props.pool)
+
+    async def questions(self) -> list[Answer]:
+        """What we are told when we ask about the chain that was shown last; a short patience proves a long silence."""
+        chains = (leg.read().certificates for each in self.recordings if (leg := each.leg(LegRole.CLIENT)) is not None)
+        shown = [[each.der for each in chain if each.sender is Side.SERVER] for chain in chains]
+        chain = next((each for each in reversed(shown) if each), [])
+        return await questions(chain, root=self.anchors[0], patience=Patience(seconds=_PATIENCE))
+
+    def _faults(self) -> Iterable[Fault]:
+        return self.scenario.scene(self.director.current).revocation or ()
+
+    async def turn(self) -> None:
+        """The responder follows the step that is in force."""
+        if self.responder is not None:
+            await self.responder.change(self._faults())
+
+    async def settle(self) -> None:
+        """Wait until the sessions of a client that is gone have ended."""
+        await asyncio.sleep(0.001)  # what it has connected last is accepted
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLES):
+                while self.engine.open_sessions:
+                    self._ended.clear()
+                    await self._ended.wait()
+
+    def place(self) -> Place:
+        """Where to send a client."""
+        address, port = self.props.address(named=self._named), self.engine.ports[0]
+        ca, store = self.props.trust_files(self.anchors)
+        shown = self.scenario.client_certificate
+        certificate, key, client_store = self.props.client_files(None if shown is None else shown.own_recipe)
+        straight = self.way is Way.REVERSE
+        hosts = self.props.hosts_file(address.host) if straight or self.props.target is None else None
+        return Place(
+            way=self.way,
+            host=address.host if self._named else LOCALHOST,
+            port=port if straight else address.port,
+            proxy=f"{_LOOPBACK}:{port}",
+            ca=ca,
+            trust_store=store,
+            store_password=PASSWORD,
+            client_cert=certificate,
+            client_key=key,
+            client_store=client_store,
+            hosts=hosts,
+            wgetrc=self.props.wgetrc(ca),
+        )
+
+
+def _in_clear(recording: Recording) -> bool:
+    """What a JVM asks of responders goes through its proxy as any plain HTTP, and is relayed."""
+    return recording.outcome.status is Status.NOT_TLS and recording.outcome.broken_by is None
