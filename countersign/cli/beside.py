@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from countersign.ca.keeping import read_passphrase
+from countersign.ca.revocation import pointed_at
 from countersign.cli.inspecting import fresh
-from countersign.errors import CountersignError
+from countersign.errors import CountersignError, UserError
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from countersign.ca import Authority
     from countersign.ca.revocation import Asked, Fault, Register, Responder
     from countersign.proxy import Engine
@@ -36,13 +39,25 @@ class ResponderPlan:
     faults: tuple[Fault, ...] = ()
     beyond_loopback: bool = False
 
+    @property
+    def base(self) -> str:
+        """What its URLs begin with, where its port is known."""
+        host, port = self.host or self.listen[0], self.listen[1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
 
 class Beside:
-    """``async with``, once the engine listens; ``own`` is the CA of the home."""
+    """``async with``, once the engine listens; ``own`` is the CA of the home.
+
+    Of several workers only the one that ``answers`` has the responder, and all name it.
+    """
 
     def __init__(self, engine: Engine, own: Authority, plan: ResponderPlan | None, register: Register) -> None:
         self._engine = engine
         self._own = own
+        self._plan = plan
+        self.answers = True
+        self._shared = False
         self._chain = engine.settings.orders.chain  # as it is in the home, without points
         self.responder: Responder | None = None
         if plan is not None:
@@ -59,16 +74,29 @@ class Beside:
             )
         self._renewing: asyncio.Task[None] | None = None
 
+    def share(self) -> None:
+        """Before workers are forked: all sign with the same certificates. Raises :class:`UserError`."""
+        if self._plan is None:
+            return
+        if not self._plan.listen[1]:
+            raise UserError("--responder with --workers takes a port: every worker's certificates name it")
+        self._shared = True
+        self._point(pointed_at(each, self._plan.base) for each in self._signing())
+
+    def _signing(self) -> list[Authority]:
+        return [each for each in (self._own, self._chain.authority, self._chain.untrusted) if each is not None]
+
     def _authorities(self) -> list[Authority]:
         """All that sign, and behind them those that did."""
-        signing = [each for each in (self._own, self._chain.authority, self._chain.untrusted) if each is not None]
+        signing = self._signing()
         return [*signing, *(retired.authority for each in signing for retired in each.retired)]
 
     async def __aenter__(self) -> Self:
         self._tell()
-        if self.responder is not None:
+        if self.responder is not None and self.answers:
             await self.responder.start()
-            self._take()
+            if not self._shared:
+                self._point(self.responder.authorities)
             tell_responder(self.responder)
         if self._chain.authority is not None:
             self._renewing = asyncio.create_task(self._renew(), name="renew the issuing CA")
@@ -78,21 +106,18 @@ class Beside:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
-        if self.responder is not None:
+        if self.responder is not None and self.answers:
             await self.responder.stop()
 
-    def _take(self) -> None:
-        """Let the engine sign with the CAs as they are now, with points where there is a responder."""
-        chain = self._chain
-        if self.responder is not None:
-            pointed = iter(self.responder.authorities)
-            self._engine.signing.mint.authority = next(pointed)
-            changed: dict[str, Any] = {}
-            for which in ("authority", "untrusted"):
-                if getattr(chain, which) is not None:
-                    changed[which] = next(pointed)
-            chain = replace(chain, **changed)
-        self._engine.order(replace(self._engine.settings.orders, chain=chain))
+    def _point(self, signing: Iterable[Authority]) -> None:
+        """Let the engine sign with these: the CA of the home, and those of the chain."""
+        authorities = iter(signing)
+        self._engine.signing.mint.authority = next(authorities)
+        changed: dict[str, Any] = {}
+        for which in ("authority", "untrusted"):
+            if getattr(self._chain, which) is not None:
+                changed[which] = next(authorities)
+        self._engine.order(replace(self._engine.settings.orders, chain=replace(self._chain, **changed)))
 
     def _tell(self) -> None:
         """What all connections are to meet."""
@@ -123,12 +148,17 @@ class Beside:
                 continue
             try:
                 self._chain = await asyncio.to_thread(fresh, self._chain, read_passphrase(), self._engine.now())
-                if self.responder is not None:
+                if self.responder is not None and self.answers:
                     await self.responder.answer_for(self._authorities())
             except CountersignError as wrong:
                 log.warning("the issuing CA of the preset cannot be changed", reason=printable(str(wrong)))
                 continue
-            self._take()
+            if self._plan is None:
+                self._point(self._signing())
+            elif self._shared or self.responder is None:
+                self._point(pointed_at(each, self._plan.base) for each in self._signing())
+            else:
+                self._point(self.responder.authorities)
             assert self._chain.authority is not None
             log.info("changed the issuing CA, as the product does", issuer=self._chain.authority.issuer.facts.subject)
 

@@ -256,8 +256,6 @@ def proxy(
     max_bytes = _at_least_16_mib(parse_size(store_max, what="--store-max"), store_max)
     _warn(settings)
     plan = _responder(responder, responder_host, responder_fault or (), settings)
-    if workers > 1 and plan is not None:
-        raise UserError("--responder answers in one process: with --workers run `countersign ca responder` beside it")
     play = scenario_plan(place, scenario, scenarios, given=parse_set(set_), clock=clock, seed=seed)
     if workers > 1 and play is not None:
         raise UserError("--scenario counts connections in one process; leave --workers out")

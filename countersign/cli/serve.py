@@ -85,6 +85,7 @@ def serve(
         with _writing(writer):
             asyncio.run(_run(engine, beside, ready=partial(_ready_file, ready), rules=rules, directed=directed))
         return
+    beside.share()
     listeners = listen_for(settings, workers)
 
     def work(worker: Worker) -> None:
@@ -97,6 +98,7 @@ def serve(
                 for listener in others:
                     listener.close()
             engine.become_worker(own, listeners[worker.number - 1])
+            beside.answers = worker.number == 1
             if worker.predecessors and rules is not None:
                 _reload(engine, rules)  # they may have been read again since the parent has
             with _writing(own):

@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from countersign.errors import EnvironmentFault
 from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
@@ -61,7 +62,9 @@ _SNAPSHOT_EVERY = 0.1
 _ACCEPTED_AT_ONCE = 16
 _ACCEPT_AGAIN_AFTER = 0.5
 
-log = structlog.get_logger("countersign.proxy")
+Log = FilteringBoundLogger
+
+_log: Log = structlog.get_logger("countersign.proxy")
 
 
 class Keeper(Protocol):
@@ -76,7 +79,8 @@ class Engine:
 
     ``client_authority`` signs clients' certificates again, where these are relayed (``Mtls.RELAY``). ``director`` says
     what each connection is to meet (:mod:`countersign.proxy.orders`); what it leaves open is as ``settings.orders``.
-    ``register`` has the leaves that stapled responses call revoked.
+    ``register`` has the leaves that stapled responses call revoked. ``log`` is for whoever does not want what structlog
+    is configured to do.
     ``now`` and ``monotonic`` are the clocks: the first gives aware UTC datetimes, the second seconds.
     """
 
@@ -89,10 +93,12 @@ class Engine:
         client_authority: Authority | None = None,
         director: Director | None = None,
         register: Register | None = None,
+        log: Log | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
+        self.log = _log if log is None else log
         self.now = now
         self.monotonic = monotonic
         self.receive_buffer = bytearray(RECEIVE_BUFFER)
@@ -306,7 +312,7 @@ class Engine:
             self._try_again = loop.call_later(_ACCEPT_AGAIN_AFTER, self._accept_again)
         if self._refused_since is None:
             self._refused_since = self.monotonic()
-            log.warning("cannot accept connections", reason=error.strerror)
+            self.log.warning("cannot accept connections", reason=error.strerror)
 
     def _accept_again(self) -> None:
         if self._try_again is not None:
@@ -318,7 +324,7 @@ class Engine:
 
     def _accepted_all(self) -> None:
         if self._refused_since is not None and not self._set_aside:
-            log.info("accepting connections again", after=round(self.monotonic() - self._refused_since, 1))
+            self.log.info("accepting connections again", after=round(self.monotonic() - self._refused_since, 1))
             self._refused_since = None
 
     async def _connected(self, accepted: socket.socket) -> None:
@@ -360,9 +366,9 @@ class Engine:
         self._keeper.submit(recording)
         for what, error in (("session broke", broke), ("session cannot be judged", unjudged)):
             if error is not None:
-                log.error(what, id=recording.id, exc_info=error)
+                self.log.error(what, id=recording.id, exc_info=error)
         outcome = recording.outcome
-        write = log.info if outcome.broken_by is None else log.warning
+        write = self.log.info if outcome.broken_by is None else self.log.warning
         write(
             "session",
             id=recording.id,
@@ -396,5 +402,5 @@ class Engine:
                     self._keeper.submit(session.snapshot())
                 except Exception:
                     session.recording.changed = False  # again when there is something new
-                    log.exception("no snapshot of session", id=session.recording.id)
+                    self.log.exception("no snapshot of session", id=session.recording.id)
                 await asyncio.sleep(0)

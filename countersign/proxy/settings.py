@@ -171,6 +171,8 @@ class Settings:
                 "--starttls needs one --target HOST:PORT: the dialogue before TLS is with the target, "
                 "and the server name that would choose one comes behind it"
             )
+        if self.http_summary and self.action is Action.PASSTHROUGH and self.policy is None:
+            raise UserError("--http-summary is for what is intercepted; with --passthrough nobody can read it")
         if self.mtls is Mtls.PRESENT and self.identity is None:
             raise UserError("--mtls present needs a certificate to present: give --client-cert and --client-key")
         if self.mtls not in {None, Mtls.PRESENT} and self.identity is not None:

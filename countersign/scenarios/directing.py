@@ -12,6 +12,7 @@ of its turn, in a thread.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from countersign.ca import Authority, KeyPool, Plan
+from countersign.ca import Authority, AuthorityError, KeyPool, Plan
 from countersign.ca.recipes import Recipe
 from countersign.proxy import Action
 from countersign.proxy.orders import ChainOrders, ClientAuthOrders, Orders, ProtocolOrders, StaplingOrders
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from countersign.ca.authority import Rotated
     from countersign.ca.recipes import CertSpec
+
+log = logging.getLogger("countersign.scenarios")
 
 _MOST_CLIENTS = 1000
 _OVERLAP = timedelta(days=14)
@@ -83,10 +86,10 @@ class _Generations:
         if step.rotate == "leaf":
             self.generation += 1
             return
-        made = self.ahead.pop(_rotation(step), None)
-        if made is not None:
-            made[0].join()
-        self.latest = self._next(step) if made is None else made[1]
+        self.prepare(step)
+        thread, made = self.ahead.pop(_rotation(step))
+        thread.join()
+        self.latest = made or self.latest
         self.ahead.clear()
 
     def prepare(self, step: Step) -> None:
@@ -94,9 +97,14 @@ class _Generations:
         if step.rotate in {None, "leaf"} or _rotation(step) in self.ahead:
             return
         made: dict[Who, Authority] = {}
-        thread = threading.Thread(
-            target=lambda: made.update(self._next(step)), name="countersign-rotation", daemon=True
-        )
+
+        def make() -> None:
+            try:
+                made.update(self._next(step))
+            except AuthorityError as wrong:  # it has expired meanwhile, which every client is told
+                log.warning("the issuer cannot be changed: %s", wrong)
+
+        thread = threading.Thread(target=make, name="countersign-rotation", daemon=True)
         self.ahead[_rotation(step)] = (thread, made)
         thread.start()
 
@@ -104,14 +112,21 @@ class _Generations:
         what: Rotated = "root" if step.rotate == "root" else "intermediate"
         kept = step.rotate == "intermediate"
         return {
-            who: each.rotate(
-                what if each.intermediates else "root",
-                same_name=kept and step.same_name and bool(each.intermediates),
-                same_key=kept and step.same_key and bool(each.intermediates),
-                overlap=_OVERLAP if step.cross_signed else timedelta(),
+            who: _unkept(
+                each.rotate(
+                    what if each.intermediates else "root",
+                    same_name=kept and step.same_name and bool(each.intermediates),
+                    same_key=kept and step.same_key and bool(each.intermediates),
+                    overlap=_OVERLAP if step.cross_signed else timedelta(),
+                )
             )
             for who, each in self.latest.items()
         }
+
+
+def _unkept(authority: Authority) -> Authority:
+    """The same in memory alone: a scenario changes no CA on disk, and remembers none that is over."""
+    return replace(authority, directory=None, retired=())
 
 
 def _rotation(step: Step) -> str:
@@ -208,7 +223,7 @@ class ScenarioDirector:
 
     def point(self, authorities: tuple[Authority, ...]) -> None:
         """Use these instead, the same ones with the points of a responder in their certificates. Before the start."""
-        self._first = dict(zip(self._first, authorities, strict=True))
+        self._first = dict(zip(self._first, map(_unkept, authorities), strict=True))
         self._ways.clear()
         self._shared = self._begin("")
 
@@ -328,7 +343,9 @@ def direct(
 
 def _authorities(scenario: Scenario, authority: Authority, clock: Clock) -> dict[Who, Authority]:
     """Every authority that a scene names, the given one first."""
-    found: dict[Who, Authority] = {("trusted", None, None): authority}
+    found: dict[Who, Authority] = {("trusted", None, None): _unkept(authority)}
+    for step in scenario.steps:
+        _check_can_rotate(scenario, step, authority)
     for scene in scenario.scenes:
         who = who_signs(scene.certificate)
         if who in found:
@@ -357,6 +374,16 @@ def _of_strangers(scenario: Scenario) -> bool:
     """Whether the client's certificate is to be of a CA that is not the one asked for."""
     shown = scenario.client_certificate
     return shown is not None and shown.own_recipe.trust != ("root",)
+
+
+def _check_can_rotate(scenario: Scenario, step: Step, authority: Authority) -> None:
+    """Raise :class:`AuthorityError` where the key that has to sign the next generation is somewhere else."""
+    above = authority.issuers[-2] if step.rotate == "intermediate" and authority.intermediates else authority.root
+    if (step.rotate == "intermediate" or step.cross_signed) and above.held is None:
+        raise AuthorityError(
+            f"cannot run the scenario {scenario.id!r}: it changes the {step.rotate}, and the private key of "
+            f"'{above.facts.subject}', which has to sign the new one, is not here; use a CA that was made here"
+        )
 
 
 def _leaves_the_root(recipe: Recipe) -> bool:

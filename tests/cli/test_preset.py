@@ -230,3 +230,24 @@ def test_what_a_preset_gives_up_is_said_as_if_it_were_asked_for_by_name(
 ) -> None:
     with ProxyProcess(home, "--target", f"127.0.0.1:{free_port}", *args) as proxy:
         assert said in " ".join(proxy.log.split())
+
+
+@pytest.mark.peer("openssl")
+def test_of_several_workers_one_answers_and_all_name_it(lab: Lab, home: Path, free_port: int, tmp_path: Path) -> None:
+    args = ("--upstream-ca", lab.root_pem, "--workers", "2", "--responder", f"127.0.0.1:{free_port}", "--target")
+    with OpensslServer(lab.server, mode="www") as server, ProxyProcess(home, *args, server.address) as proxy:
+        root = home / "ca" / "root.pem"
+        shown = set()
+        for _ in range(8):
+            client = openssl_client(f"127.0.0.1:{proxy.port}", "-showcerts", ca=root)
+            shown.add(re.findall(r"-----BEGIN.*?END CERTIFICATE-----\n", client.output, re.DOTALL)[1])
+        (issuer,) = shown
+        (tmp_path / "issuer.pem").write_text(issuer)
+        about = run("openssl", "x509", "-in", tmp_path / "issuer.pem", "-noout", "-ocsp_uri").stdout.strip()
+        assert about.startswith(f"http://127.0.0.1:{free_port}/ocsp/root-")
+        asking = ("ocsp", "-issuer", root, "-cert", tmp_path / "issuer.pem", "-CAfile", root, "-url", about)
+        assert ": good" in run("openssl", *asking).stdout
+        proxy.terminate()
+    told = countersign("proxy", "--target", "localhost:443", "--workers", "2", "--responder", "127.0.0.1:0")
+    assert told.code == 2
+    assert "--responder with --workers takes a port" in told.err

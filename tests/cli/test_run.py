@@ -228,6 +228,22 @@ def test_a_mistake_in_a_scenario_is_shown_with_its_line(tmp_path: Path) -> None:
     assert "did you mean sent-leaf-only" in done.err
 
 
+def test_steps_that_contradict_each_other_are_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "Mine"\n[[step]]\nat = 2030-01-02T00:00:00Z\n[[step]]\nat = 2030-01-01T00:00:00Z\n')
+    done = run("--scenario", str(path), "--", *CURL)
+    assert (done.code, done.out) == (2, "")
+    assert f"{path}:" in done.err
+
+
+def test_a_fault_that_never_was_on_the_wire_is_exit_code_4(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.toml"
+    path.write_text('title = "Mine"\ncertificate.recipe = "sent-leaf-only"\nmatch.sni = "elsewhere.test"\n')
+    done = run("--scenario", f"{path},expired", "--", *CURL)
+    assert done.code == 4, done.out
+    assert "elsewhere  the fault never was on the wire: no session of the scenario 'elsewhere' was recorded" in done.out
+
+
 @pytest.mark.parametrize(
     ("client", "code", "said"),
     [

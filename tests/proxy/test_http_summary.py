@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from countersign.proxy import Address
+from countersign.errors import UserError
+from countersign.proxy import Action, Address, Settings
 from countersign.recorder.files.ladder import render_ladder
 from tests.cli.commands import ProxyProcess, countersign
 from tests.peers.curl import curl
@@ -181,6 +182,16 @@ def test_unless_asked_for_nothing_is_told(lab: Lab) -> None:
     got, recording = talk(lab, GET % b"a", OK)
     assert got == OK
     assert recording.http == ()
+
+
+def test_where_nothing_is_intercepted_it_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="--http-summary is for what is intercepted"):
+        Settings(
+            listen=Address("127.0.0.1", 0),
+            target=Address("127.0.0.1", 9),
+            action=Action.PASSTHROUGH,
+            http_summary=True,
+        )
 
 
 def test_behind_an_upgrade_nothing_is_looked_at(lab: Lab) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from countersign.ca import Authority, KeyPool, Plan
+from countersign.ca import Authority, AuthorityError, KeyPool, Plan
 from countersign.ca.presets import presets
 from countersign.proxy import Action
 from countersign.proxy.orders import Orders
@@ -17,6 +19,8 @@ from countersign.scenarios.reading import Source, read_scenario
 from tests.scenarios.driving import Time
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from countersign.scenarios.model import Scenario
 
 TRUSTED = Authority.make()
@@ -76,7 +80,7 @@ def test_a_rotation_changes_what_it_says_and_nothing_else(what: str, more: str, 
     first, second, third = (directed.connect() for _ in range(3))
     assert [each.step for each in (first, second, third)] == [1, 1, 2]
     before, after = chain(second), chain(third)
-    assert chain(first) is before is TRUSTED
+    assert chain(first).fingerprint == before.fingerprint == TRUSTED.fingerprint
     assert (third.chain.generation != first.chain.generation) is (new == "generation")
     assert (after.root.der != before.root.der) is (new == "root")
     assert (after.issuer.der != before.issuer.der) is (new != "generation")
@@ -140,7 +144,7 @@ def test_what_a_client_has_to_trust_is_the_root_of_the_recipe_or_of_the_preset()
 def test_a_depth_of_the_chain_is_made() -> None:
     directed = Directed("certificate.levels = 3")
     assert len(chain(directed.connect()).intermediates) == 3
-    assert Directed("certificate.levels = 0").connect().chain.authority is not TRUSTED
+    assert chain(Directed("certificate.levels = 0").connect()).intermediates == ()
 
 
 def test_only_sessions_that_are_meant_are_counted_and_met() -> None:
@@ -257,3 +261,28 @@ def test_a_client_of_an_unknown_ca_is_asked_by_a_server_that_trusts_another() ->
     assert usual.trusted == (clients.root.der,)
     assert asked.trusted != usual.trusted
     assert clients.root.der not in asked.authorities
+
+
+def test_a_rotation_of_a_ca_on_disk_leaves_it_there_as_it_is(tmp_path: Path) -> None:
+    kept = Authority.create(tmp_path / "ca")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for what in ("intermediate", "root"):
+        directed = Directed(STEPS.format(what=what, more=""), authority=kept)
+        directed.director.point((kept,))
+        assert len({chain(directed.connect()).issuer.der for _ in range(3)}) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_ca_whose_key_is_elsewhere_cannot_be_rotated_and_that_is_said_at_once() -> None:
+    rootless = replace(TRUSTED, root=replace(TRUSTED.root, held=None))
+    with pytest.raises(AuthorityError, match="'mine': it changes the intermediate, and the private key of 'CN=counter"):
+        Directed(STEPS.format(what="intermediate", more=""), authority=rootless)
+    with pytest.raises(AuthorityError, match="it changes the root"):
+        Directed(STEPS.format(what="root", more="cross_signed = true"), authority=rootless)
+    assert Directed(STEPS.format(what="root", more=""), authority=rootless).connect().step == 1
+
+
+def test_an_authority_that_has_expired_meanwhile_is_not_rotated_and_nothing_raises() -> None:
+    past = Authority.make(Plan(days=2, now=datetime.now(UTC) - timedelta(days=30)))
+    directed = Directed(STEPS.format(what="intermediate", more=""), authority=past)
+    assert [chain(directed.connect()).issuer.der for _ in range(3)] == [past.issuer.der] * 3

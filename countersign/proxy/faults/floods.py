@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from countersign.proxy.faults.items import Item
     from countersign.proxy.faults.model import Place, WireFault
 
+_MOST = 5_000
+"""They are made in one go; more would hold up everybody else."""
+_KEPT = 100
+"""So many of a flood a recording has in any case."""
+
 
 class _Flood(FaultKind):
     needs = frozenset({"tls13"})
@@ -31,7 +36,7 @@ class _Flood(FaultKind):
 
     def shown(self, proved: Proved, fault: WireFault) -> str | None:
         count, found = int(str(fault.options["count"])), len(proved.named(fault, self.message))
-        if found >= count or (proved.leg.messages and found >= 100):  # a recording keeps so many of a flood
+        if found >= min(count, _KEPT):
             return None
         return f"only {found} of {count} {self.message} are among the messages of the {fault.leg} leg"
 
@@ -61,8 +66,8 @@ class TicketFlood(_Flood):
     message = "new_session_ticket"
     options: ClassVar[Mapping[str, Option]] = MappingProxyType(
         {
-            "count": Option(says="how many", form="int", default=100, least=1, most=100_000),
-            "size": Option(says="bytes of each ticket", form="int", default=200, least=1, most=65_000),
+            "count": Option(says="how many", form="int", default=100, least=1, most=_MOST),
+            "size": Option(says="bytes of each ticket", form="int", default=200, least=1, most=16_000),
         }
     )
 
@@ -89,7 +94,7 @@ class KeyUpdateFlood(_Flood):
     message = "key_update"
     options: ClassVar[Mapping[str, Option]] = MappingProxyType(
         {
-            "count": Option(says="how many", form="int", default=100, least=1, most=100_000),
+            "count": Option(says="how many", form="int", default=100, least=1, most=_MOST),
             "answer": Option(says="ask for an update in return each time", form="bool", default=False),
         }
     )

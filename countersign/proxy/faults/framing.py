@@ -1,6 +1,7 @@
 """Records cut or padded as nobody does it, and as everybody has to take it (RFC 8446 5.1, 5.4, RFC 5246 6.2.1).
 
-What is said stays the same, so a right client accepts all of this.
+What is said stays the same, so a right client accepts all of this. Of application data so much is cut as makes some
+thousand records; cutting a download into bytes would hold up everybody else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from countersign.proxy.faults.items import Item
     from countersign.proxy.faults.model import WireFault
+
+_RECORDS = 20_000
+"""So many records at most are made of application data."""
 
 _ALL = Option(says="everything from there on, application data as well, and not this message alone", form="bool",
               default=False)  # fmt: skip
@@ -85,6 +89,7 @@ class _Framing(AtMessage):
         self._size = size
         self._padding = padding
         self._begun = False
+        self._records = _RECORDS
 
     def take(self, item: Item) -> Iterable[Item]:
         if self._begun and self.fault.options["all"] and self._can_act(item):
@@ -111,6 +116,10 @@ class _Framing(AtMessage):
         size = min(self._size, item.record_size)
         if not self._padding and len(item.data) <= size:
             return item
+        if item.content_type == APPLICATION_DATA:
+            self._records -= len(item.data) // size
+            if self._records < 0:
+                return item
         room = MAX_PLAINTEXT - min(len(item.data), size)
         return replace(item.with_data(item.data), record_size=size, padding=max(item.padding, min(self._padding, room)))
 

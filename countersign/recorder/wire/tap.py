@@ -87,9 +87,7 @@ class LegTap:
         """Keep nothing that only more bytes of the wire would need; :attr:`wire_done` must be true."""
         if isinstance(self._wire, LegDecoder):
             wire = self._wire
-            self._wire = _Seen(
-                wire.version, wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts
-            )
+            self._wire = _Seen(wire.version, wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts)
             del self._decoder
 
     def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:

@@ -23,7 +23,6 @@ from countersign.errors import CountersignError, EnvironmentFault, UserError
 from countersign.recorder.files.ladder import render_ladder
 from countersign.scenarios.clock import REAL, Clock
 from countersign.scenarios.model import Protocol, Scenario, Scene
-from countersign.scenarios.proof import Unproved, proofs
 from countersign.scenarios.running.clients import Family, Way, environment, filled, placeholders
 from countersign.scenarios.running.process import run_client
 from countersign.scenarios.running.results import Matrix, Result, Shard
@@ -33,7 +32,6 @@ from countersign.scenarios.running.verdict import Kind, Take, Verdict, judge, sk
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from countersign.ca.revocation import Answer, Asked
     from countersign.proxy import Keeper
     from countersign.scenarios.running.stage import Props
 
@@ -195,10 +193,9 @@ class Runner:
             return "the client has a certificate to show, and here it shall have none"
         if not nothing and self.client.shows is False and any(scene.client_auth for scene in scenario.scenes):
             return "the client has no certificate to show; give it {client_cert} and {client_key}"
-        if self.way is Way.REVERSE and any(scene.answer for scene in scenario.scenes):
-            return "it is about what a proxy answers, and the client comes straight"
-        if self.way is Way.REVERSE and not self.client.own_names and _wants_a_domain(scenario):
-            return "it is about a host name with a domain, and the client is sent to localhost"
+        assert self.way is not None
+        if out_of_reach := not_this_way(scenario, self.way, own_names=self.client.own_names):
+            return out_of_reach
         if tls is not None and not any(_speaks(scene, tls) for scene in scenario.scenes):
             return f"it is not about {tls}"
         return ""
@@ -231,7 +228,7 @@ class Runner:
             takes, notes = await self._takes(stage, limit)
             if _about_answers(held) and not stage.asked:
                 notes.append("it asked no responder and fetched no CRL")
-            found = await self._unproved(stage)
+            found = await stage.unproved()
         recordings = stage.recordings
         verdict = judge(
             held,
@@ -250,20 +247,6 @@ class Runner:
             client_seconds=sum(take.ran.seconds for take in takes),
             recordings=tuple(each.id for each in recordings),
             ladders=tuple(render_ladder(each, width=_LADDER_WIDTH) for each in recordings) if self._ladders else (),
-        )
-
-    async def _unproved(self, stage: Stage) -> tuple[Unproved, ...]:
-        """What was not on the wire. The client need ask the responder nothing: we do, and that counts."""
-        log: list[Asked | Answer] = list(stage.asked)
-        if _about_answers(stage.scenario):
-            log += await stage.questions()
-        return proofs(
-            stage.scenario,
-            stage.recordings,
-            log,
-            anchors=stage.anchors,
-            clients=stage.director.clients,
-            clock=self._clock,
         )
 
     async def _takes(self, stage: Stage, limit: float) -> tuple[list[Take], list[str]]:
@@ -312,10 +295,14 @@ def _by_chance(scenario: Scenario) -> bool:
     return scenario.schedule.order == "random" or any(step.chance is not None for step in scenario.steps)
 
 
-def _wants_a_domain(scenario: Scenario) -> bool:
-    """Whether a certificate is made for the parent of the host's name, which ``localhost`` has not."""
+def not_this_way(scenario: Scenario, way: Way, *, own_names: bool = False) -> str:
+    """Why the scenario cannot be met by a client that comes in this way; empty where it can."""
+    if way is Way.REVERSE and any(scene.answer for scene in scenario.scenes):
+        return "it is about what a proxy answers, and the client comes straight"
     recipes = (scene.certificate.own_recipe for scene in scenario.scenes if scene.certificate is not None)
-    return any("{parent}" in repr(recipe) for recipe in recipes)
+    if way is Way.REVERSE and not own_names and any("{parent}" in repr(recipe) for recipe in recipes):
+        return "it is about a host name with a domain, and the client is sent to localhost"
+    return ""
 
 
 def _all_met(stage: Stage, runs: int) -> bool:

@@ -37,6 +37,7 @@ from countersign.recorder.wire.events import Side
 from countersign.scenarios.answered import questions
 from countersign.scenarios.clock import REAL, Clock
 from countersign.scenarios.directing import ScenarioDirector, direct
+from countersign.scenarios.proof import Unproved, proofs
 from countersign.scenarios.running.clients import Place, Way
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from countersign.ca.presets import Preset
     from countersign.ca.recipes import Recipe
     from countersign.ca.revocation import Answer, Asked, Fault
+    from countersign.proxy.engine import Log
     from countersign.recorder.recording import Recording
     from countersign.scenarios.model import Scenario
 
@@ -120,11 +122,11 @@ class Props:
             else Address(LOCALHOST, self._embedded_localhost.plain_port)
         )
 
-    def settings(self, way: Way, limits: Limits, *, named: bool) -> Settings:
+    def settings(self, way: Way, limits: Limits, *, named: bool, port: int = 0) -> Settings:
         """Those of an engine for clients that come in this way."""
         target, address = self.target, self.address(named=named)
         return Settings(
-            listen=Address(_LOOPBACK, 0),
+            listen=Address(_LOOPBACK, port),
             mode=Mode.CONNECT if way is Way.CONNECT else Mode.REVERSE,
             target=None if way is Way.CONNECT else address,
             resolve=Overrides.parse([f"{address}:{_LOOPBACK}"]) if target is None else None,
@@ -188,7 +190,8 @@ class Stage:
 
     ``own_names``: the client can be given a hosts file, as a JVM can; else, where it comes straight, it can only be
     sent to ``localhost``. ``answers``: certificates name a responder even where the scenario is about something else,
-    for clients that ask about each. ``keeper`` gets every recording, too.
+    for clients that ask about each. ``port`` is where to listen, any free one unless it is given. ``keeper`` gets every
+    recording, too; ``log`` what the engine has to say, else it says it as structlog is configured.
     """
 
     def __init__(
@@ -202,9 +205,12 @@ class Stage:
         clock: Clock = REAL,
         seed: int | str = 0,
         patience: float = 20.0,
+        port: int = 0,
         keeper: Keeper | None = None,
+        log: Log | None = None,
     ) -> None:
         self.scenario, self.props, self.way = scenario, props, way
+        self._port, self._log = port, log
         self._named = own_names or way is Way.CONNECT
         self._answers, self._patience, self._keeper = answers, patience, keeper
         self._ended = asyncio.Event()
@@ -231,9 +237,8 @@ class Stage:
             await self._stack.enter_async_context(self.responder)
             self.director.point(self.responder.authorities)
         limits = Limits(hello=self._patience, handshake=self._patience, idle=self._patience, stop=0.5)
-        self.engine = Engine(
-            self.props.settings(self.way, limits, named=self._named), self.props.authority, self, director=self.director
-        )
+        settings = self.props.settings(self.way, limits, named=self._named, port=self._port)
+        self.engine = Engine(settings, self.props.authority, self, director=self.director, log=self._log)
         self.engine.signing.mint.pool = self.props.pool
         await self._stack.enter_async_context(self.engine)
 
@@ -269,6 +274,20 @@ class Stage:
         shown = [[each.der for each in chain if each.sender is Side.SERVER] for chain in chains]
         chain = next((each for each in reversed(shown) if each), [])
         return await questions(chain, root=self.anchors[0], patience=Patience(seconds=_PATIENCE))
+
+    async def unproved(self) -> tuple[Unproved, ...]:
+        """What was not on the wire. The client need ask the responder nothing: we do, and that counts."""
+        log: list[Asked | Answer] = list(self.asked)
+        if any(scene.revocation is not None for scene in self.scenario.scenes):
+            log += await self.questions()
+        return proofs(
+            self.scenario,
+            self.recordings,
+            log,
+            anchors=self.anchors,
+            clients=self.director.clients,
+            clock=self.director.clock,
+        )
 
     def _faults(self) -> Iterable[Fault]:
         return self.scenario.scene(self.director.current).revocation or ()

@@ -14,7 +14,7 @@ from countersign.proxy.faults import FAULTS, FaultKind, WireFault, read_fault
 from countersign.proxy.faults.effects import Applied, Close, Send
 from countersign.proxy.faults.way import Way
 from countersign.proxy.sealer import Agreed, Keyring
-from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.events import ApplicationData, Side
 from tests.recorder.tls_pairs import C, Pair, S, decode, messages, pair
 
 if TYPE_CHECKING:
@@ -292,3 +292,28 @@ def test_no_message_makes_a_fault_raise(do: str, messages: list[tuple[int, bytes
         ways[sender].feed(data)
     ways[side].feed(end)
     ways[side].rest()
+
+
+def test_a_download_is_not_cut_into_bytes_without_end() -> None:
+    """Cutting is bounded, so that nobody else waits for it."""
+    talk = pair(suites="TLS_AES_128_GCM_SHA256")
+    talk.run()
+    talk.say(talk.server, b"x" * 400_000)
+    log, applied = through(talk, [{"do": "one_byte_records", "at": "finished"}])
+    assert applied
+    records = sum(1 for _ in records_of(b"".join(data for sender, data in log if sender is S)))
+    assert 16_384 < records < 25_000
+    before, after = (decode(each, keylog=talk.keylog, end=False) for each in (talk.log, log))
+    assert data_in(after) == data_in(before) == 400_000
+
+
+def records_of(data: bytes) -> Iterable[bytes]:
+    at = 0
+    while at < len(data):
+        size = 5 + int.from_bytes(data[at + 3 : at + 5])
+        yield data[at : at + size]
+        at += size
+
+
+def data_in(events: Iterable[object]) -> int:
+    return sum(event.length for event in events if isinstance(event, ApplicationData) and event.sender is S)

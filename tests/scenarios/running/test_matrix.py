@@ -275,6 +275,18 @@ async def test_a_jvm_that_lives_through_a_rotation_of_the_root_is_seen_to_break(
     assert result.verdict.sessions >= 3
 
 
+@pytest.mark.peer("java", "javac")
+async def test_an_acceptance_that_resumes_an_earlier_session_is_said_to_be_one() -> None:
+    """Tickets that outlive a rotation hide it from a JVM (JVM.md 1)."""
+    argv = [*java("HandshakeClient", "{host}:{port}"), "--repeat", "4"]
+    async with playing(argv) as runner:
+        made = await runner.matrix(scenarios("rotation-hidden-by-resumption"))
+    (result,) = made.results
+    assert result.verdict.kind is Kind.ACCEPTED, result.verdict
+    assert result.verdict.resumed
+    assert result.verdict.text.endswith("it resumed an earlier session, so it was shown no certificate")
+
+
 # -- what is not on the wire ---------------------------------------------------------------------------------------
 
 
