@@ -13,9 +13,9 @@ LOWER = {
     "ca": {"recorder"},
     "proxy": {"ca", "recorder"},
     "findings": {"ca", "recorder"},
-    "scenarios": {"proxy", "findings", "ca", "recorder"},
+    "scenarios": {"lab", "proxy", "findings", "ca", "recorder"},
     "lab": {"proxy", "ca", "recorder"},
-    "web": {"scenarios", "proxy", "findings", "ca", "recorder"},
+    "web": {"scenarios", "lab", "proxy", "findings", "ca", "recorder"},
     "cli": {"web", "scenarios", "lab", "proxy", "findings", "ca", "recorder"},
 }
 

@@ -72,7 +72,7 @@ def not_answered(fault: Fault, log: Iterable[Asked | Answer]) -> str | None:
     for one in log:
         if one.kind is not None and one.kind in fault.on:
             seen += 1
-            if True:
+            if isinstance(one, Answer) and has(one, fault):
                 return None
     if not seen:
         return f"nobody asked the responder about {_kinds(fault)}, we neither: the fault {fault} is not proved"
