@@ -27,6 +27,7 @@ _TLS13 = 0x0304
 _COOKIE, _RENEGOTIATION_INFO, _SCSV = 44, 0xFF01, 0x00FF
 _NOT_TLS = "the header of a TLS record"
 _CUT = "the end of the stream"
+_THOUGHT = 2.5  # and that thinks no longer about a certificate, but waits for somebody
 _WAITED = 1.0  # seconds for which a client waits that was not served
 
 
@@ -117,10 +118,18 @@ def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryReque
 def _waited(view: View, *, by_client: bool) -> Iterator[Found]:
     """The client went, or was sent away, after a long wait for the server."""
     messages, ends = view.leg.messages, sorted(view.leg.ends, key=lambda one: one.t)
-    if not messages or not ends or view.role is LegRole.SERVER or Side.SERVER in view.reading.handshake_finished:
+    if not messages or not ends or not by_client or view.role is LegRole.SERVER:
         return
     wait = ends[0].t - messages[-1].t
-    if by_client and wait >= _WAITED:
+    if Side.SERVER in view.reading.handshake_finished:
+        if wait >= _THOUGHT:
+            last = view.reading.messages[-1]
+            text = (
+                f"the client said nothing for {wait:.1f} s after {view.who(Side.SERVER)}'s {last.type} and gave up: what "
+                "was sent did not all arrive, or something that the client asked (OCSP, CRL, a password) never answered"
+            )
+            yield Found("client-silent", text, view.evidence(last), rank=0)
+    elif wait >= _WAITED:
         last = view.reading.messages[-1]
         text = f"the client waited {wait:.1f} s for {view.who(Side.SERVER)} after {last.type} and gave up"
         yield Found("target-silent", text, view.evidence(last), rank=0)
