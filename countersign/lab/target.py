@@ -133,6 +133,10 @@ class EmbeddedTarget:
             event = http.next_event()
             if isinstance(event, h11.Request):
                 self._answer(http, stream, connection, event)
+                if http.our_state is h11.MUST_CLOSE:
+                    connection.close_notify()
+                    stream.write(connection.drain(self._buffers))
+                    return
             elif event is h11.PAUSED:
                 http.start_next_cycle()
             elif event is h11.NEED_DATA:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from countersign.proxy._openssl import (
@@ -351,18 +351,31 @@ def _list(numbers: Sequence[int], name: Callable[[int], str]) -> str:
 
 def client_leg_offer(server: TlsConnection, summary: HelloSummary) -> Offer:
     """What the target chose first; the client's other suites and schemes stand behind it, in the client's order."""
-    group = server.group
-    offered = _offered(summary)
-    possible = _possible(offered, offered.ciphers)
-    version = server.version if server.version in possible else max(possible)  # which only a preset's hello can bring
     chosen = server.chosen_cipher(summary.ciphers)
+    offered = _offered(summary)
+    size = len(summary.ciphers) + len(summary.signature_algorithms)
+    make = _leg_offer if size <= _KEPT_AT_MOST else _leg_offer.__wrapped__
+    return make(server.version, chosen, server.group, offered, summary.ciphers, summary.signature_algorithms)
+
+
+@lru_cache(maxsize=256)
+def _leg_offer(
+    spoken: int,
+    chosen: int | None,
+    group: str | None,
+    offered: _Offered,
+    suites: tuple[int, ...],
+    signatures: tuple[int, ...],
+) -> Offer:
+    possible = _possible(offered, offered.ciphers)
+    version = spoken if spoken in possible else max(possible)  # which only a preset's hello can bring
     others = [GROUP_NAMES[number] for number in _DEFAULT_GROUPS if GROUP_NAMES[number].lower() != (group or "").lower()]
     # Behind a slash stands what is taken only if the client knows nothing before it: a group that it made no key share
     # for brings it a HelloRetryRequest then, as the target did (SSL_set1_groups_list(3)).
     groups = (f"?{group}/" if group else "") + ":".join(f"?{name}" for name in others)
-    rest = [cipher for cipher in summary.ciphers if cipher != chosen and suite_name(cipher) is not None]
+    rest = [cipher for cipher in suites if cipher != chosen and suite_name(cipher) is not None]
     ciphers = tuple(rest) if chosen is None else (chosen, *rest)
-    schemes = tuple(scheme for scheme in summary.signature_algorithms if signature_name(scheme) is not None)
+    schemes = tuple(scheme for scheme in signatures if signature_name(scheme) is not None)
     return Offer((version,), ciphers, groups, schemes if schemes and version >= TLS12 else None)
 
 

@@ -10,8 +10,6 @@ would hold up all other names, and the stop of the proxy. Here instead:
   counted until then.
 - The same name is looked up once, however many ask for it, also while it hangs: a name takes one thread, not one for
   each of its clients.
-- What was found is good for :data:`KEPT` seconds: to ask a thread costs as much as a third of a handshake. A name that
-  was not found is looked up again.
 - While all threads are taken, at most :data:`WAITING` names wait for one; beyond that a lookup fails at once. A name
   for which nobody waits any more is not begun.
 
@@ -24,8 +22,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
 THREADS = 128
 WAITING = 512
-KEPT = 2.0
-_KEPT_AT_MOST = 1000
 _IDLE = 30.0  # seconds after which a thread without work ends
 
 Found = list[tuple[socket.AddressFamily, str, int]]
@@ -53,7 +48,7 @@ class _Lookup:
 
 
 class Resolver:
-    """``lookup`` is :func:`socket.getaddrinfo` or what stands in for it; what it found is kept for ``kept`` seconds."""
+    """``lookup`` is :func:`socket.getaddrinfo` or what stands in for it."""
 
     def __init__(
         self,
@@ -61,10 +56,7 @@ class Resolver:
         threads: int = THREADS,
         waiting: int = WAITING,
         lookup: Callable[[str], Found] | None = None,
-        kept: float = 0.0,
     ) -> None:
-        self._kept_for = kept
-        self._found: OrderedDict[str, tuple[float, Found]] = OrderedDict()
         self._most_threads = threads
         self._most_waiting = waiting
         self._lookup = lookup or system_lookup
@@ -77,9 +69,6 @@ class Resolver:
 
     async def addresses(self, name: str, *, limit: float) -> Found:
         """The addresses of this name. Raises what the lookup does, :class:`TimeoutError` or :class:`ResolverBusy`."""
-        found = self._found.get(name)
-        if found is not None and found[0] > time.monotonic():
-            return list(found[1])
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         lookup = self._ask(name, future)
         try:
@@ -125,19 +114,9 @@ class Resolver:
                 self._free += 1
                 del self._known[lookup.name]
                 waiting = list(lookup.waiting)
-                self._keep(lookup.name, found)
             for future in waiting:
                 with contextlib.suppress(RuntimeError):  # its loop is over
                     future.get_loop().call_soon_threadsafe(_settle, future, found, error)
-
-    def _keep(self, name: str, found: Found) -> None:
-        if not found or not self._kept_for:
-            self._found.pop(name, None)
-            return
-        self._found[name] = (time.monotonic() + self._kept_for, found)
-        self._found.move_to_end(name)
-        if len(self._found) > _KEPT_AT_MOST:
-            self._found.popitem(last=False)
 
     def _next(self) -> _Lookup | None:
         with self._lock:
@@ -169,5 +148,5 @@ def system_lookup(name: str) -> Found:
     return found
 
 
-RESOLVER = Resolver(kept=KEPT)
+RESOLVER = Resolver()
 """The one of this process."""

@@ -125,8 +125,10 @@ class Sessions:
     def _current(self, issued: Issued | None) -> Issued | None:
         return issued if issued is not None and issued.until > self._monotonic() else None
 
-    def watch(self, connection: TlsConnection, base: int, holder: Callable[[], bytes | None]) -> None:
-        """Hear which sessions a client gets on this connection."""
+    def watch(
+        self, connection: TlsConnection, base: int, holder: Callable[[], bytes | None], *, by_ticket: bool
+    ) -> None:
+        """Hear which sessions a client gets on this connection; ``by_ticket``: tickets, too, whose base is known."""
         heard = connection.hear
         session_id = b""
 
@@ -144,13 +146,13 @@ class Sessions:
                 return
             if data[0] == codes.SERVER_HELLO and connection.version != TLS13:
                 session_id = data[39 : 39 + data[38]]
-            elif data[0] == codes.NEW_SESSION_TICKET:
+                if session_id:
+                    remember(self._ids, session_id, _IDS)
+            elif data[0] == codes.NEW_SESSION_TICKET and by_ticket:
                 remember(self._tickets, _ticket(data, tls13=connection.version == TLS13), _TICKETS)
 
         def closed() -> None:
-            if session_id and connection.sound:
-                remember(self._ids, session_id, _IDS)
-            elif session_id:
+            if session_id and not connection.sound:
                 self._ids.pop(_digest(session_id), None)
 
         connection.tap(hear)
@@ -284,7 +286,8 @@ class Resumption:
     def client_begins(self, connection: TlsConnection) -> None:
         """The client leg is about to begin."""
         if self._on:
-            self._sessions.watch(connection, self.base, lambda: self._holder)
+            relays = self._context.conduct.mtls is Mtls.RELAY
+            self._sessions.watch(connection, self.base, lambda: self._holder, by_ticket=relays)
 
     def client_done(self, leg: TlsLeg) -> Over | None:
         """The client leg stands. What ends the session where it may not be behind the target's."""

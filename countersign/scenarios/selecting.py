@@ -131,7 +131,7 @@ class _Reader:
 
 def _begins(source: str, pattern: str) -> bool:
     """Whether a source is meant: the whole of it, or up to where a word of it ends (R1 is not R10)."""
-    return source.startswith(pattern)
+    return fnmatchcase(source, pattern) or fnmatchcase(source, f"{pattern} *")
 
 
 def select(known: Catalogue, text: str, given: Mapping[str, str] | None = None) -> list[Scenario]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.cli.commands import countersign
+from tests.peers.keystores import openssl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.peers.certs import Lab
 
 
 @pytest.mark.parametrize(
@@ -23,3 +31,14 @@ def test_numbers_beyond_all_measure_are_refused(words: list[str], said: str, hom
     assert ran.code == 2, ran
     assert "Traceback" not in ran.err
     assert said in ran.err
+
+
+@pytest.mark.peer("openssl")
+def test_a_root_that_is_marked_as_not_trusted_is_not_added_as_trusted(home: Path, tmp_path: Path, lab: Lab) -> None:
+    marked, store = tmp_path / "marked.pem", tmp_path / "store.pem"
+    store.write_bytes(lab.root_pem.read_bytes())
+    openssl("x509", "-in", lab.intermediate.cert_pem, "-addreject", "serverAuth", "-trustout", "-out", marked)
+    told = countersign("ca", "keystore", "add", marked, "--into", store)
+    assert told.code == 2
+    assert "settings of trust" in told.err
+    assert store.read_bytes() == lab.root_pem.read_bytes()

@@ -121,6 +121,24 @@ def test_a_client_without_tickets_resumes_by_session_id(lab: Lab) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("tickets", [True, False], ids=["tickets", "ids"])
+def test_a_session_is_resumed_while_the_connection_that_it_is_from_is_still_open(
+    lab: Lab,
+    version: str,
+    tickets: bool,  # noqa: FBT001
+) -> None:
+    with standing(lab) as proxy:
+        client = Visits(proxy, version)
+        if not tickets:
+            client.context.options |= ssl.OP_NO_TICKET
+        with tls(proxy, client.context) as first:
+            first.sendall(b"good morning\n")
+            assert first.recv(100)
+            client.session = first.session
+            assert resumed(client.visit()) == (True, True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("tickets", [True, False], ids=["tickets", "ids"])
 def test_a_session_is_declined_when_the_target_wants_a_full_handshake(lab: Lab, version: str, tickets: bool) -> None:  # noqa: FBT001
     handle = Swapped(server_context(lab.server))
     with standing(lab, handle) as proxy:

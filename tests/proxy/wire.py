@@ -140,8 +140,8 @@ def send(proxy: RunningProxy, data: bytes, *, finish: bool = False) -> bytes:
 def alert(name: str) -> bytes:
     """The record of a fatal alert in clear, as the proxy writes it."""
     numbers = {
-        "unexpected_message": 10, "handshake_failure": 40, "illegal_parameter": 47, "access_denied": 49, "decode_error": 50,
-        "protocol_version": 70, "internal_error": 80, "unrecognized_name": 112,
+        "unexpected_message": 10, "handshake_failure": 40, "illegal_parameter": 47, "access_denied": 49,
+        "decode_error": 50, "protocol_version": 70, "internal_error": 80, "unrecognized_name": 112,
     }  # fmt: skip
     return bytes((21, 3, 3, 0, 2, 2, numbers[name]))
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from countersign.ca import Authority, KeyPool, Plan, issue
-from countersign.ca.revocation import Manner, Patience, Responder
+from countersign.ca.revocation import Manner, Patience, Responder, What
 from countersign.lab.target import HOST, EmbeddedTarget, Pki
 from countersign.proxy import Address, Engine, Limits, Mode, Settings
 from countersign.proxy.ways.addressing import Overrides
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 AUTHORITY = Authority.make()
 CLIENTS = Authority.make(Plan(name="clients of the lab"))
 POOL = KeyPool()
-_PATIENCE = Patience(seconds=0.4, size=1 << 20)
+_LATE = frozenset({What.HANG, What.DRIP, What.SLOW})
 
 
 @cache
@@ -254,7 +254,8 @@ async def drive(
                     words.append(said)
                     await kept.more_than(count)
                 if responder is not None:
-                    answers = await _ask(kept.finished[-1], director)
+                    late = any(fault.what in _LATE for scene in scenario.scenes for fault in scene.revocation or ())
+                    answers = await _ask(kept.finished[-1], director, Patience(0.4 if late else 20.0, size=1 << 20))
         finally:
             if responder is not None:
                 await responder.stop()
@@ -268,8 +269,8 @@ def _engine(settings: Settings, director: ScenarioDirector, kept: Kept, port: in
     return engine
 
 
-async def _ask(recording: Recording, director: ScenarioDirector) -> list[Answer]:
+async def _ask(recording: Recording, director: ScenarioDirector, patience: Patience) -> list[Answer]:
     leg = recording.leg(LegRole.CLIENT)
     chain = [] if leg is None else [each.der for each in leg.read().certificates if each.sender is Side.SERVER]
     issuers = [each.der for each in reversed(director.authorities[0].issuers)]
-    return await questions([*chain[:1], *issuers[:-1]], root=issuers[-1], patience=_PATIENCE) if chain else []
+    return await questions([*chain[:1], *issuers[:-1]], root=issuers[-1], patience=patience) if chain else []

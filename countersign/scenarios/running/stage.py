@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Self
 
 from countersign.ca import Authority, KeyPool, Minted, issue
 from countersign.ca.pem import to_pem
-from countersign.ca.revocation import Patience, Responder
+from countersign.ca.revocation import Manner, Patience, Responder
 from countersign.ca.signer import pkcs8_der
 from countersign.ca.stores import CertificateEntry, Form, KeyEntry, Scheme, StoreType, write_store
 from countersign.errors import EnvironmentFault
@@ -233,7 +233,8 @@ class Stage:
     async def _set_up(self) -> None:
         asked = (scene.revocation is not None or scene.stapling is not None for scene in self.scenario.scenes)
         if self._answers or any(asked):
-            self.responder = Responder(*self.director.authorities, faults=self._faults())
+            manner = Manner(clock=self.director.clock.factor)
+            self.responder = Responder(*self.director.authorities, faults=self._faults(), manner=manner)
             await self._stack.enter_async_context(self.responder)
             self.director.point(self.responder.authorities)
         limits = Limits(hello=self._patience, handshake=self._patience, idle=self._patience, stop=0.5)
@@ -275,14 +276,17 @@ class Stage:
         chain = next((each for each in reversed(shown) if each), [])
         return await questions(chain, root=self.anchors[0], patience=Patience(seconds=_PATIENCE))
 
-    async def unproved(self) -> tuple[Unproved, ...]:
-        """What was not on the wire. The client need ask the responder nothing: we do, and that counts."""
+    async def unproved(self, still_open: Sequence[Recording] = ()) -> tuple[Unproved, ...]:
+        """What was not on the wire, in finished sessions and in those that are ``still_open``.
+
+        The client need ask the responder nothing: we do, and that counts.
+        """
         log: list[Asked | Answer] = list(self.asked)
         if any(scene.revocation is not None for scene in self.scenario.scenes):
             log += await self.questions()
         return proofs(
             self.scenario,
-            self.recordings,
+            [*self.recordings, *still_open],
             log,
             anchors=self.anchors,
             clients=self.director.clients,

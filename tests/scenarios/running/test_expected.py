@@ -23,8 +23,8 @@ NO_MATTER_OF_VERIFYING = {
     "curl-that-verifies-nothing": {"leaf-last"},
     "java-that-verifies-nothing": {"leaf-last", "month-13", "names-twice", "no-name"},
 }
-"""Scenarios of these families that fail all the same: the first certificate has another key than the server, and what
-a JVM cannot read (a thirteenth month, an extension twice, a subject alternative name with nothing in it) it cannot take.
+"""Scenarios of these families that fail all the same: the first certificate has another key than the server; and what
+a JVM cannot read (a thirteenth month, an extension twice, no name in any place) it cannot take.
 """
 
 

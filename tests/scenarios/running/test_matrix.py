@@ -173,6 +173,14 @@ async def test_a_client_that_is_sent_to_localhost_is_not_asked_about_domains() -
     assert made.results[0].verdict.kind is Kind.SKIPPED
 
 
+@pytest.mark.peer("openssl")
+async def test_a_client_that_waits_for_the_target_to_close_is_not_left_hanging() -> None:
+    argv = ["openssl", "s_client", "-connect", "{host}:{port}", "-brief", "-ign_eof"]
+    async with playing(argv, timeout=10) as runner:
+        made = await runner.matrix(scenarios("root-sent"))
+    assert made.results[0].verdict.kind is Kind.ACCEPTED
+
+
 # -- certificates of clients ---------------------------------------------------------------------------------------
 
 
