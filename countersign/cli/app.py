@@ -21,6 +21,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from countersign.cli import (
     bundle,
     ca,
+    ctl,
     demo,
     diagnose,
     diff,
@@ -98,6 +99,7 @@ app.command("import")(import_.import_)
 app.command("prune")(prune.prune)
 app.add_typer(ca.app, name="ca")
 app.add_typer(scenario.app, name="scenario")
+app.add_typer(ctl.app, name="ctl")
 
 
 def _print_version(wanted: bool) -> None:

@@ -162,6 +162,17 @@ def proxy(
     ] = None,
     scenarios: Directories = None,
     set_: SetValues = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="Listen here (HOST:PORT, loopback) for `countersign ctl`, which says what the next connections meet;"
+            " the token is in HOME/control.",
+            show_default=False,
+        ),
+    ] = None,
+    control_beyond_loopback: Annotated[
+        bool, typer.Option("--control-beyond-loopback", help="Let other machines try, too.")
+    ] = False,
     clock: Annotated[
         str | None,
         typer.Option(help="How many times as fast the scenario's clock runs: 10000x.", show_default=False),
@@ -203,6 +214,7 @@ def proxy(
     """Run the inspecting proxy until Ctrl-C or SIGTERM, recording every session."""
     from countersign.ca import load_roots
     from countersign.ca.keeping import read_passphrase
+    from countersign.cli.controlled import control_plan
     from countersign.cli.directed import scenario_plan
     from countersign.cli.inspecting import orders
     from countersign.cli.log import logs
@@ -257,6 +269,7 @@ def proxy(
     _warn(settings)
     plan = _responder(responder, responder_host, responder_fault or (), settings)
     play = scenario_plan(place, scenario, scenarios, given=parse_set(set_), clock=clock, seed=seed)
+    steered = control_plan(control, scenarios, beyond_loopback=control_beyond_loopback, workers=workers)
     if workers > 1 and play is not None:
         raise UserError("--scenario counts connections in one process; leave --workers out")
     if play is not None and play.asks:
@@ -272,6 +285,7 @@ def proxy(
             responder=plan,
             workers=workers,
             scenario=play,
+            control=steered,
         )
 
 

@@ -22,8 +22,9 @@ _AT_MOST = 1 << 16
 
 
 @contextlib.contextmanager
-def ready_file(path: Path, listen: str) -> Iterator[None]:
-    """``{"listen": "127.0.0.1:8443", "host": "127.0.0.1", "port": 8443, "pid": 4711}`` while the block runs.
+def ready_file(path: Path, listen: str, **more: str) -> Iterator[None]:
+    """``{"listen": "127.0.0.1:8443", "host": "127.0.0.1", "port": 8443, "pid": 4711}`` while the block runs, and
+    whatever ``more`` there is to say.
 
     Raises :class:`EnvironmentFault` where it cannot be written, or would take another file's place.
     """
@@ -31,7 +32,7 @@ def ready_file(path: Path, listen: str) -> Iterator[None]:
     if there is not None and not _replaceable(there):
         raise EnvironmentFault(f"cannot write the ready file {path}: another file is there; remove it or name another")
     host, _, port = listen.rpartition(":")
-    document = {"listen": listen, "host": host.strip("[]"), "port": int(port), "pid": os.getpid()}
+    document = {"listen": listen, "host": host.strip("[]"), "port": int(port), "pid": os.getpid(), **more}
     data = (json.dumps(document) + "\n").encode("ascii")
     write_public(path, data)
     try:

@@ -17,6 +17,7 @@ from countersign.ca.keeping import read_passphrase
 from countersign.ca.revocation import Register
 from countersign.cli.beside import Beside
 from countersign.cli.common import read_file
+from countersign.cli.controlled import Controlled
 from countersign.cli.directed import Directed
 from countersign.cli.log import logs
 from countersign.cli.ready import ready_file
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from countersign.cli.beside import ResponderPlan
+    from countersign.cli.controlled import ControlPlan
     from countersign.cli.directed import ScenarioPlan
-    from countersign.proxy import Action, Settings
+    from countersign.proxy import Action, Keeper, Settings
+    from countersign.proxy.orders import Director
     from countersign.proxy.workers import Worker
 
 log = structlog.get_logger("countersign")
@@ -54,6 +57,7 @@ def serve(
     responder: ResponderPlan | None = None,
     workers: int = 1,
     scenario: ScenarioPlan | None = None,
+    control: ControlPlan | None = None,
 ) -> None:
     """Until a signal says stop; with ``rules`` SIGHUP reads them again.
 
@@ -76,14 +80,24 @@ def serve(
     directed = None
     if scenario is not None:
         directed = Directed(scenario, settings.orders.chain.authority or authority, home, register)
-    director = None if directed is None else directed.director
-    engine = Engine(settings, authority, writer, client_authority=clients, director=director, register=register)
+    controlled = None
+    director: Director | None = None if directed is None else directed.director
+    keeper: Keeper = writer
+    if control is not None:
+        controlled = Controlled(
+            control, home, store, writer=writer, authority=authority, register=register, first=directed
+        )
+        director, keeper = controlled.commanded, controlled.counting
+    engine = Engine(settings, authority, keeper, client_authority=clients, director=director, register=register)
     if directed is not None:
         directed.engine = engine
+    if controlled is not None:
+        controlled.commanded.engine = engine
     beside = Beside(engine, authority, responder, register)
     if workers == 1:
         with _writing(writer):
-            asyncio.run(_run(engine, beside, ready=partial(_ready_file, ready), rules=rules, directed=directed))
+            tell = partial(_ready_file, ready, controlled=controlled)
+            asyncio.run(_run(engine, beside, ready=tell, rules=rules, around=controlled or directed))
         return
     beside.share()
     listeners = listen_for(settings, workers)
@@ -123,8 +137,11 @@ def _writing(writer: StoreWriter) -> Iterator[None]:
             log.error("recordings were lost, the store could not take them", lost=writer.lost)
 
 
-def _ready_file(path: Path | None, address: str) -> AbstractContextManager[None]:
-    return contextlib.nullcontext() if path is None else ready_file(path, address)
+def _ready_file(
+    path: Path | None, address: str, *, controlled: Controlled | None = None
+) -> AbstractContextManager[None]:
+    said = {} if controlled is None else controlled.said
+    return contextlib.nullcontext() if path is None else ready_file(path, address, **said)
 
 
 def _tell_ready(worker: Worker, _address: str) -> AbstractContextManager[None]:
@@ -153,7 +170,7 @@ async def _run(
     ready: Callable[[str], AbstractContextManager[None]],
     rules: Path | None,
     lifeline: int | None = None,
-    directed: Directed | None = None,
+    around: Controlled | Directed | None = None,
 ) -> None:
     """``ready`` is entered with the address once it listens; it stops when ``lifeline`` can be read."""
     gc.freeze()  # what is here lives as long as the process
@@ -165,8 +182,8 @@ async def _run(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(engine)
         await stack.enter_async_context(beside)
-        if directed is not None:
-            await stack.enter_async_context(directed)
+        if around is not None:
+            await stack.enter_async_context(around)
         stack.enter_context(ready(engine.addresses[0]))
         settings = engine.settings
         log.info(

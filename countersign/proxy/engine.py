@@ -128,6 +128,7 @@ class Engine:
         self.mirror = Mirror(self.client_side, hello=settings.hello)
         self.server_side = TlsServerSide(keylog=keylog, resumes=settings.resumption)
         self.sessions = Sessions(self.server_side, monotonic=monotonic)
+        self.beside: list[int] = []
         self._director = director
         self._keeper = keeper
         self._given: list[socket.socket] | None = None
@@ -254,6 +255,11 @@ class Engine:
     def ports(self) -> list[int]:
         """The ports of all listeners."""
         return [listener.getsockname()[1] for listener in self._listeners]
+
+    @property
+    def own_ports(self) -> list[int]:
+        """Where no client may have itself connected to: these, and those of what is run beside the proxy."""
+        return [*self.ports, *self.beside]
 
     @property
     def open_sessions(self) -> int:

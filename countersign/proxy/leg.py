@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from countersign.proxy.faults.armed import Armed, entry
 from countersign.proxy.sealer import LateAlert
-from countersign.recorder.recording import Ending, LegRole
+from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party
 from countersign.recorder.wire import codes, records
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.names import TLS13, is_tls13
@@ -81,7 +81,8 @@ class TlsLeg:
         """Put these faults in the way of what passes, before anything has. From now on the wire alone is recorded."""
         connection = self.connection
         keep, master = connection.on_secret, connection.master_secret
-        armed = self._armed = Armed(self.role, faults, keep=keep, master=master, served=served)
+        armed = Armed(self.role, faults, keep=keep, master=master, served=served, cannot=self._cannot_serve)
+        self._armed = armed
         self._tap = armed.witness
         self._late = None  # the way out can say what it likes
         connection.log_secrets(armed.secret)
@@ -91,6 +92,12 @@ class TlsLeg:
         stream.receive_through(self._received)
         stream.perform(armed.out.begin())
         stream.take_in(armed.into.begin())
+
+    def _cannot_serve(self) -> None:
+        text = "cannot serve this chain: OpenSSL takes no such certificate, and a handshake of this kind cannot be made"
+        text += " without it (below TLS 1.2, or without AEAD)"
+        failure = Failure(self._clock(), self.role, Party.PROXY, code=FailureCode.CANNOT_MIMIC, text=text)
+        self._recording.fail(failure)
 
     def _applied(self, applied: Applied, ours: bool) -> None:  # noqa: FBT001 - the stream's signature
         sender = self._us if ours else self.peer

@@ -355,11 +355,19 @@ def client_leg_offer(server: TlsConnection, summary: HelloSummary) -> Offer:
     offered = _offered(summary)
     size = len(summary.ciphers) + len(summary.signature_algorithms)
     make = _leg_offer if size <= _KEPT_AT_MOST else _leg_offer.__wrapped__
-    return make(server.version, chosen, server.group, offered, summary.ciphers, summary.signature_algorithms)
+    return make(
+        spoken=server.version,
+        chosen=chosen,
+        group=server.group,
+        offered=offered,
+        suites=summary.ciphers,
+        signatures=summary.signature_algorithms,
+    )
 
 
 @lru_cache(maxsize=256)
 def _leg_offer(
+    *,
     spoken: int,
     chosen: int | None,
     group: str | None,

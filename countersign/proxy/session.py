@@ -228,7 +228,8 @@ class Session:
         found = asked.addresses or literal(target) or engine.overrides(target)
         if engine.upstream is None and not found:
             found = await resolve(target, limit=limit)
-        reason = (barred_name(target, engine.ports) or barred(found, engine.ports)) if asked.by_client else None
+        own = engine.own_ports
+        reason = (barred_name(target, own) or barred(found, own)) if asked.by_client else None
         if reason is not None:
             raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, f"does not dial {target}: {reason}")
         if engine.upstream is not None:

@@ -221,6 +221,11 @@ class ScenarioDirector:
         """All that the scenario begins with, the engine's own first."""
         return tuple(self._first.values())
 
+    @property
+    def in_force(self) -> tuple[Authority, ...]:
+        """All that may sign for the next connection, each in its latest generation, the engine's own first."""
+        return tuple(each for way in (self._latest, *self._ways.values()) for each in way.generations.latest.values())
+
     def point(self, authorities: tuple[Authority, ...]) -> None:
         """Use these instead, the same ones with the points of a responder in their certificates. Before the start."""
         self._first = dict(zip(self._first, map(_unkept, authorities), strict=True))

@@ -104,11 +104,8 @@ class Certificate:
             made = recipes().get(self.recipe)
             if made is None:
                 raise Mistake("recipe", f"there is no recipe {self.recipe!r}{nearest(self.recipe, recipes())}")
-        if (recipe := self.own_recipe) is not None:
-            if recipe.role != "server":
-                raise Mistake("recipe", f"{recipe.id!r} is a client's; expected one that a server shows")
-            if not recipe.served:
-                raise Mistake("recipe", f"{recipe.id!r} cannot be served: OpenSSL does not take such a certificate")
+        if (recipe := self.own_recipe) is not None and recipe.role != "server":
+            raise Mistake("recipe", f"{recipe.id!r} is a client's; expected one that a server shows")
         if self.preset is not None and self.preset not in presets():
             raise Mistake("preset", f"there is no preset {self.preset!r}; expected {', '.join(presets())}")
         if self.preset is not None and (self.recipe is not None or self.levels is not None):

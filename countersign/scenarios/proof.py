@@ -141,7 +141,9 @@ def proofs(
         step = scenario.steps[number - 1] if scenario.steps else Step()
         if not there:
             continue
-        found += _scene(scene, step, number, there, known)
+        until = scenario.steps[:number] if scenario.schedule.order == "steps" else scenario.steps
+        rooted = not any(each.rotate == "root" for each in until)
+        found += _scene(scene, step, number, there, replace(known, rooted=rooted))
         if step.keep_sessions and not any(each.leg.resumed for each in there):
             found.append(_not_resumed(number, there))
         if step.rotate is not None and scenario.schedule.order == "steps":
@@ -159,10 +161,13 @@ def _session(recording: Recording) -> _Session:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    """What is known beside the recordings. ``rooted``: the root is still the one that the client trusts."""
+
     anchors: tuple[bytes, ...]
     clients: Authority | None
     clock: Clock
     log: tuple[Asked | Answer, ...]
+    rooted: bool = True
 
 
 def _told(part: str, step: int, text: str | None) -> list[Unproved]:
@@ -324,7 +329,7 @@ def _product(preset: str, clock: Clock) -> Authority:
 
 def _unlike(recipe: Recipe, base: Authority, session: _Session, known: _Known, *, trusted: bool) -> str | None:
     """The recipe with what the client trusts of it; where steps trust several roots, with any of those."""
-    count = len(recipe.trust) if trusted else 0
+    count = len(recipe.trust) if trusted and known.rooted else 0
     text = None
     for anchors in combinations(known.anchors, count) if len(known.anchors) >= count else [()]:
         shown = Shown(session.chain, anchors, session.recording.started)

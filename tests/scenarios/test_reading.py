@@ -47,7 +47,6 @@ def mistake(text: str, **given: str) -> str:
         ("certificate.levels = '3'", "mine.toml:1: certificate.levels: expected a whole number, got '3'"),
         ("certificate.levels = true", "expected a whole number, got true"),
         ("certificate.recipe = 'client-expired'", "'client-expired' is a client's; expected one that a server shows"),
-        ("certificate.recipe = 'sent-nothing'", "cannot be served"),
         ("certificate.valid = '14 days'", 'expected a time such as "90s", "15m", "36h" or "14d", got \'14 days\''),
         (
             "[certificate.recipe]\nleaf.not_aftr = '-1d'",

@@ -126,7 +126,8 @@ def _waited(view: View, *, by_client: bool) -> Iterator[Found]:
             last = view.reading.messages[-1]
             text = (
                 f"the client said nothing for {wait:.1f} s after {view.who(Side.SERVER)}'s {last.type} and gave up: "
-                "what was sent did not all arrive, or something that the client asked (OCSP, CRL, a password) never answered"
+                "what was sent did not all arrive, or something that the client asked (OCSP, CRL, a password) never "
+                "answered"
             )
             yield Found("client-silent", text, view.evidence(last), rank=0)
     elif wait >= _WAITED:

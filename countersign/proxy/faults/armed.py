@@ -71,7 +71,8 @@ class Armed:
     """The faults of a leg, that of ``role``: ``out`` is the way of what we send, ``into`` that of what OpenSSL gets.
 
     ``keep`` is called with each line of the key log that opens what is on the wire, and ``master`` gives OpenSSL's
-    master secret below TLS 1.3, once it has one. With ``served`` the handshake can be made anew (:mod:`.recast`).
+    master secret below TLS 1.3, once it has one. With ``served`` the handshake can be made anew (:mod:`.recast`);
+    ``cannot`` is called where what is served cannot be shown without that, and that cannot be.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Armed:
         keep: Callable[[bytes], None],
         master: Callable[[], bytes | None],
         served: Served | None = None,
+        cannot: Callable[[], None] = lambda: None,
     ) -> None:
         self.witness = Witness()
         self._keep = keep
@@ -101,6 +103,7 @@ class Armed:
                 tell=self._tell,
                 decided=self._decided,
                 shown=self._shown,
+                cannot=cannot,
             )
             around_out = recast.out_first, recast.out_last
             around_into = recast.into_first, recast.into_last

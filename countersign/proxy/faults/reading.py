@@ -5,8 +5,9 @@
     leg = "client"          # or "server"; the client leg unless told
     to = "client"           # who receives the faulted bytes: "client" or "target", or "proxy" for what comes from them
     at = "server_hello"     # the message, as RFC 8446 and RFC 5246 call it
-    within = 10             # or place = "before", or place = "after"
+    place = "before"        # or "after", or within = 10 for that many bytes of it first; each kind has its own places
     occurrence = 1          # which message of that name
+    consistent = false      # what is signed and hashed behind it is made right again, for kinds that have this
     byte = 40               # and the kind's own options
 
 What is wrong is a :class:`FaultError` with the key at fault.

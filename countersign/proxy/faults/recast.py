@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mlkem,
 
 from countersign.proxy.sealer import APPLICATION, Keyring, finished_of
 from countersign.recorder.wire import secrets
+from countersign.recorder.wire.codes import FATAL
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import (
     ExtendedMasterSecret,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from countersign.proxy.faults.items import Item
     from countersign.proxy.faults.kinds import MessageWorker
 
+_INTERNAL_ERROR = 80
 _SIGNED = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
 _HASHES: dict[int, hashes.HashAlgorithm] = {
     0x0403: hashes.SHA256(), 0x0503: hashes.SHA384(), 0x0603: hashes.SHA512(), 0x081A: hashes.SHA256(),
@@ -117,14 +119,14 @@ class _Schedule13:
         self.secret = hmac.digest(self._derived(self.secret), bytes(self._size), self._hash)
 
 
-class _Mode(Protocol):
+class _Take(Protocol):
     def __call__(self, item: Item) -> Iterable[Item]: ...
 
 
 class _Stage:
     """One place in a way where a recast handshake looks at what passes."""
 
-    def __init__(self, take: _Mode) -> None:
+    def __init__(self, take: _Take) -> None:
         self.take = take
 
     def rest(self) -> Iterable[Item]:
@@ -135,9 +137,10 @@ class _Stage:
 class Recast:
     """The two conversations of one client leg, from the ServerHello on.
 
-    ``key`` is that of the leaf; ``chain``, where it is given, is shown in the place of OpenSSL's, and ``shown`` called
-    then. ``source`` has OpenSSL's secrets; ``tell`` gets those of the client's conversation. ``on`` is None until the
-    ServerHello has come: then it is true, or false where it cannot be done, and ``decided`` is called.
+    ``key`` is that of the leaf; ``chain``, where it is given, is shown in the place of OpenSSL's. ``shown`` is called
+    then, and ``cannot`` where that is impossible. ``source`` has OpenSSL's secrets; ``tell`` gets those of the client's
+    conversation. ``on`` is None until the ServerHello has come: then it is true, or false where it cannot be done, and
+    ``decided`` is called.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Recast:
         tell: Callable[[str, bytes], None],
         decided: Callable[[], None],
         shown: Callable[[], None],
+        cannot: Callable[[], None],
     ) -> None:
         self.on: bool | None = None
         self._key = key
@@ -157,6 +161,7 @@ class Recast:
         self._tell = tell
         self._decided = decided
         self._shown = shown
+        self._cannot = cannot
         self._agreed = source.agreed
         self._ours, self._theirs = Transcript(), Transcript()
         self._offered: ClientHello | None = None
@@ -208,7 +213,10 @@ class Recast:
         theirs = item
         if item.name == "server_hello" and self.on is None:
             item = self._answer(item)
-        elif self.on and item.name == "certificate" and self._chain is not None:
+        elif item.name == "certificate" and self._chain is not None:
+            if not self.on:  # what OpenSSL has to show is no chain for anybody
+                self._cannot()
+                return (item.alert(FATAL, _INTERNAL_ERROR, epoch=item.epoch), item.end())
             item = self._certificate(item, self._chain)
         elif self.on and item.name == "certificate_verify" and self._agreed.tls13:
             item = self._signed(item)

@@ -85,9 +85,14 @@ class Target:
 
 
 class Props:
-    """See the top of the module. ``preset`` is the product that the proxy is to be, whatever the scenario."""
+    """See the top of the module. ``preset`` is the product that the proxy is to be, whatever the scenario.
 
-    def __init__(self, *, target: Target | None = None, preset: Preset | None = None) -> None:
+    The files stand in a directory of their own, which is made in ``folder``.
+    """
+
+    def __init__(
+        self, *, target: Target | None = None, preset: Preset | None = None, folder: Path | None = None
+    ) -> None:
         self.target = target
         self.preset = preset
         self.authority = Authority.make() if preset is None else preset.make_authority()
@@ -95,7 +100,7 @@ class Props:
         self.pool = KeyPool()
         self._embedded = EmbeddedTarget(self.pki)
         self._embedded_localhost = EmbeddedTarget(replace(self.pki, server=issue(self.pki.public, LOCALHOST)))
-        self._folder = Path()
+        self._parent, self._folder = folder, Path()
         self._trust: dict[tuple[bytes, ...], tuple[Path, Path]] = {}
         self._shown: dict[Recipe | None, tuple[Path, Path, Path]] = {}
         self._stack = AsyncExitStack()
@@ -103,7 +108,8 @@ class Props:
     async def __aenter__(self) -> Self:
         if self.target is not None:
             await self.target.check()
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="countersign-run-")))
+        made = tempfile.TemporaryDirectory(prefix="countersign-run-", dir=self._parent)
+        self._folder = Path(self._stack.enter_context(made))
         if self.target is None:
             await self._stack.enter_async_context(self._embedded)
             await self._stack.enter_async_context(self._embedded_localhost)

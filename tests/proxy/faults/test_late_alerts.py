@@ -19,6 +19,7 @@ from countersign.recorder.wire.events import Content, Message
 from tests.peers.openssl import OpensslServer
 from tests.proxy.faults.facing import CLIENTS, leg_of
 from tests.proxy.running import RunningProxy
+from tests.proxy.test_mtls import relaying, speak
 from tests.recorder.tls_pairs import S, decode, pair
 
 if TYPE_CHECKING:
@@ -80,6 +81,17 @@ def test_it_is_heard_behind_what_was_sealed_anew(lab: Lab, tmp_path: Path, fault
         recording = proxy.recording()
     assert WORDS["python"] in said.text
     assert [entry["do"] for entry in leg_of(recording).faults] == [fault["do"]]
+
+
+@pytest.mark.peer("openssl")
+def test_a_client_whose_certificate_is_refused_hears_why(lab: Lab, tmp_path: Path) -> None:
+    """R14 in TLS 1.3, where the client is done before its certificate is judged."""
+    wrong = lab.issue(common_name="wrong", usages=("server",))
+    with relaying(lab, tmp_path, version="TLSv1.3") as (_, proxy):
+        said = speak(proxy, wrong, tmp_path)
+        recording = proxy.recording()
+    assert "unsupported certificate" in said
+    assert (recording.outcome.broken_by, recording.outcome.alert) == (Party.TARGET, "unsupported_certificate")
 
 
 @settings(max_examples=30)

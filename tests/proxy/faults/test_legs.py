@@ -210,6 +210,20 @@ def test_a_chain_that_openssl_cannot_serve_is_served(tmp_path: Path, recipe: Any
         assert len(sent) == (0 if recipe.id == "sent-nothing" else 2)
 
 
+@pytest.mark.peer("curl")
+def test_what_cannot_be_shown_is_not_replaced_by_something_else(tmp_path: Path) -> None:
+    """A suite with CBC: nobody is shown what OpenSSL was given to hold."""
+    protocol = ProtocolOrders(versions=(TLS12, TLS12), ciphers=(0xC009, 0xC013))
+    with RunningProxy(orders=Orders(chain=ChainOrders(recipe=UNSERVED[0]), protocol=protocol)) as proxy:
+        suites = "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
+        answer = curl(f"https://localhost:{proxy.port}/", "--ciphers", suites, "--insecure")
+        recording = proxy.recording()
+    assert "alert internal error" in answer.error
+    assert leg_of(recording).faults == ()
+    assert leg_of(recording).read().certificates == ()
+    assert "cannot serve this chain" in recording.outcome.text
+
+
 @pytest.mark.peer("java", "javac", "keytool")
 def test_a_jvm_says_of_such_a_chain_what_it_says_of_it_in_a_file(tmp_path: Path) -> None:
     orders = [

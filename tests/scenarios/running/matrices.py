@@ -59,7 +59,8 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as plain:
 """
 OPENSSL = (
     "openssl", "s_client", "-connect", "{host}:{port}", "-servername", "{host}", "-verify_hostname", "{host}",
-    "-verify_return_error", "-brief", "-ign_eof", "-cert", "{client_cert}", "-key", "{client_key}",
+    "-verify_return_error", "-brief", "-ign_eof", "-cert", "{client_cert}", "-cert_chain", "{client_cert}",
+    "-key", "{client_key}",
 )  # fmt: skip
 GNUTLS = (
     "gnutls-cli", "--x509cafile", "{ca}", "--x509certfile", "{client_cert}", "--x509keyfile", "{client_key}",

@@ -1,0 +1,434 @@
+"""A scenario from a recording: what a recorded server did, done again under keys of our own.
+
+A capture from a customer shows a server that nobody here has. What a client met there can be met again: the chain in
+its shape (how many certificates, in which order, who signed whom, of which kind of key, with which usages, dates as far
+from the session as they were), version, suite, group and ALPN as they were agreed on, the request for a client
+certificate, and how the server ended it, at the same place. What a recording does not show is not made up, and said in
+``notes``: of a passed-through TLS 1.3 session without keys there is no chain.
+
+Names above the leaf stay those that were recorded. The leaf's own names become those of whoever is asked for, where the
+recorded ones fitted what the client wanted; where they did not, they do not again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from countersign.ca.keys import key_kind
+from countersign.ca.recipes import CertSpec, Extension, Recipe, RecipeError, Send
+from countersign.errors import UserError
+from countersign.findings.diagnosing import diagnose
+from countersign.findings.diagnosing.chain import fits
+from countersign.proxy.faults import read_fault
+from countersign.recorder.certificates import (
+    CertificateParts,
+    cut_certificate,
+    cut_extensions,
+    read_certificate,
+    signed_by,
+)
+from countersign.recorder.der import DerError
+from countersign.recorder.recording import Ending, LegRole, Status
+from countersign.recorder.wire import codes
+from countersign.recorder.wire.events import Content, Side
+from countersign.recorder.wire.names import alert_name
+from countersign.scenarios.expect import Expect
+from countersign.scenarios.model import Certificate, ClientAuth, ClientCertificate, Mistake, Protocol, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from countersign.proxy.faults.model import WireFault
+    from countersign.recorder.certificates import CertificateFacts, ExtensionPart
+    from countersign.recorder.recording import Leg, Recording
+    from countersign.recorder.wire.reading import LegReading
+
+_FIELDS = {  # RFC 5280 4.2, by the names that recipes have for them
+    "2.5.29.15": "key_usage",
+    "2.5.29.37": "extended_key_usage",
+    "2.5.29.19": "basic_constraints",
+    "2.5.29.30": "name_constraints",
+    "2.5.29.32": "policies",
+}
+_SAN, _SKI, _AKI = "2.5.29.17", "2.5.29.14", "2.5.29.35"
+_MUST_STAPLE, _SCTS, _AIA, _CRL = "1.3.6.1.5.5.7.1.24", "1.3.6.1.4.1.11129.2.4.2", "1.3.6.1.5.5.7.1.1", "2.5.29.31"
+_OURS = {_SAN, _SKI, _AKI, _SCTS, _AIA, _CRL, _MUST_STAPLE, *_FIELDS}
+_CRITICAL = {"basic_constraints", "key_usage"}  # as recipes have them unless told
+_UNTRUSTED = {"untrusted-root", "untrusted-inspection-ca"}
+_EXACT = 100_000
+_NOBODYS_KEY = "00" * 20
+_SHOWN_BY_CLIENT = {
+    "client-wrong-eku": "client-for-servers",
+    "client-leaf-expired": "client-expired",
+    "client-self-signed": "client-self-signed",
+    "client-missing-intermediate": "client-leaf-only",
+    "client-issuer-not-listed": "client-of-an-unknown-ca",
+    "client-certificate-not-trusted": "client-of-an-unknown-ca",
+    "no-client-certificate": "client-without-a-certificate",
+    "no-client-certificate-empty-list": "client-without-a-certificate",
+}
+_NOT_DONE_AGAIN = {
+    "answer-refused",
+    "bad-answer",
+    "broken-message",
+    "chain-too-large",
+    "clock-skew",
+    "damaged-record",
+    "handshake-signature",
+    "no-server-certificate",
+    "oversized-record",
+    "pinned",
+}
+"""Findings whose cause is in bytes that are not kept, or with the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The scenario, and in sentences what of the recording is not in it."""
+
+    scenario: Scenario
+    notes: tuple[str, ...]
+
+
+def rebuild(recording: Recording, *, name: str | None = None) -> Rebuilt:
+    """The scenario that makes a server like the recorded one. Raises :class:`UserError` where there is nothing to tell.
+
+    ``name`` is its id; unless told it is made of the recording's.
+    """
+    leg = recording.leg(LegRole.THROUGH) or recording.leg(LegRole.CLIENT) or recording.leg(LegRole.SERVER)
+    if leg is None or not leg.messages:
+        raise UserError(f"cannot make a scenario of recording {recording.id}: there is no TLS in it")
+    maker = _Rebuilding(recording, leg)
+    scenario = maker.scenario(name or f"from-{recording.id}")
+    return Rebuilt(scenario, tuple(maker.notes))
+
+
+class _Rebuilding:
+    def __init__(self, recording: Recording, leg: Leg) -> None:
+        self._recording = recording
+        self._leg = leg
+        self._reading: LegReading = leg.read()
+        self._diagnosis = diagnose(recording)
+        self.notes: list[str] = []
+
+    def scenario(self, name: str) -> Scenario:
+        recording = self._recording
+        broken = recording.outcome.status in {Status.FAILED, Status.ABANDONED}
+        client_auth = self._client_auth()
+        try:
+            return Scenario(
+                id=name,
+                title=f"Like the server of recording {recording.id}",
+                story=recording.outcome.text,
+                sources=(f"recording {recording.id}",),
+                certificate=self._certificate(),
+                protocol=self._protocol(),
+                client_auth=client_auth,
+                client_certificate=None if client_auth is None else ClientCertificate(recipe=self._shown()),
+                wire=tuple(self._wire()) or None,
+                waits=self._silent is not None,
+                expect=Expect(right=self._right(broken=broken)),
+            )
+        except Mistake as wrong:
+            raise UserError(f"cannot make a scenario of recording {recording.id}: {wrong}") from None
+
+    def _right(self, *, broken: bool) -> Literal["refuse", "accept", "either"]:
+        """What the recorded client did; either, where what it did that for is not done again."""
+        cause = self._diagnosis.cause
+        if not broken:
+            return "accept"
+        if cause is None or cause.id in _NOT_DONE_AGAIN:
+            what = self._recording.outcome.text if cause is None else cause.text
+            self.notes.append(f"what broke it is not done again: {what}")
+            return "either"
+        return "refuse"
+
+    def _shown(self) -> str:
+        """The recipe of what the client showed, as far as what was wrong with it is known."""
+        cause = self._diagnosis.cause
+        return _SHOWN_BY_CLIENT.get("" if cause is None else cause.id, "client")
+
+    # -- the chain
+
+    def _certificate(self) -> Certificate | None:
+        sent = [one for one in self._reading.certificates if one.sender is Side.SERVER]
+        ders = [one.der for one in sent]
+        if not sent or not all(ders):
+            self.notes.append(
+                "the chain is not in it: "
+                + ("only names and dates of it are known" if sent else "it was not seen, or none was sent")
+            )
+            return None
+        cause = self._diagnosis.cause
+        trusted = cause is None or cause.id not in _UNTRUSTED
+        try:
+            recipe = _recipe(ders, self._recording)
+        except (DerError, RecipeError) as wrong:
+            self.notes.append(f"the chain is not in it: {wrong}")
+            return None
+        return Certificate(recipe=recipe, issuer="trusted" if trusted else "unknown")
+
+    # -- what was agreed on
+
+    def _protocol(self) -> Protocol | None:
+        reading = self._reading
+        if reading.version is None or reading.cipher is None:
+            return None
+        given: dict[str, Any] = {}
+        agreed: tuple[tuple[str, Any], ...] = (
+            ("versions", (reading.version,)),
+            ("ciphers", (reading.cipher,)),
+            ("groups", (reading.group,) if reading.group else None),
+        )
+        for key, value in agreed:
+            one: dict[str, Any] = {key: value}
+            try:
+                Protocol(**one)
+            except UserError as wrong:
+                self.notes.append(f"{key} follow the target: {wrong}")
+            else:
+                given[key] = value
+        if reading.alpn is not None and reading.alpn.isascii():
+            given["alpn"] = reading.alpn
+        elif reading.alpn_offered and reading.alpn is None and Side.SERVER in reading.handshake_finished:
+            given["alpn"] = ""
+        return Protocol(**given)
+
+    def _client_auth(self) -> ClientAuth | None:
+        names = self._reading.requested_ca_texts
+        if names is None and not any(one.type == "certificate_request" for one in self._reading.messages):
+            return None
+        refused = any(number == codes.CERTIFICATE_REQUIRED for number, _ in self._server_alerts())
+        accepted = self._recording.outcome.status in {Status.ESTABLISHED, Status.ABANDONED}
+        sent = any(one.sender is Side.CLIENT for one in self._reading.certificates)
+        return ClientAuth(names="full" if names else "empty", required=refused or not (accepted and not sent))
+
+    # -- how it ended
+
+    @property
+    def _silent(self) -> str | None:
+        """The message after which the server said no more, and the client waited."""
+        cause = self._diagnosis.cause
+        if cause is None or cause.id != "target-silent":
+            return None
+        return next((m.type for m in reversed(self._reading.messages) if m.message.sender is Side.SERVER), "")
+
+    def _server_alerts(self) -> Iterator[tuple[int, int]]:
+        """Description and place of each fatal alert of the server."""
+        for place, message in enumerate(self._leg.messages):
+            by_server = message.content is Content.ALERT and message.sender is Side.SERVER and len(message.raw) == 2
+            if by_server and message.raw[1] not in codes.NEVER_FATAL:
+                yield message.raw[1], place
+
+    def _wire(self) -> Iterator[WireFault]:
+        for number, place in self._server_alerts():
+            if number == codes.CERTIFICATE_REQUIRED or self._answers_client(place):
+                return  # what the client showed decides about that
+            yield self._fault("alert", place, alert=alert_name(number))
+            return
+        if (strange := self._no_tls()) is not None:
+            yield strange
+            return
+        if self._silent is not None:
+            yield self._fault("silence", len(self._leg.messages))
+            return
+        ends = sorted(self._leg.ends, key=lambda one: one.t)
+        if ends and len(self._reading.handshake_finished) < 2 and self._by_server(ends[0].sender, ends[0].how):
+            yield self._fault("reset" if ends[0].how is Ending.RESET else "cut", len(self._leg.messages))
+
+    def _by_server(self, sender: Side, how: Ending) -> bool:
+        if how is Ending.STOPPED:
+            return self._leg.role is LegRole.CLIENT and not self._recording.failures
+        return sender is Side.SERVER and how in {Ending.FIN, Ending.RESET}
+
+    def _answers_client(self, place: int) -> bool:
+        """Whether the alert came when the client had shown a certificate, or that it has none."""
+        before = self._reading.messages[:place]
+        return any(one.type == "certificate" and one.message.sender is Side.CLIENT for one in before)
+
+    def _fault(self, kind: str, place: int, **options: str) -> WireFault:
+        """One that acts behind the server's last message before ``place``, or before its hello."""
+        before = [one for one in self._reading.messages[:place] if one.message.sender is Side.SERVER]
+        last = next((one.type for one in reversed(before) if one.message.content is Content.HANDSHAKE), None)
+        place_ = {"at": last or "server_hello", "place": "after" if last else "before"}
+        return read_fault({"do": kind, "leg": "client", "to": "client", **place_, **options})
+
+    def _no_tls(self) -> WireFault | None:
+        """An answer that was no TLS, as far as its beginning was kept."""
+        if any(one.message.sender is Side.SERVER for one in self._reading.messages):
+            return None
+        for _, problem in self._recording.problems:
+            if problem.sender is Side.SERVER and problem.expected == "the header of a TLS record":
+                data = "".join(re.findall(r"\b[0-9a-f]{2}\b", problem.got.partition("(")[0]))
+                if "HTTP" in problem.got:
+                    return read_fault({"do": "block_page", "leg": "client", "to": "client", "at": "server_hello"})
+                return read_fault(
+                    {"do": "garbage", "leg": "client", "to": "client", "at": "server_hello", "data": data}
+                )
+        return None
+
+
+# -- certificates ----------------------------------------------------------------------------------------------------
+
+
+def _recipe(ders: Sequence[bytes], recording: Recording) -> Recipe:
+    """The chain's shape. Raises :class:`DerError` for what is no certificate even in outline."""
+    facts = [read_certificate(der) for der in ders]
+    parts = [cut_certificate(der) for der in ders]
+    names = _named(facts)
+    taken = recording.outcome.status in {Status.ESTABLISHED, Status.ABANDONED}
+    specs: dict[str, CertSpec] = {}
+    for place, name in enumerate(names):
+        if name in specs:
+            continue  # sent twice
+        above = _parent(place, facts)
+        given = _spec(parts[place], facts[place], recording.started, leaf=place == 0)
+        if above is not None and above != place:
+            given["issuer"] = names[above]
+            holds = signed_by(parts[place], parts[above].public_key)
+            given["signature_broken"] = holds is False
+            if facts[place].aki and facts[above].ski and facts[place].aki != facts[above].ski:
+                given["aki"] = _NOBODYS_KEY
+        elif above == place:
+            given["issuer"] = name
+        elif taken or name not in {"leaf", "intermediate"}:
+            given["issuer"] = "root"  # the client found a way up, so none was missing
+        if place == 0:
+            given |= _leaf_names(parts[0], facts[0], recording)
+        elif name != "root":
+            given["subject"] = parts[place].subject
+        if name not in {"leaf", "intermediate", "root"}:
+            given["name"] = name
+        if (
+            name in {"leaf", "intermediate"}
+            and given.get("issuer") == {"leaf": "intermediate", "intermediate": "root"}[name]
+        ):
+            given.pop("issuer")
+        specs[name] = CertSpec(**given)
+    return Recipe(
+        id="rebuilt",
+        title="a chain like a recorded one",
+        mimic=False,
+        leaf=specs.get("leaf", CertSpec()),
+        intermediate=specs.get("intermediate", CertSpec()),
+        root=specs.get("root", CertSpec()),
+        other=tuple(spec for name, spec in specs.items() if name not in {"leaf", "intermediate", "root"}),
+        send=Send(order=tuple(names)),
+    )
+
+
+def _parent(place: int, facts: Sequence[CertificateFacts]) -> int | None:
+    """Where the issuer of a certificate stands; itself where it vouches for itself."""
+    if facts[place].self_issued:
+        return place
+    others = [n for n, one in enumerate(facts) if n != place and one.subject == facts[place].issuer]
+    return next((n for n in others if n > place), others[0] if others else None)
+
+
+def _named(facts: Sequence[CertificateFacts]) -> list[str]:
+    """What each certificate is called in the recipe; the same one twice has one name."""
+    names: dict[int, str] = {0: "leaf"}
+    known = {facts[0].sha256: "leaf"}
+    above = _parent(0, facts)
+    place, step = above, 0
+    while place is not None and place not in names:
+        if facts[place].self_issued:
+            names[place] = "root"
+            break
+        names[place] = "intermediate" if step == 0 else f"upper-{step}"
+        known[facts[place].sha256] = names[place]
+        place, step = _parent(place, facts), step + 1
+    for number, one in enumerate(facts):
+        if number not in names:
+            names[number] = known.get(one.sha256) or f"beside-{number}"
+        known[one.sha256] = names[number]
+    return [names[number] for number in range(len(facts))]
+
+
+def _spec(parts: CertificateParts, facts: CertificateFacts, at: datetime, *, leaf: bool) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if facts.key is not None and (kind := _kind(facts.key)) is not None:
+        given["key"] = kind
+    if found := re.search(r"(md5|sha1|sha384|sha512)", (facts.signature_algorithm or "").lower().replace("-", "")):
+        given["signature"] = found[1]
+    given |= _dates(parts, facts, at)
+    if facts.version is not None and facts.version != 3:
+        given["version"] = facts.version
+    if facts.serial is not None and (facts.serial.startswith("-") or facts.serial.strip("0") == ""):
+        given["serial"] = int(facts.serial, 16)
+    found_extensions = list(cut_extensions(parts.extensions)) if parts.extensions is not None else []
+    given |= _extensions(found_extensions, leaf=leaf)
+    return given
+
+
+def _kind(key: str) -> str | None:
+    words = key.replace(" ", ":", 1)
+    try:
+        key_kind(words)
+    except UserError:
+        return None
+    return words.lower() if words.startswith(("RSA", "Ed")) else words.replace("EC:", "ec:")
+
+
+def _dates(parts: CertificateParts, facts: CertificateFacts, at: datetime) -> dict[str, Any]:
+    """As far from the session as they were; those that cannot be read, as they were."""
+    try:
+        spans = [datetime.fromisoformat(str(one)) - at for one in (facts.not_before, facts.not_after)]
+    except ValueError:
+        return {"validity": parts.validity}
+    if any("not" in one for one in facts.problems):
+        return {"validity": parts.validity}
+    texts = [_span(int(span.total_seconds())) for span in spans]
+    return {"not_before": texts[0], "not_after": texts[1]}
+
+
+def _span(seconds: int) -> str:
+    """In words of :func:`countersign.ca.pieces.moment`, the coarser the farther away it is."""
+    sign, count = "-" if seconds < 0 else "+", abs(seconds)
+    if count < _EXACT:
+        return f"{sign}{count}s"
+    return f"{sign}{count // 60}m" if count < 60 * _EXACT else f"{sign}{count // 3600}h"
+
+
+def _extensions(found: Sequence[ExtensionPart], *, leaf: bool) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    there: dict[str, ExtensionPart] = {}
+    twice: list[str] = []
+    for one in found:
+        name = _FIELDS.get(one.oid) or ("san" if one.oid == _SAN else None)
+        if one.oid in there and name is not None:
+            twice.append(name)
+        there.setdefault(one.oid, one)
+    for oid, name in _FIELDS.items():
+        extension = there.get(oid)
+        given[name] = extension.value if extension is not None else False
+    for oid, name in ((_SKI, "ski"), (_AKI, "aki")):
+        if oid not in there:
+            given[name] = False
+    if not leaf and _SAN in there:
+        given["san"] = there[_SAN].value
+    given["must_staple"] = _MUST_STAPLE in there or None
+    given["extra"] = tuple(
+        Extension(oid=one.oid, value=one.value, critical=one.critical) for one in found if one.oid not in _OURS
+    )
+    flags = {_FIELDS.get(oid) or ("san" if oid == _SAN else ""): one.critical for oid, one in there.items()}
+    given["critical"] = tuple(name for name, critical in flags.items() if name and critical and name not in _CRITICAL)
+    given["not_critical"] = tuple(name for name, critical in flags.items() if name in _CRITICAL and not critical)
+    given["twice"] = tuple(dict.fromkeys(twice))
+    return given
+
+
+def _leaf_names(parts: CertificateParts, facts: CertificateFacts, recording: Recording) -> dict[str, Any]:
+    """Those of whoever is asked for, where the recorded ones fitted; the recorded ones where not."""
+    host = recording.sni or (recording.target or "").rpartition(":")[0].strip("[]")
+    extensions = list(cut_extensions(parts.extensions)) if parts.extensions is not None else []
+    san = next((one.value for one in extensions if one.oid == _SAN), None)
+    if san is None:
+        common = re.search(r"CN=([^,]+)", facts.subject or "")
+        return {"san": False} | ({} if common and fits(f"DNS:{common[1]}", host) else {"subject": parts.subject})
+    if not host or any(fits(name, host) for name in facts.san):
+        return {}
+    return {"san": san, "subject": parts.subject}
