@@ -87,6 +87,7 @@ class Controlled:
         self._token = new_token()
         self._stack = AsyncExitStack()
         self._known = known_scenarios(home, list(plan.scenarios))
+        self.server: ControlServer
         self.said: dict[str, Any] = {}
         """What the ready file says of it."""
 
@@ -122,13 +123,13 @@ class Controlled:
             counting=self.counting,
             lost=lambda: self._writer.lost,
         )
-        server = await self._stack.enter_async_context(ControlServer(control, self._plan.listen, self._token))
-        engine.beside += [address[1] for address in server.addresses]
-        where = address_text(server.addresses[0])
+        self.server = await self._stack.enter_async_context(ControlServer(control, self._plan.listen, self._token))
+        engine.beside += [address[1] for address in self.server.addresses]
+        where = address_text(self.server.addresses[0])
         file = self._stack.enter_context(kept(self._home, where, self._token, engine.addresses))
         self.said = {"control": where, "control_file": str(file)}
         log.info("can be controlled", at=where, file=str(file))
-        if not is_loopback(server.addresses[0][0]):
+        if not is_loopback(self.server.addresses[0][0]):
             log.warning("whoever reads the network between can steer this proxy too", at=where)
 
     # -- the stage -------------------------------------------------------------------------------------------------

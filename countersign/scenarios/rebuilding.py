@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from countersign.ca.keys import key_kind
-from countersign.ca.recipes import CertSpec, Extension, Recipe, RecipeError, Send
+from countersign.ca.recipes import BasicConstraints, CertSpec, Extension, Recipe, RecipeError, Send
 from countersign.errors import UserError
 from countersign.findings.diagnosing import diagnose
 from countersign.findings.diagnosing.chain import fits
@@ -58,6 +58,8 @@ _MUST_STAPLE, _SCTS, _AIA, _CRL = "1.3.6.1.5.5.7.1.24", "1.3.6.1.4.1.11129.2.4.2
 _OURS = {_SAN, _SKI, _AKI, _SCTS, _AIA, _CRL, _MUST_STAPLE, *_FIELDS}
 _CRITICAL = {"basic_constraints", "key_usage"}  # as recipes have them unless told
 _UNTRUSTED = {"untrusted-root", "untrusted-inspection-ca"}
+_USUAL = {"leaf": "intermediate", "intermediate": "root", "root": "root"}
+"""The certificates that every recipe has, and who issues them there unless told."""
 _EXACT = 100_000
 _NOBODYS_KEY = "00" * 20
 _SHOWN_BY_CLIENT = {
@@ -281,33 +283,36 @@ def _recipe(ders: Sequence[bytes], recording: Recording) -> Recipe:
     names = _named(facts)
     taken = recording.outcome.status in {Status.ESTABLISHED, Status.ABANDONED}
     specs: dict[str, CertSpec] = {}
+    unsent: dict[str, bytes] = {}  # the names of issuers that were not sent
     for place, name in enumerate(names):
         if name in specs:
             continue  # sent twice
         above = _parent(place, facts)
         given = _spec(parts[place], facts[place], recording.started, leaf=place == 0)
-        if above is not None and above != place:
-            given["issuer"] = names[above]
-            holds = signed_by(parts[place], parts[above].public_key)
-            given["signature_broken"] = holds is False
-            if facts[place].aki and facts[above].ski and facts[place].aki != facts[above].ski:
-                given["aki"] = _NOBODYS_KEY
+        if above is None:
+            # Where the client found a way up, none was missing.
+            given["issuer"] = "intermediate" if name == "leaf" and not taken else "root"
+            unsent.setdefault(given["issuer"], parts[place].issuer)
         elif above == place:
             given["issuer"] = name
-        elif taken or name not in {"leaf", "intermediate"}:
-            given["issuer"] = "root"  # the client found a way up, so none was missing
+        else:
+            given["issuer"] = names[above]
+            given["signature_broken"] = signed_by(parts[place], parts[above].public_key) is False
+            if facts[place].aki and facts[above].ski and facts[place].aki != facts[above].ski:
+                given["aki"] = _NOBODYS_KEY
         if place == 0:
             given |= _leaf_names(parts[0], facts[0], recording)
-        elif name != "root":
+        else:
             given["subject"] = parts[place].subject
-        if name not in {"leaf", "intermediate", "root"}:
+        if name not in _USUAL:
             given["name"] = name
-        if (
-            name in {"leaf", "intermediate"}
-            and given.get("issuer") == {"leaf": "intermediate", "intermediate": "root"}[name]
-        ):
+        elif given["issuer"] == _USUAL[name]:
             given.pop("issuer")
         specs[name] = CertSpec(**given)
+    for name, subject in unsent.items():
+        if name not in specs:
+            free = BasicConstraints(ca=True) if name == "root" else None  # as long a path as was recorded
+            specs[name] = CertSpec(subject=subject, basic_constraints=free)
     return Recipe(
         id="rebuilt",
         title="a chain like a recorded one",
@@ -390,7 +395,9 @@ def _span(seconds: int) -> str:
     sign, count = "-" if seconds < 0 else "+", abs(seconds)
     if count < _EXACT:
         return f"{sign}{count}s"
-    return f"{sign}{count // 60}m" if count < 60 * _EXACT else f"{sign}{count // 3600}h"
+    if count < 60 * _EXACT:
+        return f"{sign}{count // 60}m"
+    return f"{sign}{count // 3600}h" if count < 3600 * _EXACT else f"{sign}{count // 86400}d"
 
 
 def _extensions(found: Sequence[ExtensionPart], *, leaf: bool) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def kept(home: Path, control: str, token: str, listen: list[str]) -> Iterator[Pa
         if not place.owner.alive():
             path.unlink(missing_ok=True)
     path = folder / f"{secrets.token_hex(8)}.json"
-    place = {"control": control, "token": token, "listen": listen, "owner": asdict(Owner.current())}
-    write_private(path, json.dumps(place).encode() + b"\n")
+    said = {"control": control, "token": token, "listen": listen, "owner": asdict(Owner.current())}
+    write_private(path, json.dumps(said).encode() + b"\n")
     try:
         yield path
     finally:

@@ -70,6 +70,8 @@ class ControlServer:
             "/v1/rotate": control.rotate,
             "/v1/pass": control.pass_,
         }
+        self.accepted = 0
+        """Connections so far."""
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
 
@@ -98,6 +100,7 @@ class ControlServer:
 
     def _connection(self) -> asyncio.Protocol:
         assert self._server is not None
+        self.accepted += 1
         if len(self._server.connections) >= _CONNECTIONS:
             return _Full()
         return _Connection(

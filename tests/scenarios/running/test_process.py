@@ -141,9 +141,11 @@ async def test_what_cannot_be_executed_at_all_is_the_environments_fault(tmp_path
         await run_client([str(program)], env=ENV, timeout=10)
 
 
-async def test_who_is_cancelled_leaves_no_client_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [[], ["env", "-i"]], ids=["", "with its environment thrown away"])
+async def test_who_is_cancelled_leaves_no_client_behind(tmp_path: Path, before: list[str]) -> None:
     pid_file = tmp_path / "pid"
-    task = asyncio.create_task(run_client(["sh", "-c", f"echo $$ > {pid_file}; exec sleep 600"], env=ENV, timeout=60))
+    script = f"echo $$ > {pid_file}; exec /bin/sleep 600"
+    task = asyncio.create_task(run_client([*before, "/bin/sh", "-c", script], env=ENV, timeout=60))
     while not (pid_file.exists() and pid_file.read_text().strip()):  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(0.01)
     task.cancel()
