@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,9 @@ CLIENT = """
 QUIET = ("-p", "no:randomly", "-p", "no:cacheprovider", "--strict-markers", "-W", "error")
 
 
-def module(pytester: pytest.Pytester, text: str, *, ini: str = "") -> None:
+def module(pytester: pytest.Pytester, text: str, *, ini: str = "", mode: str = "auto") -> None:
     pytester.makepyfile(CLIENT + text)
-    pytester.makeini(f"[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n{ini}")
+    pytester.makeini(f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n{ini}")
 
 
 def test_the_plugin_is_found_by_its_entry_point() -> None:
@@ -177,7 +176,6 @@ def test_a_wrong_marker_is_said_when_tests_are_collected(pytester: pytest.Pytest
     pytest.LineMatcher([str(report.longrepr)]).fnmatch_lines([sentence])
 
 
-@pytest.mark.skipif(find_spec("anyio") is None, reason="anyio is not installed")
 def test_tests_of_anyio_run_under_scenarios(pytester: pytest.Pytester) -> None:
     module(
         pytester,
@@ -195,8 +193,9 @@ def test_tests_of_anyio_run_under_scenarios(pytester: pytest.Pytester) -> None:
             await anyio.to_thread.run_sync(get, countersign)
         countersign.assert_refused()
     """,
+        mode="strict",
     )
-    pytester.runpytest_subprocess(*QUIET, "-p", "no:asyncio", timeout=60).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*QUIET, timeout=60).assert_outcomes(passed=1)
 
 
 # -- the end of pytest --------------------------------------------------------------------------------------------

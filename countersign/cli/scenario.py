@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from countersign.cli.common import Home, Json, Overwrite, default_home, print_json, write_out
+from countersign.cli.common import (
+    Home,
+    Json,
+    Overwrite,
+    StoreUrl,
+    default_home,
+    open_store,
+    print_json,
+    write_out,
+)
+from countersign.cli.import_ import read_keys
 from countersign.errors import AnswerIsNo, UserError
 from countersign.recorder.wire.text import printable
 
@@ -179,3 +189,32 @@ def _table(scenario: Scenario) -> dict[str, Any]:
     from countersign.scenarios.reading import table_of
 
     return {"table": table_of(scenario)}
+
+
+@app.command("from-recording")
+def from_recording(
+    recording: Annotated[
+        str, typer.Argument(metavar="ID|FILE", help="A recording as in `show`, or a capture, export or Java log.")
+    ],
+    name: Annotated[str | None, typer.Option("--id", help="What the scenario is called.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file (default: standard output).", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+    home: Home = None,
+    store: StoreUrl = None,
+    keylog: Annotated[
+        list[Path] | None, typer.Option(help="A key log that opens a capture; may be repeated.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a scenario that does what a recorded server did: its chain's shape, versions, requests, how it ended."""
+    from countersign.findings.subjects import find
+    from countersign.scenarios.reading import to_toml
+    from countersign.scenarios.rebuilding import rebuild
+
+    with open_store(home, store) as kept:
+        subject = find(recording, kept.get, keylog=read_keys(keylog or []), broken=True)
+    rebuilt = rebuild(subject.recording, name=name)
+    write_out(to_toml(rebuilt.scenario).encode(), out, overwrite=overwrite, home=home, store=store, public=True)
+    for note in rebuilt.notes:
+        typer.echo(f"note: {printable(note, limit=400)}", err=True)

@@ -108,7 +108,12 @@ _WITHOUT = {
 }
 _NO_EXTENDED_MASTER_SECRET = 1  # SSL_OP_NO_EXTENDED_MASTER_SECRET
 _VERDICT_HOLDS = 60.0  # seconds
-_TOO_LONG = "excessive message size"  # OpenSSL's reason; its bound is 100 KiB for certificates
+
+# OpenSSL's reasons (its ssl_err.c)
+_TOO_LONG = "excessive message size"  # its bound is 100 KiB for certificates
+_NO_CERTIFICATE = "peer did not return a certificate"
+_STRANGE_VERSION = "unsupported protocol"
+_NOTHING_SHARED = ("no shared", "no suitable", "no protocols available", "no ciphers available")
 
 CHUNK = 128 * 1024
 _RECORD = 16 * 1024  # the most that one record can hold (RFC 8446 5.1)
@@ -137,6 +142,21 @@ class TlsTrouble(Exception):  # noqa: N818 - a fact about the wire, not an error
         super().__init__(reason)
         self.reason = reason
         self.by_peer = by_peer
+
+    @property
+    def no_certificate(self) -> bool:
+        """The peer was asked for a certificate that it must show, and showed none."""
+        return self.reason == _NO_CERTIFICATE
+
+    @property
+    def strange_version(self) -> bool:
+        """The peer chose, or offers nothing but, versions that this side does not speak."""
+        return self.reason == _STRANGE_VERSION
+
+    @property
+    def nothing_shared(self) -> bool:
+        """No version, suite, group or signature scheme is common to both sides, or none is left on this one."""
+        return self.strange_version or any(words in self.reason for words in _NOTHING_SHARED)
 
 
 class TooCostly(TlsTrouble):

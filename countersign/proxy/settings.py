@@ -201,12 +201,15 @@ def is_loopback(host: str) -> bool:
 
 def may_connect(host: str, allow: Sequence[IPv4Network | IPv6Network]) -> bool:
     """Whether a client at this address may use the proxy; without a list, everybody who reaches it may."""
-    if not allow:
-        return True
+    return not allow or within(host, allow)
+
+
+def within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether an address is in one of these; an IPv4-mapped one counts as IPv4, and what is no address is in none."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return False
     if address.version == 6 and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return any(address.version == network.version and address in network for network in allow)
+    return any(address.version == network.version and address in network for network in networks)

@@ -29,9 +29,6 @@ _KINDS = {
 """By the X509_V_ERR numbers of X509_STORE_CTX_get_error(3); the rest are chains that are no good for other reasons."""
 
 
-_NO_CERTIFICATE = "peer did not return a certificate"  # OpenSSL's reason
-
-
 def peer_of(leg: TlsLeg) -> Party:
     """Who of a leg is not the proxy."""
     return Party.CLIENT if leg.role is LegRole.CLIENT else Party.TARGET
@@ -49,9 +46,9 @@ def failed_handshake(context: Context, leg: TlsLeg, trouble: TlsTrouble | Handsh
         return context.over(leg.role, peer_of(leg), code=FailureCode.TOO_COSTLY, text=text)
     if leg.role is LegRole.SERVER:
         return _of_target(context, leg, trouble)
-    if leg.connection.verify_error is not None or trouble.reason == _NO_CERTIFICATE:
+    if leg.connection.verify_error is not None or trouble.no_certificate:
         return _of_client(context, leg)
-    if _nothing_shared(trouble.reason):
+    if trouble.nothing_shared:
         return _unshared(context, leg, trouble)
     return _broken(context, leg, trouble)
 
@@ -80,7 +77,7 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
         said = repr(first_bytes(line)) if readable else leg.first[:16].hex(" ")
         text = f"does not speak TLS: it answered {said}"
         return context.over(leg.role, Party.TARGET, code=FailureCode.NOT_TLS, text=text)
-    if trouble.reason == "unsupported protocol":
+    if trouble.strange_version:
         text = f"answered with {read_leg(leg.live.messages).version}, which was not offered"
         return context.over(leg.role, Party.TARGET, code=FailureCode.VERSION_NOT_OFFERED, text=text)
     if not leg.live.messages:  # OpenSSL could not even say hello: that is the proxy's own
@@ -135,16 +132,3 @@ def _unshared(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
 def _broken(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
     text = f"sent something that cannot be taken: OpenSSL says {trouble.reason!r}"
     return context.over(leg.role, peer_of(leg), code=FailureCode.BROKEN_MESSAGE, text=text)
-
-
-def _nothing_shared(reason: str) -> bool:
-    return any(
-        word in reason
-        for word in (
-            "no shared",
-            "unsupported protocol",
-            "no suitable",
-            "no protocols available",
-            "no ciphers available",
-        )
-    )

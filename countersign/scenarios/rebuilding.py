@@ -314,7 +314,6 @@ def _recipe(ders: Sequence[bytes], recording: Recording) -> Recipe:
             free = BasicConstraints(ca=True) if name == "root" else None  # as long a path as was recorded
             specs[name] = CertSpec(subject=subject, basic_constraints=free)
     return Recipe(
-        id="rebuilt",
         title="a chain like a recorded one",
         mimic=False,
         leaf=specs.get("leaf", CertSpec()),

@@ -101,8 +101,6 @@ class ControlServer:
     def _connection(self) -> asyncio.Protocol:
         assert self._server is not None
         self.accepted += 1
-        if len(self._server.connections) >= _CONNECTIONS:
-            return _Full()
         return _Connection(
             self._server,
             loop=asyncio.get_running_loop(),
@@ -218,17 +216,21 @@ def _answer(status: int, body: bytes) -> web.Response:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection, for a time, which does not log what strangers send."""
+    """aiohttp's connection, as long as there are few, and for a time. What strangers send is not logged."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_all", "_end")
 
     def __init__(self, server: web.Server, **settings: Any) -> None:
         super().__init__(server, **settings)
+        self._all = server
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
+        if len(self._all.connections) > _CONNECTIONS:
+            transport.abort()
+            return
         self._end = asyncio.get_running_loop().call_later(_WHOLE, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -242,11 +244,3 @@ class _Connection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         return _declined(400, "this is no HTTP request that is taken here")
-
-
-class _Full(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()

@@ -33,7 +33,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 OURSELVES = (
     "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "localhost", "localhost.", "LOCALHOST",
-    "a.localhost", "127.1", "0x7f.1", "2130706433", "127.0.0.2", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", socket.gethostname(),
+    "a.localhost", "127.1", "0x7f.1", "2130706433", "127.0.0.2", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]",
+    socket.gethostname(),
 )  # fmt: skip
 
 
@@ -73,8 +74,8 @@ def test_another_host_is_refused_before_routing(api: Api, target: str, method: s
     "host",
     [
         "", "127.0.0.1", "127.0.0.1:1", "localhost", "127.0.0.2:{port}", "[::1]:{port}", "localhost.:{port}",
-        "0:{port}", "127.1:{port}", "127.0.0.1:{port}@attacker.example", "attacker.example#127.0.0.1:{port}", "127.0.0.1:{port}, x",
-        "localhost.attacker.example:{port}", "127.0.0.1.nip.io:{port}", "١٢٧.0.0.1:{port}", "127.0.0.1:0{port}00",
+        "0:{port}", "127.1:{port}", "127.0.0.1:{port}@attacker.example", "attacker.example#127.0.0.1:{port}",
+        "127.0.0.1:{port}, x", "localhost.attacker.example:{port}", "127.0.0.1.nip.io:{port}", "١٢٧.0.0.1:{port}", "127.0.0.1:0{port}00",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_our_address_is_another_host(api: Api, host: str) -> None:

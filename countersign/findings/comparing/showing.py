@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from countersign.findings.comparing.model import Weight
+from countersign.findings.wrapping import wrapped
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def _lines(comparison: Comparison, width: int, notes: bool) -> Iterator[str]:  #
         if pair.unseen:
             yield ""
             yield "Could not be compared"
-            yield from _wrapped((f"- {one}" for one in pair.unseen), width)
+            for one in pair.unseen:
+                yield from wrapped(f"- {one}", width)
         yield from _ladders(pair, width)
     if notes:
         yield from _titled("Notes on the sessions", _of(comparison.session, Weight.NOTE), width)
@@ -61,14 +62,8 @@ def _titled(title: str, found: Sequence[Difference], width: int) -> Iterator[str
 
 
 def _sentences(found: Sequence[Difference], width: int) -> Iterator[str]:
-    yield from _wrapped((f"- {one.text[:1].upper()}{one.text[1:]}  [{one.field}]" for one in found), width)
-
-
-def _wrapped(texts: Iterator[str], width: int) -> Iterator[str]:
-    for text in texts:
-        yield from textwrap.wrap(
-            text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        )
+    for one in found:
+        yield from wrapped(f"- {one.text[:1].upper()}{one.text[1:]}  [{one.field}]", width)
 
 
 def _ladders(pair: Pair, width: int) -> Iterator[str]:

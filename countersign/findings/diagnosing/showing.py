@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Severity
+from countersign.findings.wrapping import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +21,14 @@ def show(diagnosis: Diagnosis, *, width: int) -> str:
 def _lines(diagnosis: Diagnosis, width: int) -> Iterator[str]:
     cause = diagnosis.cause
     if cause is None:
-        yield from _wrapped("Fix", "none needed, as far as this recording shows.", width)
+        yield from wrapped("Fix: none needed, as far as this recording shows.", width, "")
     else:
-        yield from _wrapped("Fix", cause.fix, width)
+        yield from wrapped(f"Fix: {cause.fix}", width, "")
         yield ""
-        yield from _wrapped("Cause", f"{cause.title} [{cause.id}]", width)
+        yield from wrapped(f"Cause: {cause.title} [{cause.id}]", width, "")
         yield from _details(cause, width)
     yield ""
-    yield from _wrapped("Outcome", diagnosis.outcome, width)
+    yield from wrapped(f"Outcome: {diagnosis.outcome}", width, "")
     others = [one for one in diagnosis.findings if one is not cause]
     for title, severity in (
         ("Also possible", Severity.CAUSE),
@@ -40,29 +40,16 @@ def _lines(diagnosis: Diagnosis, width: int) -> Iterator[str]:
             yield ""
             yield title
         for one in some:
-            yield from textwrap.wrap(f"- {one.title} [{one.id}]", width, initial_indent="  ", subsequent_indent="    ")
+            yield from wrapped(f"- {one.title} [{one.id}]", width)
             yield from _details(one, width, fix=severity is not Severity.NOTE)
     if diagnosis.unseen:
         yield ""
         yield "Not seen"
         for text in diagnosis.unseen:
-            yield from textwrap.wrap(f"- {text}", width, initial_indent="  ", subsequent_indent="    ")
+            yield from wrapped(f"- {text}", width)
 
 
 def _details(one: Finding, width: int, *, fix: bool = False) -> Iterator[str]:
     pieces = [one.text, *(f"Evidence: {each}" for each in one.evidence), *([f"Fix: {one.fix}"] if fix else [])]
     for text in (*pieces, f"Source: {one.source}"):
-        yield from textwrap.wrap(
-            text,
-            width,
-            initial_indent="    ",
-            subsequent_indent="      ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-
-def _wrapped(title: str, text: str, width: int) -> Iterator[str]:
-    yield from textwrap.wrap(
-        f"{title}: {text}", width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
+        yield from wrapped(text, width, "    ")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
+
+from countersign.findings.wrapping import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,29 +26,18 @@ def _lines(checkup: Checkup, width: int) -> Iterator[str]:
             continue
         yield title
         for one in some:
-            yield from _wrapped(f"- {one.text[:1].upper()}{one.text[1:]} [{one.id}]", width, "  ")
-            yield from _wrapped(f"Fix: {one.fix}", width, "      ")
+            yield from wrapped(f"- {one.text[:1].upper()}{one.text[1:]} [{one.id}]", width, "  ")
+            yield from wrapped(f"Fix: {one.fix}", width, "      ")
             for piece in one.evidence:
-                yield from _wrapped(piece, width, "      ")
-            yield from _wrapped(f"Source: {one.source}", width, "      ")
+                yield from wrapped(piece, width, "      ")
+            yield from wrapped(f"Source: {one.source}", width, "      ")
         yield ""
     if not any(one.severity != "note" for one in checkup.remarks):
         yield from ("Nothing wrong was found in what could be read.", "")
     yield "Read"
-    yield from (line for name, value in checkup.facts.items() for line in _wrapped(f"{name}: {value}", width, "  "))
+    yield from (line for name, value in checkup.facts.items() for line in wrapped(f"{name}: {value}", width, "  "))
     if checkup.unseen:
         yield ""
         yield "Not read"
         for text in checkup.unseen:
-            yield from _wrapped(f"- {text}", width, "  ")
-
-
-def _wrapped(text: str, width: int, indent: str) -> Iterator[str]:
-    yield from textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+            yield from wrapped(f"- {text}", width, "  ")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
+from countersign.findings.wrapping import wrapped
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
     plan, recording = found.plan, found.recording
     name = f"server name {printable(plan.name)}" if plan.name else "no server name (SNI)"
     yield f"{printable(plan.place)}, {name}, recording {recording.id}"
-    yield from _wrapped(recording.outcome.text, width)
+    yield from wrapped(recording.outcome.text, width)
     reading = recording.legs[0].read() if recording.legs else None
     if reading is not None and reading.version is not None:
         yield f"  {reading.version}, {reading.cipher or 'no suite'}, {reading.group or 'no group'}, " + (
@@ -40,12 +40,12 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
         yield ""
         yield "What is wrong with it"
         for defect in found.defects:
-            yield from _wrapped(f"- {defect.text} [{defect.id}]", width)
+            yield from wrapped(f"- {defect.text} [{defect.id}]", width)
     if reading is not None and (names := reading.requested_ca_texts) is not None:
         yield ""
         yield f"Asks for a client certificate, naming {len(names)} authorities" + (":" if names else "")
         for each in names:
-            yield from _wrapped(f"- {printable(each or '(a name that cannot be read)', limit=_LONGEST)}", width)
+            yield from wrapped(f"- {printable(each or '(a name that cannot be read)', limit=_LONGEST)}", width)
     yield from _offers(found, width)
     if found.places:
         yield ""
@@ -56,30 +56,30 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
 def _verdict(found: Probe, width: int) -> Iterator[str]:
     verdict = found.verdict
     if found.product is not None:
-        yield from _wrapped(f"Intercepted: the chain looks like {found.product}.", width)
+        yield from wrapped(f"Intercepted: the chain looks like {found.product}.", width)
     if verdict is None:
         return
     if verdict.ok:
         yield "  The chain is good."
     else:
-        yield from _wrapped(f"The chain is refused: {verdict.reason} (certificate {verdict.depth}).", width)
+        yield from wrapped(f"The chain is refused: {verdict.reason} (certificate {verdict.depth}).", width)
         if verdict.cure:
-            yield from _wrapped(f"{verdict.cure[:1].upper()}{verdict.cure[1:]}.", width)
-    yield from _wrapped(f"Hashes: {verdict.hashes}", width)
+            yield from wrapped(f"{verdict.cure[:1].upper()}{verdict.cure[1:]}.", width)
+    yield from wrapped(f"Hashes: {verdict.hashes}", width)
 
 
 def _certificate(place: int, one: CertificateLook, width: int) -> Iterator[str]:
     facts = one.facts
-    yield from _wrapped(f"{place}  {_name(facts.subject)}", width, "")
-    yield from _wrapped(f"issued by {_name(facts.issuer)}", width)
+    yield from wrapped(f"{place}  {_name(facts.subject)}", width, "")
+    yield from wrapped(f"issued by {_name(facts.issuer)}", width)
     yield f"  {facts.not_before} to {facts.not_after}, {facts.key}, {facts.signature_algorithm}"
     yield f"  SHA-256 {facts.sha256}"
     if facts.san:
-        yield from _wrapped(f"for {facts.names(8)}", width)
+        yield from wrapped(f"for {facts.names(8)}", width)
     if facts.extended_key_usage:
-        yield from _wrapped(f"use: {', '.join(facts.extended_key_usage)}", width)
+        yield from wrapped(f"use: {', '.join(facts.extended_key_usage)}", width)
     for answer in one.answers:
-        yield from _wrapped(
+        yield from wrapped(
             f"{answer.kind.value} {printable(answer.url, limit=_LONGEST)}: {answer.verdict.value}; {answer.text}", width
         )
 
@@ -89,13 +89,13 @@ def _offers(found: Probe, width: int) -> Iterator[str]:
     if seen.ciphers is None:
         return
     yield ""
-    yield from _wrapped(
+    yield from wrapped(
         f"Speaks {', '.join(seen.versions) or 'nothing'}; not {', '.join(seen.refused_versions)}", width, ""
     )
     for version in seen.versions:
-        yield from _wrapped(f"{version}: {', '.join(suite for one, suite in seen.ciphers if one == version)}", width)
+        yield from wrapped(f"{version}: {', '.join(suite for one, suite in seen.ciphers if one == version)}", width)
     if seen.groups:
-        yield from _wrapped(f"groups: {', '.join(seen.groups)}", width)
+        yield from wrapped(f"groups: {', '.join(seen.groups)}", width)
 
 
 def show_census(found: Census, *, width: int) -> str:
@@ -107,24 +107,13 @@ def show_census(found: Census, *, width: int) -> str:
         lines += ["", f"{times} times:"]
         lines += [line for facts in chain for line in _short(facts, width)]
     for text in dict.fromkeys(found.failed):
-        lines += ["", *_wrapped(f"{found.failed.count(text)} times no chain: {text}", width)]
+        lines += ["", *wrapped(f"{found.failed.count(text)} times no chain: {text}", width)]
     return "\n".join(lines) + "\n"
 
 
 def _short(facts: CertificateFacts, width: int) -> Sequence[str]:
-    return list(_wrapped(f"{_name(facts.subject)}, until {facts.not_after}, SHA-256 {facts.sha256[:16]}", width))
+    return wrapped(f"{_name(facts.subject)}, until {facts.not_after}, SHA-256 {facts.sha256[:16]}", width)
 
 
 def _name(name: str | None) -> str:
     return printable(name, limit=_LONGEST) if name else "(no name)"
-
-
-def _wrapped(text: str, width: int, indent: str = "  ") -> Iterator[str]:
-    yield from textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -33,16 +33,17 @@ import tomllib
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from countersign.errors import UserError
+from countersign.proxy.settings import within
 from countersign.proxy.ways.addressing import name_fits, normalized, parse_pattern
 from countersign.recorder.wire.names import ALERTS, alert_number
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from countersign.proxy.settings import Address
 
@@ -117,7 +118,7 @@ class Rule:
             return False
         if self.target and not any(pattern.fits(facts.target) for pattern in self.target):
             return False
-        if self.client and not _within(facts.client, self.client):
+        if self.client and not within(facts.client, self.client):
             return False
         if self.alpn and not set(self.alpn) & set(facts.alpn):
             return False
@@ -142,16 +143,6 @@ class Policy:
     def needs_hello(self) -> bool:
         """Whether a decision needs the ClientHello: if not, a client can be refused before it has spoken."""
         return any(rule.sni or rule.alpn or rule.ja4 for rule in self.rules)
-
-
-def _within(client: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return False
-    if address.version == 6 and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address.version == network.version and address in network for network in networks)
 
 
 # -- the file ------------------------------------------------------------------------------------------------------

@@ -168,8 +168,11 @@ _BUNDLES = (
 _TURNS_ASIDE = frozenset({"SSL_CERT_DIR", "SSLKEYLOGFILE", "GIT_SSL_NO_VERIFY", "NODE_TLS_REJECT_UNAUTHORIZED"})
 
 
-def environment(base: Mapping[str, str], place: Place) -> dict[str, str]:
-    """What the client is started with: ``base``, less what names other proxies and roots, with ours."""
+def environment(base: Mapping[str, str], place: Place, *, shows: bool = True) -> dict[str, str]:
+    """What the client is started with: ``base``, less what names other proxies and roots, with ours.
+
+    ``shows``: a JVM is given our client certificate, in place of whatever it has.
+    """
     env = {
         name: value for name, value in base.items() if not name.lower().endswith("_proxy") and name not in _TURNS_ASIDE
     }
@@ -179,13 +182,14 @@ def environment(base: Mapping[str, str], place: Place) -> dict[str, str]:
         env |= {"HTTPS_PROXY": f"http://{place.proxy}", "https_proxy": f"http://{place.proxy}"}
         env["NODE_USE_ENV_PROXY"] = "1"
     env["JAVA_TOOL_OPTIONS"] = " ".join(
-        [*filter(None, [base.get("JAVA_TOOL_OPTIONS")]), *map(_quoted, _java_properties(place))]
+        [*filter(None, [base.get("JAVA_TOOL_OPTIONS")]), *map(_quoted, _java_properties(place, shows=shows))]
     )
     return env
 
 
-def _java_properties(place: Place) -> Iterator[str]:
-    for role, path in (("trustStore", place.trust_store), ("keyStore", place.client_store)):
+def _java_properties(place: Place, *, shows: bool) -> Iterator[str]:
+    stores = {"trustStore": place.trust_store, **({"keyStore": place.client_store} if shows else {})}
+    for role, path in stores.items():
         yield f"-Djavax.net.ssl.{role}={path}"
         yield f"-Djavax.net.ssl.{role}Password={place.store_password}"
         yield f"-Djavax.net.ssl.{role}Type=PKCS12"

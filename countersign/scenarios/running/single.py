@@ -1,0 +1,129 @@
+"""One client, recorded, with no scenario: what it does where nothing is broken on purpose.
+
+The client is told of the proxy as under a scenario (:mod:`countersign.scenarios.running.clients`), and goes where it
+always goes; only what it shows of itself stays its own, so a JVM is given no key store. It is run until it ends, until
+its time is up, or, for those that never end, until its first TLS session is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from countersign.errors import UserError
+from countersign.proxy import Engine, Mode
+from countersign.recorder.recording import LegRole
+from countersign.scenarios.running.clients import Place, Way, environment, filled, placeholders
+from countersign.scenarios.running.process import run_client
+from countersign.scenarios.running.stage import PASSWORD, Props
+from countersign.scenarios.running.trial import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from countersign.ca import Authority
+    from countersign.proxy import Address, Keeper, Settings
+    from countersign.recorder.recording import Recording
+    from countersign.scenarios.running.clients import Family
+    from countersign.scenarios.running.process import Ran
+
+_FOR_EVER = 365 * 86400.0
+_HOST = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """``ran`` is None where the client was ended by us; ``recordings`` are its sessions with TLS, in their order."""
+
+    ran: Ran | None
+    recordings: tuple[Recording, ...]
+
+
+class _Kept:
+    """Hands recordings on, and knows when the first TLS session is over."""
+
+    def __init__(self, keeper: Keeper, watch: Watch) -> None:
+        self._keeper, self._watch = keeper, watch
+        self.found: dict[str, Recording] = {}
+        self.first = asyncio.Event()
+
+    def submit(self, recording: Recording) -> None:
+        self._keeper.submit(recording)
+        self._watch.submit(recording)
+        if recording.ended is not None and _has_tls(recording):
+            self.found[recording.id] = recording
+            self.first.set()
+
+
+def _has_tls(recording: Recording) -> bool:
+    return any(leg.role is not LegRole.SERVER and leg.messages for leg in recording.legs)
+
+
+async def record(
+    argv: Sequence[str],
+    *,
+    settings: Settings,
+    authority: Authority,
+    keeper: Keeper,
+    family: Family,
+    env: Mapping[str, str],
+    target: Address | None = None,
+    once: bool = False,
+    limit: float | None = None,
+) -> Recorded:
+    """Run a client through an engine of ``settings``, which is in connect or in reverse mode, and record it.
+
+    ``target`` is what ``{url}``, ``{host}`` and ``{port}`` mean. ``once``: it is ended after its first TLS session;
+    ``limit``: after so many seconds. Raises :class:`UserError` for a placeholder that nothing is known for.
+    """
+    named = placeholders(argv)
+    if target is None and named & {"url", "host", "port"}:
+        raise UserError("{url}, {host} and {port} need a target: give --target HOST:PORT, or name it in the client")
+    if given := named & {"client_cert", "client_key", "client_store"}:
+        raise UserError(f"{{{min(given)}}} is for scenarios; here the client has its own certificate, or none")
+    watch = Watch()
+    kept = _Kept(keeper, watch)
+    async with Props() as props, Engine(settings, authority, kept) as engine:
+        place = _place(props, engine, authority, target)
+        work = asyncio.ensure_future(
+            run_client(
+                filled(argv, place),
+                env=environment(env, place, shows=False),
+                timeout=_FOR_EVER if limit is None else limit,
+                stdin=family.says,
+            )
+        )
+        first = asyncio.ensure_future(kept.first.wait())
+        try:
+            await asyncio.wait([work, first] if once else [work], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            first.cancel()
+            if not work.done():
+                work.cancel()
+            await asyncio.gather(work, first, return_exceptions=True)
+        ran = None if work.cancelled() else work.result()
+        await watch.settle(lambda: engine.open_sessions)
+    found = sorted(kept.found.values(), key=lambda each: each.started)
+    return Recorded(None if ran is not None and ran.timed_out else ran, tuple(found))
+
+
+def _place(props: Props, engine: Engine, authority: Authority, target: Address | None) -> Place:
+    port = engine.ports[0]
+    straight = engine.settings.mode is Mode.REVERSE
+    ca, store = props.trust_files((authority.root.der,))
+    certificate, key, client_store = props.client_files(None)
+    return Place(
+        way=Way.REVERSE if straight else Way.CONNECT,
+        host=_HOST if straight or target is None else target.host,
+        port=port if straight or target is None else target.port,
+        proxy=f"127.0.0.1:{port}",
+        ca=ca,
+        trust_store=store,
+        store_password=PASSWORD,
+        client_cert=certificate,
+        client_key=key,
+        client_store=client_store,
+        hosts=None,
+        wgetrc=props.wgetrc(ca),
+    )
