@@ -33,6 +33,7 @@ from countersign.cli import (
     probe,
     proxy,
     prune,
+    record,
     run as run_,
     scenario,
     show,
@@ -92,6 +93,7 @@ app.command("probe")(probe.probe)
 app.command("compare")(probe.compare)
 app.command("run", cls=run_.ClientCommand)(run_.run)
 app.command("matrix", cls=run_.ClientCommand)(run_.matrix)
+app.command("record", cls=run_.ClientCommand)(record.record)
 app.command("bundle")(bundle.bundle)
 app.command("doctor")(doctor.doctor)
 app.command("export")(export.export)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, StoreUrl, home_of, open_store, print_json, store_location
-from countersign.cli.run import Client, FamilyName, Mode, TargetAt, UpstreamCa, UpstreamInsecure
-from countersign.cli.values import parse_label
+from countersign.cli.common import Home, Json, StoreUrl, home_of, print_json, store_location
+from countersign.cli.run import Client, FamilyName, Mode, TargetAt, UpstreamCa, UpstreamInsecure  # noqa: TC001
+from countersign.cli.values import parse_duration, parse_label
 from countersign.errors import AnswerIsNo, EnvironmentFault, UserError
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from countersign.ca import Authority
-    from countersign.proxy import Address, Settings
-    from countersign.recorder.store import StoreWriter
-    from countersign.scenarios.running.single import Recorded
+    from collections.abc import Sequence
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST = 365 * 86400
+    from countersign.proxy import Address, Settings
+    from countersign.recorder.store import StoreTrouble
+    from countersign.scenarios.running.clients import Family
+    from countersign.scenarios.running.single import Recorded
 
 Via = Annotated[
     str | None,
@@ -60,7 +59,9 @@ def record(
 
     limit = None if for_ is None else parse_duration(for_, what="--for")
     address = _address(target)
-    settings = _settings(address, mode, via, upstream_ca, insecure=upstream_insecure, label=parse_label_of(label))
+    settings = settings_for(
+        address, mode, via, upstream_ca, insecure=upstream_insecure, label=parse_label(label, what="--label")
+    )
     made = recorded(
         client,
         settings,
@@ -72,9 +73,7 @@ def record(
         limit=limit,
     )
     if not made.recordings:
-        raise AnswerIsNo(f"{client[0]} made no TLS connection through the proxy: {_end(made)}{_hint(made)}")
-    with open_store(home, store) as kept:
-        found = [kept.get(each.id) for each in made.recordings]
+        raise no_connection(client, made)
     if as_json:
         from countersign.recorder.recording import summary
 
@@ -89,13 +88,138 @@ def record(
                     "signal": None if ran is None else ran.signal,
                     "ended_by_us": ran is None,
                 },
-                "recordings": [summary(each) for each in found],
+                "recordings": [summary(each) for each in made.recordings],
             }
         )
         return
-    _print(made, label)
+    _print(client, made, label)
 
 
-def parse_label_of(text: str | None) -> str | None:
-    """The label, if there is to be one."""
-    return parse_label(text, what="--label")
+def _address(text: str | None) -> Address | None:
+    from countersign.proxy import parse_address
+
+    return None if text is None else parse_address(text, what="--target")
+
+
+def settings_for(
+    target: Address | None,
+    mode: str | None,
+    via: str | None,
+    upstream_ca: Path | None,
+    *,
+    insecure: bool,
+    label: str | None,
+) -> Settings:
+    """Those of an engine on any free port of loopback, for one client."""
+    from countersign.ca import load_roots
+    from countersign.proxy import Address, Mode as Modes, Settings
+    from countersign.proxy.ways.upstream import parse_upstream
+
+    if mode not in {None, "connect", "reverse"}:
+        raise UserError(f"--mode takes connect or reverse; got {mode!r}")
+    if mode == "reverse" and target is None:
+        raise UserError("--mode reverse needs to know where to go: give --target HOST:PORT")
+    try:
+        upstream = None if via is None else parse_upstream(via)
+    except UserError as wrong:
+        raise UserError(str(wrong).replace("--upstream-proxy", "--via")) from None
+    return Settings(
+        listen=Address("127.0.0.1", 0),
+        mode=Modes(mode or "connect"),
+        target=target if mode == "reverse" else None,
+        upstream=upstream,
+        roots=None if upstream_ca is None else load_roots(upstream_ca),
+        verify=not insecure,
+        label=label,
+    )
+
+
+def recorded(
+    client: Sequence[str],
+    settings: Settings,
+    target: Address | None,
+    *,
+    home: Path,
+    store: str,
+    family: Family,
+    once: bool,
+    limit: float | None,
+) -> Recorded:
+    """Run it, with the CA of the home, its recordings in the store. A signal ends the client, and all is kept."""
+    import asyncio
+
+    from countersign.ca import Authority
+    from countersign.ca.keeping import read_passphrase
+    from countersign.cli.log import logs
+    from countersign.recorder.store import Owner, Store, StoreWriter
+    from countersign.scenarios.running.single import record as record_one
+
+    authority = Authority.open(home / "ca", passphrase=read_passphrase())
+    with closing(Store.open(store)):
+        pass
+    troubles: list[StoreTrouble] = []
+    writer = StoreWriter(store, owner=Owner.current(), on_error=troubles.append)
+
+    async def run() -> Recorded:
+        from countersign.cli.serve import on_signals
+
+        stop = asyncio.Event()
+        on_signals(stop.set)
+        return await record_one(
+            client,
+            settings=settings,
+            authority=authority,
+            keeper=writer,
+            family=family,
+            env=dict(os.environ),
+            target=target,
+            once=once,
+            limit=limit,
+            stop=stop,
+        )
+
+    with logs(only_errors=True):
+        writer.start()
+        try:
+            made = asyncio.run(run())
+        finally:
+            writer.stop()
+    if troubles:
+        raise EnvironmentFault(f"not all recordings were kept: {troubles[-1]}")
+    return made
+
+
+def how_it_ended(made: Recorded) -> str:
+    """``exit code 60``, and what else there is to its end."""
+    ran = made.ran
+    if ran is None:
+        return "ended by countersign"
+    return f"{ran.signal} ended it" if ran.signal is not None else f"exit code {ran.code}"
+
+
+def no_connection(client: Sequence[str], made: Recorded) -> AnswerIsNo:
+    """The error for a client that made no TLS connection."""
+    from countersign.scenarios.running.texts import what_it_said
+
+    said = "" if made.ran is None else "; ".join(each.line for each in what_it_said(made.ran.output, made.ran.errors))
+    return AnswerIsNo(
+        f"{client[0]} made no TLS connection through the proxy ({how_it_ended(made)}): it has to obey HTTPS_PROXY, or"
+        " be told of the proxy by {proxy}, or come straight with --target HOST:PORT --mode reverse and {url}"
+        + (f". It said: {printable(said)}" if said else "")
+    )
+
+
+def _print(client: Sequence[str], made: Recorded, label: str | None) -> None:
+    """The ladder of each session, and how the client ended."""
+    from countersign.cli.ladder import print_ladder
+
+    for number, recording in enumerate(made.recordings):
+        if number:
+            typer.echo()
+        print_ladder(recording)
+    sessions = len(made.recordings)
+    typer.echo(
+        f"\n{printable(client[0])}: {how_it_ended(made)}; {sessions} session{'s' * (sessions != 1)} kept"
+        + (f" as {label}" if label else "")
+        + f": {', '.join(each.id for each in made.recordings)}"
+    )

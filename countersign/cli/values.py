@@ -23,6 +23,16 @@ def parse_moment(text: str, *, what: str) -> datetime:
         raise UserError(f"{what} takes a time such as 2026-11-21T08:00 or 30m, 2h, 7d; got {text!r}") from None
 
 
+def parse_duration(text: str, *, what: str) -> float:
+    """``90s``, ``10m``, ``2h``, ``1d`` as seconds, more than none and at most a year."""
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.isascii() and number.isdecimal() and len(number) < 10:
+        seconds = timedelta(**{_UNITS[unit]: int(number)}).total_seconds()
+        if 0 < seconds <= 366 * 86400:
+            return seconds
+    raise UserError(f"{what} takes a time such as 90s, 10m, 2h or 1d, at most a year; got {text!r}")
+
+
 def parse_size(text: str, *, what: str) -> int:
     """``500M``, ``2G`` as bytes."""
     number, unit = (text[:-1], text[-1].upper()) if text and text[-1].upper() in _SIZES else (text, "")

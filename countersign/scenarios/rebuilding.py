@@ -73,6 +73,7 @@ _SHOWN_BY_CLIENT = {
     "no-client-certificate-empty-list": "client-without-a-certificate",
 }
 _NOT_DONE_AGAIN = {
+    "abandoned",
     "answer-refused",
     "bad-answer",
     "broken-message",

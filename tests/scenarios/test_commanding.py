@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from countersign.proxy.faults import WireFault
 
 LATE = read_fault({"do": "cut", "at": "server_hello"})
-EARLY = read_fault({"do": "reset", "at": "connect", "place": "after"})
+EARLY = read_fault({"do": "reset", "at": "connect"})
 
 
 def commanded(**settings: Any) -> Commanded:

@@ -81,8 +81,9 @@ async def test_what_was_recorded_happens_again(source: Callable[[Recording, Path
         assert written == [one.scenario for one in made]
         after = await runner.matrix(written, jobs=2)
     was = {result.scenario: result.verdict.kind in {Kind.ACCEPTED, Kind.ACCEPTED_WRONGLY} for result in before.results}
+    stories = {one.scenario.id: one.scenario.story for one in made}
     wrong = {
-        result.scenario: str(result.verdict)
+        result.scenario: f"{result.verdict}; {stories[result.scenario]}"
         for result in after.results
         if result.verdict.kind is not (Kind.ACCEPTED if was[result.scenario.removeprefix("again-")] else Kind.REFUSED)
     }

@@ -75,7 +75,8 @@ def test_another_host_is_refused_before_routing(api: Api, target: str, method: s
     [
         "", "127.0.0.1", "127.0.0.1:1", "localhost", "127.0.0.2:{port}", "[::1]:{port}", "localhost.:{port}",
         "0:{port}", "127.1:{port}", "127.0.0.1:{port}@attacker.example", "attacker.example#127.0.0.1:{port}",
-        "127.0.0.1:{port}, x", "localhost.attacker.example:{port}", "127.0.0.1.nip.io:{port}", "١٢٧.0.0.1:{port}", "127.0.0.1:0{port}00",
+        "127.0.0.1:{port}, x", "localhost.attacker.example:{port}", "127.0.0.1.nip.io:{port}",
+        "١٢٧.0.0.1:{port}", "127.0.0.1:0{port}00",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_our_address_is_another_host(api: Api, host: str) -> None:

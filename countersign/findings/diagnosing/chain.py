@@ -134,10 +134,23 @@ def _use(
     if signs and one.key_usage and "keyCertSign" not in one.key_usage:
         text = f"{_what(place, one, whose)} issued another certificate; its key usage has no keyCertSign"
         yield Defect("issuer-may-not-sign", text, place, {"subject": named(one.subject)})
-    below = sum(1 for other in facts[1:place] if not other.self_issued)
+    below = _below(one, facts)
     if one.path_length is not None and below > one.path_length:
         text = f"{_what(place, one, whose)} allows {one.path_length} CAs below it (path length), and there are {below}"
         yield Defect("path-too-long", text, place, {"subject": named(one.subject)})
+
+
+def _below(one: CertificateFacts, facts: Sequence[CertificateFacts]) -> int:
+    """How many CAs are on the path from the leaf to this one: what was sent twice or belongs to no path is none of
+    them, and self-issued ones do not count (RFC 5280 4.2.1.9)."""
+    at, left, below = facts[0], [other for other in facts[1:] if other is not one], 0
+    while at.issuer is not None and at.issuer != one.subject:
+        above = next((other for other in left if other.subject == at.issuer), None)
+        if above is None:
+            return 0
+        left.remove(above)
+        at, below = above, below + (not above.self_issued)
+    return below
 
 
 def _form(sent: SentCertificate, one: CertificateFacts, place: int) -> Iterator[Defect]:

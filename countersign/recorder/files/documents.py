@@ -59,7 +59,7 @@ def _check_hashes(document: dict[str, Any]) -> None:
     """That each message is as long as it was, and if it is there in full, the same."""
     for leg in document["legs"]:
         for message in leg["messages"]:
-            if message["raw"] is None:
+            if message["raw"] is None or message.get("told") is not None:
                 continue  # told of, without its bytes
             raw = base64.b64decode(message["raw"])
             if len(raw) == message["length"]:

@@ -54,13 +54,18 @@ def _bounds(value: Any, schema: Mapping[str, Any], here: str) -> str | None:
     if isinstance(value, str):
         if len(value) < schema.get("minLength", 0):
             return f"{here}: it is empty"
-        if "pattern" in schema and not re.search(schema["pattern"], value):
+        if "pattern" in schema and not re.search(_closed(schema["pattern"]), value):
             return f"{here}: expected {schema['pattern']}, got {_shown(value)}"
     elif isinstance(value, int | float) and not isinstance(value, bool):
         least, most = schema.get("minimum", -_LARGEST), schema.get("maximum", _LARGEST)
         if not least <= value <= most:
             return f"{here}: expected {least} to {most}, got {_shown(value)}"
     return None
+
+
+def _closed(pattern: str) -> str:
+    """In JSON Schema ``$`` is the end of the text (ECMA-262), in Python the place before a last line feed as well."""
+    return f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
 
 
 def _inside(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], at: str) -> str | None:

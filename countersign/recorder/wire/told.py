@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from countersign.errors import UserError
@@ -61,7 +62,7 @@ class Told:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Told:
-        """The reverse of :meth:`to_json`. Raises :class:`UserError`, KeyError, TypeError for what is none."""
+        """The reverse of :meth:`to_json`. Raises :class:`UserError`, KeyError, TypeError, ValueError for what is none."""
         authorities = document["authorities"]
         try:
             form = base64.b64decode(document["form"] or "", validate=True)
@@ -78,5 +79,8 @@ class Told:
 def _facts(document: Mapping[str, Any]) -> CertificateFacts:
     known: dict[str, Any] = {name: value for name, value in document.items() if name in _FACTS}
     known["sha256"] = known.get("sha256") or ""
+    for name in ("not_before", "not_after"):
+        if known.get(name) is not None:
+            datetime.fromisoformat(known[name])
     listed: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in known.items()}
     return CertificateFacts(**listed)

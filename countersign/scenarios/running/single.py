@@ -71,11 +71,13 @@ async def record(
     target: Address | None = None,
     once: bool = False,
     limit: float | None = None,
+    stop: asyncio.Event | None = None,
 ) -> Recorded:
     """Run a client through an engine of ``settings``, which is in connect or in reverse mode, and record it.
 
     ``target`` is what ``{url}``, ``{host}`` and ``{port}`` mean. ``once``: it is ended after its first TLS session;
-    ``limit``: after so many seconds. Raises :class:`UserError` for a placeholder that nothing is known for.
+    ``limit``: after so many seconds; ``stop``: when that is set. Raises :class:`UserError` for a placeholder that
+    nothing is known for.
     """
     named = placeholders(argv)
     if target is None and named & {"url", "host", "port"}:
@@ -94,14 +96,15 @@ async def record(
                 stdin=family.says,
             )
         )
-        first = asyncio.ensure_future(kept.first.wait())
+        events = [kept.first] if once else []
+        events += [] if stop is None else [stop]
+        ends = [asyncio.ensure_future(each.wait()) for each in events]
         try:
-            await asyncio.wait([work, first] if once else [work], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([work, *ends], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            first.cancel()
-            if not work.done():
-                work.cancel()
-            await asyncio.gather(work, first, return_exceptions=True)
+            for each in (work, *ends):
+                each.cancel()  # of one that is done this does nothing
+            await asyncio.gather(work, *ends, return_exceptions=True)
         ran = None if work.cancelled() else work.result()
         await watch.settle(lambda: engine.open_sessions)
     found = sorted(kept.found.values(), key=lambda each: each.started)

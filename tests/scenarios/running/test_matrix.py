@@ -21,6 +21,7 @@ from countersign.scenarios.running.clients import Place, Way
 from countersign.scenarios.running.matrix import held_to
 from countersign.scenarios.running.stage import Props, Stage, Target
 from countersign.scenarios.running.verdict import Kind
+from tests.peers.java import BOUNCY_CASTLE, BOUNCY_CASTLE_PROVIDER
 from tests.scenarios.running.playing import CARELESS, CURL, WITH_CERTIFICATE, client, java, known, playing, scenarios
 
 if TYPE_CHECKING:
@@ -372,6 +373,25 @@ async def test_a_jvm_that_checks_revocation_finds_a_responder_in_every_scenario(
     assert (accepted.kind, expired.kind, revoked.kind) == (Kind.ACCEPTED, Kind.REFUSED, Kind.REFUSED)
     assert "certificate_revoked" in revoked.alerts
     assert "it asked no responder and fetched no CRL" not in revoked.notes
+
+
+@pytest.mark.peer("java", "javac", "bcprov", "bctls")
+async def test_a_jvm_with_bouncy_castle_says_which_of_two_things_is_wrong() -> None:
+    """R1: where Sun's provider has one text, it tells whether an issuer is missing or a root on the wire is unknown."""
+    argv = java("HandshakeClient", "{url}")
+    path = ":".join([argv[argv.index("-cp") + 1], *map(str, BOUNCY_CASTLE)])
+    line = [argv[0], "-Djdk.tls.namedGroups=secp256r1", "-cp", path, "HandshakeClient", "{url}"]
+    async with playing([*line, "--provider", BOUNCY_CASTLE_PROVIDER]) as runner:
+        made = await runner.matrix(
+            scenarios("missing-intermediate", "unknown-root", "unknown-root-sent", "self-signed")
+        )
+    assert made.family == "java-bc"
+    texts = ["No issuer certificate for certificate in certification path found"] * 2
+    texts += ["Unable to find certificate chain"] * 2
+    for result, text in zip(made.results, texts, strict=True):
+        assert result.verdict.kind is Kind.REFUSED
+        assert any(text in said.line for said in result.verdict.said), result.verdict
+        assert not result.verdict.notes, "it is what the scenario expects of the family"
 
 
 # -- targets -------------------------------------------------------------------------------------------------------
