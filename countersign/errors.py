@@ -26,3 +26,8 @@ class EnvironmentFault(CountersignError):  # noqa: N818 - not an error of the pr
     """The machine is at fault: a port is taken, a directory is not writable, a store is corrupt."""
 
     exit_code = 3
+
+
+def words_of(wrong: OSError) -> str:
+    """What the system says of a failed call, as the end of a sentence: in lower case, without number and path."""
+    return (wrong.strerror or str(wrong)).lower()

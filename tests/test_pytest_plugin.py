@@ -171,6 +171,7 @@ def test_a_selection_becomes_tests_for_all_workers_alike(pytester: pytest.Pytest
 )
 def test_a_wrong_marker_is_said_when_tests_are_collected(pytester: pytest.Pytester, marked: str, sentence: str) -> None:
     pytester.makepyfile(f"import pytest\n@pytest.mark.{marked}: pass\n")
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     done = pytester.inline_run("--collect-only", "-p", "no:randomly", "-p", "no:cacheprovider")
     (report,) = [each for each in done.getreports("pytest_collectreport") if each.failed]
     pytest.LineMatcher([str(report.longrepr)]).fnmatch_lines([sentence])

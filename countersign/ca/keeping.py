@@ -43,6 +43,7 @@ from countersign.ca.keypair import load_key_pair
 from countersign.ca.pem import PemError, certificates_in, to_pem
 from countersign.ca.signer import PrivateKey, Signer
 from countersign.ca.stores import CertificateEntry, KeyEntry, load_store
+from countersign.errors import words_of
 from countersign.recorder.certificates import cut_certificate, describe_key
 from countersign.recorder.private_files import (
     FileFault,
@@ -139,7 +140,7 @@ def _holds_something(directory: Path) -> bool:
     except NotADirectoryError as wrong:
         raise AuthorityError(f"cannot keep a CA in {directory}: it is a file; name a directory") from wrong
     except OSError as wrong:
-        raise AuthorityError(f"cannot look into {directory}: {(wrong.strerror or str(wrong)).lower()}") from wrong
+        raise AuthorityError(f"cannot look into {directory}: {words_of(wrong)}") from wrong
 
 
 def _put(authority: Authority, directory: Path, passphrase: bytes | None) -> bool:
@@ -161,7 +162,7 @@ def _put(authority: Authority, directory: Path, passphrase: bytes | None) -> boo
         shutil.rmtree(temporary, ignore_errors=True)
         if _holds_something(directory):
             return False
-        raise AuthorityError(f"cannot keep a CA in {directory}: {(wrong.strerror or str(wrong)).lower()}") from wrong
+        raise AuthorityError(f"cannot keep a CA in {directory}: {words_of(wrong)}") from wrong
     except (FileFault, AuthorityError):
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -240,9 +241,7 @@ def _locked(directory: Path) -> Iterator[None]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as wrong:
-        raise AuthorityError(
-            f"cannot rotate the CA in {directory}: {(wrong.strerror or str(wrong)).lower()}"
-        ) from wrong
+        raise AuthorityError(f"cannot rotate the CA in {directory}: {words_of(wrong)}") from wrong
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -28,6 +28,7 @@ from countersign.cli import (
     doctor,
     explain,
     export,
+    fixcheck,
     import_,
     ls,
     probe,
@@ -94,6 +95,7 @@ app.command("compare")(probe.compare)
 app.command("run", cls=run_.ClientCommand)(run_.run)
 app.command("matrix", cls=run_.ClientCommand)(run_.matrix)
 app.command("record", cls=run_.ClientCommand)(record.record)
+app.command("fixcheck")(fixcheck.fixcheck)
 app.command("bundle")(bundle.bundle)
 app.command("doctor")(doctor.doctor)
 app.command("export")(export.export)

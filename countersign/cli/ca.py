@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from countersign.cli import ca_files, ca_issue, ca_keystore, ca_responder, ca_trust
 from countersign.cli.ca_passwords import PassphraseFile, ca_passphrase, open_authority
-from countersign.cli.common import Home, Json, Overwrite, home_of, print_json, write_out
+from countersign.cli.common import Home, Json, Overwrite, default_home, home_of, print_json, write_out
 
 if TYPE_CHECKING:
     from countersign.ca import Authority
@@ -57,7 +58,7 @@ def init(
         print_json({"schema": 1, "made": made, "directory": str(directory), **_facts(authority)})
         return
     typer.echo(f"{'made' if made else 'already there'}: {authority.name} in {directory}")
-    typer.echo(f"valid until {authority.not_after:%Y-%m-%d}; hand it out with: countersign ca root --out root.pem")
+    typer.echo(f"valid until {authority.not_after:%Y-%m-%d}; hand it out with: {_hand_out(home)}")
 
 
 @app.command("root")
@@ -139,7 +140,7 @@ def rotate(
     typer.echo(f"old: {old.facts.subject}, kept")
     typer.echo(f"new: {new.facts.subject}, valid until {new.facts.not_after}")
     if what == "root":
-        typer.echo("hand the new root out with: countersign ca root --out root.pem")
+        typer.echo(f"hand the new root out with: {_hand_out(home)}")
     typer.echo("a `ca responder` that is running follows; proxies read it when they start again")
 
 
@@ -152,6 +153,11 @@ app.command("trust")(ca_trust.trust)
 app.add_typer(ca_keystore.app, name="keystore")
 app.command("split")(ca_files.split)
 app.command("verify")(ca_files.verify)
+
+
+def _hand_out(home: Path | None) -> str:
+    elsewhere = f" --home {shlex.quote(str(home))}" if home is not None and home != default_home() else ""
+    return f"countersign ca root{elsewhere} --out root.pem"
 
 
 def _facts(authority: Authority) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def _explained(file: str) -> Explanation:
         with open(file, "rb") as source:  # noqa: PTH123  the name is the user's, as it was typed
             return read(source)
     except OSError as error:
-        raise UserError(f"cannot read {printable(file)}: {error.strerror}") from None
+        do = "name a file, or give an error text on standard input: countersign explain -"
+        raise UserError(f"cannot read {printable(file)}: {error.strerror}; {do}") from None
 
 
 def _shown(explanation: Explanation) -> str:
@@ -66,7 +67,8 @@ def _shown(explanation: Explanation) -> str:
         lines.append(f"Not known, and nothing is guessed of it{more}:")
         lines += [f"  line {place.line}: {printable(place.text, limit=_SHOWN)}" for place in explanation.unknown]
     if not lines:
-        lines.append(f"Nothing in these {explanation.lines} lines looks like an error text.")
+        read = "this line" if explanation.lines == 1 else f"these {explanation.lines} lines"
+        lines.append(f"Nothing in {read} looks like an error text.")
     return "".join(f"{line}\n" for line in lines)
 
 

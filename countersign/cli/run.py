@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from countersign.scenarios.running.matrix import Runner
     from countersign.scenarios.running.results import Matrix, Result, Shard
     from countersign.scenarios.running.stage import Target
+    from countersign.scenarios.running.verdict import Excuse
 
 Client = Annotated[
     list[str],
@@ -114,6 +115,16 @@ Reports = Annotated[
     ),
 ]
 Jobs = Annotated[int | None, typer.Option(help="Clients at the same time (default: one per core).", show_default=False)]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--known",
+        metavar="ID=accept:REASON",
+        help="This client is known to accept (or refuse) where that is wrong, and it is taken as it is; may be"
+        " repeated.",
+        show_default=False,
+    ),
+]
 Baseline = Annotated[
     Path | None,
     typer.Option(help="Verdicts of an earlier run: only what has changed fails.", show_default=False),
@@ -158,6 +169,7 @@ def run(
     jobs: Jobs = None,
     keep: Keep = False,
     report: Reports = None,
+    known: Known = None,
     baseline: Baseline = None,
     update_baseline: UpdateBaseline = False,
     overwrite: Overwrite = False,
@@ -198,6 +210,7 @@ def matrix(
     jobs: Jobs = None,
     keep: Keep = False,
     report: Reports = None,
+    known: Known = None,
     baseline: Baseline = None,
     update_baseline: UpdateBaseline = False,
     shard: ShardOf = None,
@@ -239,6 +252,7 @@ def _run(given: dict[str, Any]) -> None:
         raise UserError(f"--jobs takes 1 to 256, got {given['jobs']}")
     versions: Sequence[str | None] = (None,) if given["tls"] is None else TLS[given["tls"]]
     plain, chosen = _chosen(given, shard)
+    excuses = _excuses(given, chosen)
     client = _client(given)
     with ExitStack() as stack:
         keeper = stack.enter_context(_keeping(given)) if given["keep"] else None
@@ -253,6 +267,7 @@ def _run(given: dict[str, Any]) -> None:
                 clock=clock,
                 seed=given["seed"],
                 keeper=keeper,
+                excuses=excuses,
                 ladders=needs_ladders({form for form, _ in reports}) or given["as_json"] or len(chosen) == 1,
             )
 
@@ -318,6 +333,22 @@ def _chosen(given: dict[str, Any], shard: Shard | None) -> tuple[Scenario, list[
     if not found:
         raise UserError(f"--select {given['select']!r} fits no scenario; `countersign scenario ls` lists them")
     return known.open(PLAIN), [found[key] for key in keys]
+
+
+def _excuses(given: dict[str, Any], chosen: Sequence[Scenario]) -> dict[str, Excuse]:
+    """What ``--known`` says, by scenario; one that is not run here may be named, one that there is not may not."""
+    from countersign.scenarios.running.verdict import Excuse
+
+    known = known_scenarios(given["home"], given["scenarios"])
+    found: dict[str, Excuse] = {}
+    for text in given["known"] or ():
+        name, excuse = Excuse.parse(text)
+        if name in found:
+            raise UserError(f"--known says two things of {name}; expected one")
+        if name not in {scenario.id for scenario in chosen}:
+            known.open(name)
+        found[name] = excuse
+    return found
 
 
 def _client(given: dict[str, Any]) -> Any:

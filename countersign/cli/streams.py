@@ -20,7 +20,7 @@ import select
 import sys
 from typing import TYPE_CHECKING
 
-from countersign.errors import CountersignError, EnvironmentFault
+from countersign.errors import CountersignError, EnvironmentFault, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ class _Output(_Waiting):
             raise ReaderGone from None
         except OSError as error:
             self._failed = True
-            reason = "it is closed" if error.errno == errno.EBADF else (error.strerror or str(error)).lower()
+            reason = "it is closed" if error.errno == errno.EBADF else words_of(error)
             raise OutputFault(f"cannot write to standard output: {reason}") from None
 
 

@@ -175,10 +175,6 @@ class EndOfData(Exception):  # noqa: N818 - the peer's close_notify has been rea
     """The peer closed its direction with a close_notify alert."""
 
 
-def _trouble(error: Exception) -> TlsTrouble:
-    return TlsTrouble(_reason(error))
-
-
 def _reason(error: Exception) -> str:
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reasons = [entry[2] for entry in entries if len(entry) == 3 and entry[2]]

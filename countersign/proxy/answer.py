@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from http import HTTPStatus
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from countersign.errors import UserError
 from countersign.proxy.faults.effects import Finish, Pieces, Send, Wait
 from countersign.proxy.ways.socks import REPLIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from countersign.proxy.faults.effects import Effect
     from countersign.proxy.stream import Stream
 
@@ -190,29 +188,6 @@ def _challenge(scheme: Scheme) -> str:
             return f'Digest realm="proxy", qop="auth", algorithm=SHA-256, nonce="{secrets.token_hex(16)}"'
         case _:
             return scheme
-
-
-def read_answer(table: Mapping[str, object]) -> ProxyAnswer:
-    """The answer of a scenario's table. Raises :class:`AnswerError` with the key at fault."""
-    known = {field.name: str(field.type) for field in fields(ProxyAnswer)}
-    read: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            raise AnswerError(key, f"an answer has no {key!r}; it has {', '.join(sorted(known))}")
-        if isinstance(value, list):
-            value = tuple(cast("list[str]", value))  # noqa: PLW2901 - as TOML has it
-        if not _is(value, known[key]):
-            raise AnswerError(key, f"an answer takes {key} as {known[key]}, got {value!r}")
-        read[key] = value
-    return ProxyAnswer(**read)
-
-
-def _is(value: object, form: str) -> bool:
-    if form.startswith("tuple"):
-        return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
-    kinds: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": (int, float)}
-    kind = kinds.get(form.partition(" ")[0], str)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 async def turn_down(answer: ProxyAnswer, stream: Stream, right: bytes, *, limit: float) -> int:

@@ -22,7 +22,7 @@ from countersign.proxy.server_leg import go_on
 from countersign.proxy.stapling import asking_for_status, judged, like, noted
 from countersign.proxy.trouble import failed_handshake
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
-from countersign.recorder.wire.codes import CERTIFICATE
+from countersign.recorder.wire.codes import BAD_CERTIFICATE, CERTIFICATE, CERTIFICATE_UNKNOWN
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message
 from countersign.recorder.wire.messages import message_type
 from countersign.recorder.wire.names import TLS13
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.tap import LegTap
 
 
-_BARRED = frozenset({42, 46})
-"""bad_certificate and certificate_unknown: a client that misses the root itself says unknown_ca."""
+_BARRED = frozenset({BAD_CERTIFICATE, CERTIFICATE_UNKNOWN})
+"""A client that misses the root itself says unknown_ca."""
 
 
 class Offered(NamedTuple):

@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from countersign.proxy.settings import Mtls
-from countersign.recorder.wire.names import group_name
+from countersign.recorder.wire.names import POST_QUANTUM_GROUPS, group_name
 
 if TYPE_CHECKING:
     from countersign.ca.presets import Preset
     from countersign.proxy.settings import Settings
     from countersign.recorder.wire.reading import HelloSummary
-
-POST_QUANTUM = frozenset({0x0200, 0x0201, 0x0202, 0x11EB, 0x11EC, 0x11ED, 0x6399, 0x639A})
-"""Groups with ML-KEM, alone or beside another, and the drafts with Kyber that browsers had before."""
 
 _HTTP11 = b"http/1.1"
 
@@ -71,11 +68,11 @@ def conduct_of(settings: Settings, preset: Preset | None, *, can_relay: bool) ->
 
 def without_post_quantum(summary: HelloSummary) -> tuple[HelloSummary, tuple[int, ...]]:
     """The offer without its post-quantum groups, and which those were."""
-    taken = tuple(group for group in summary.groups if group in POST_QUANTUM)
+    taken = tuple(group for group in summary.groups if group in POST_QUANTUM_GROUPS)
     return replace(
         summary,
-        groups=tuple(group for group in summary.groups if group not in POST_QUANTUM),
-        key_share_groups=tuple(group for group in summary.key_share_groups if group not in POST_QUANTUM),
+        groups=tuple(group for group in summary.groups if group not in POST_QUANTUM_GROUPS),
+        key_share_groups=tuple(group for group in summary.key_share_groups if group not in POST_QUANTUM_GROUPS),
     ), taken
 
 

@@ -79,7 +79,7 @@ class Lane:
         self._timers = timers
         self._on_room = on_room
         self._link: _Link | None = None
-        self._pacer = _Pacer(outlet, timers, on_applied)
+        self._pacer = _Pacer(outlet, timers, on_applied, self._after_step)
         self._was_full = False
         self.on_empty: Callable[[], None] | None = None
         """Called once, when nothing is held any more that will ever come out."""
@@ -92,7 +92,6 @@ class Lane:
     def put(self, effects: Iterable[Effect]) -> None:
         """These come next; what nothing holds up is done before this returns."""
         self._pacer.put(effects)
-        self._pacer.step = self._after_step
         self._after_step()
 
     def go_on(self) -> None:
@@ -141,12 +140,14 @@ class Lane:
 class _Pacer:
     """One effect after the other."""
 
-    def __init__(self, outlet: Outlet, timers: Timers, on_applied: Callable[[Applied], None]) -> None:
+    def __init__(
+        self, outlet: Outlet, timers: Timers, on_applied: Callable[[Applied], None], after_step: Callable[[], None]
+    ) -> None:
         self.outlet = outlet
         self.silent = False
         self._on_applied = on_applied
         self._applied: list[Applied] = []
-        self.step: Callable[[], None] = lambda: None
+        self._after_step = after_step
         self._timers = timers
         self._queue: deque[Effect] = deque()
         self._held = 0
@@ -263,12 +264,12 @@ class _Pacer:
     def _waited(self) -> None:
         self._timer = None
         self.run()
-        self.step()
+        self._after_step()
 
     def _gathered_all(self) -> None:
         self._ungather()
         self.run()
-        self.step()
+        self._after_step()
 
     def _ungather(self) -> None:
         if self._gathering is not None:

@@ -12,15 +12,15 @@ seconds. To lose something for good is a fault of the bytes, not of the network 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from countersign.errors import UserError
 from countersign.proxy.faults.effects import Reset, Send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from countersign.proxy.lane import Out
 
@@ -118,15 +118,6 @@ class Network:
         if self.reset_after_seconds is not None:
             parts.append(f"a reset after {self.reset_after_seconds:g} s")
         return f"gave the network {', '.join(parts)}"
-
-
-def read_network(table: Mapping[str, object]) -> Network:
-    """The network of a scenario's ``[network]``. Raises :class:`NetworkError` with the key at fault."""
-    known = {field.name for field in fields(Network)}
-    for key in table:
-        if key not in known:
-            raise NetworkError(key, f"a network has no {key!r}; it has {', '.join(sorted(known))}")
-    return Network(**cast("dict[str, Any]", dict(table)))  # what is of another type, its own checks refuse
 
 
 class Weather:

@@ -41,45 +41,67 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Failure
 
 _ASK_AGAIN = frozenset({codes.HELLO_REQUEST, codes.CLIENT_HELLO, codes.CERTIFICATE_REQUEST})
-_WANTS_CERTIFICATE = frozenset({40, 41, 42, 46, 49, codes.CERTIFICATE_REQUIRED})
+_WANTS_CERTIFICATE = frozenset(
+    {
+        codes.HANDSHAKE_FAILURE,
+        codes.NO_CERTIFICATE,
+        codes.BAD_CERTIFICATE,
+        codes.CERTIFICATE_UNKNOWN,
+        codes.ACCESS_DENIED,
+        codes.CERTIFICATE_REQUIRED,
+    }
+)
 """With these a server refuses a client that has shown none: by RFC 8446 4.4.2.4 the last, by RFC 5246 7.4.6 the first,
 and others in practice."""
 
-_OF_NAMES = frozenset({42, 46})
+_OF_NAMES = frozenset({codes.BAD_CERTIFICATE, codes.CERTIFICATE_UNKNOWN})
 """OpenSSL says bad_certificate where the host name is not the certificate's, Java certificate_unknown."""
 
 _CERTIFICATE_ALERTS = {
-    42: "says that the certificate is bad",
-    43: "does not take this kind of certificate",
-    44: "says that the certificate is revoked",
-    45: "says that the certificate has expired or is not yet valid",
-    46: "refuses the certificate and does not say why"
+    codes.BAD_CERTIFICATE: "says that the certificate is bad",
+    codes.UNSUPPORTED_CERTIFICATE: "does not take this kind of certificate",
+    codes.CERTIFICATE_REVOKED: "says that the certificate is revoked",
+    codes.CERTIFICATE_EXPIRED: "says that the certificate has expired or is not yet valid",
+    codes.CERTIFICATE_UNKNOWN: "refuses the certificate and does not say why"
     " (Java says this of every certificate that it refuses, most often for want of the CA in its trust store)",
-    48: "does not trust the CA that the certificate comes from",
-    113: "does not accept the OCSP response that came with the certificate",
-    116: "wants a client certificate and got none",
+    codes.UNKNOWN_CA: "does not trust the CA that the certificate comes from",
+    codes.BAD_CERTIFICATE_STATUS_RESPONSE: "does not accept the OCSP response that came with the certificate",
+    codes.CERTIFICATE_REQUIRED: "wants a client certificate and got none",
 }
 _OTHER_ALERTS = {
-    10: "did not expect the message that it got",
-    20: "could not authenticate a record",
-    22: "got a record that is too long",
-    40: "found no acceptable set of parameters, or misses a certificate",
-    47: "found a field with an illegal value",
-    49: "denies access",
-    50: "could not decode a message",
-    51: "says that a signature or a Finished message is wrong",
-    70: "does not speak the version that it was offered",
-    71: "finds what it was offered not secure enough",
-    80: "had an internal error",
-    86: "refuses a fallback to a lower version",
-    109: "misses an extension",
-    110: "got an extension that it did not ask for",
-    112: "does not know the name in the SNI extension",
-    115: "does not know the pre-shared key",
-    120: "speaks none of the protocols that ALPN offered",
+    codes.UNEXPECTED_MESSAGE: "did not expect the message that it got",
+    codes.BAD_RECORD_MAC: "could not authenticate a record",
+    codes.RECORD_OVERFLOW: "got a record that is too long",
+    codes.HANDSHAKE_FAILURE: "found no acceptable set of parameters, or misses a certificate",
+    codes.ILLEGAL_PARAMETER: "found a field with an illegal value",
+    codes.ACCESS_DENIED: "denies access",
+    codes.DECODE_ERROR: "could not decode a message",
+    codes.DECRYPT_ERROR: "says that a signature or a Finished message is wrong",
+    codes.PROTOCOL_VERSION: "does not speak the version that it was offered",
+    codes.INSUFFICIENT_SECURITY: "finds what it was offered not secure enough",
+    codes.INTERNAL_ERROR: "had an internal error",
+    codes.INAPPROPRIATE_FALLBACK: "refuses a fallback to a lower version",
+    codes.MISSING_EXTENSION: "misses an extension",
+    codes.UNSUPPORTED_EXTENSION: "got an extension that it did not ask for",
+    codes.UNRECOGNIZED_NAME: "does not know the name in the SNI extension",
+    codes.UNKNOWN_PSK_IDENTITY: "does not know the pre-shared key",
+    codes.NO_APPLICATION_PROTOCOL: "speaks none of the protocols that ALPN offered",
 }
 _NAMED_FAULTS = 3
-_PEER_MISBEHAVED = frozenset({10, 20, 21, 22, 30, 47, 50, 51, 109, 110})
+_PEER_MISBEHAVED = frozenset(
+    {
+        codes.UNEXPECTED_MESSAGE,
+        codes.BAD_RECORD_MAC,
+        codes.DECRYPTION_FAILED,
+        codes.RECORD_OVERFLOW,
+        codes.DECOMPRESSION_FAILURE,
+        codes.ILLEGAL_PARAMETER,
+        codes.DECODE_ERROR,
+        codes.DECRYPT_ERROR,
+        codes.MISSING_EXTENSION,
+        codes.UNSUPPORTED_EXTENSION,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +305,7 @@ def _shown(leg: Leg, side: Side) -> str:
     """Which chain the refusing side had been shown, and whether its root was sent: most servers leave that out, as
     they may (RFC 8446 4.4.2), and then the refusing side has to know it.
     """
-    chain = [sent.facts for sent in leg.read().certificates if sent.sender is side]
+    chain = [sent.facts for sent in leg.read().chain(side)]
     if not chain:
         return ""
     first, last = chain[0], chain[-1]
@@ -307,12 +329,15 @@ def _named(name: str | None) -> str:
 
 
 def _names_asked(recording: Recording, leg: Leg) -> str:
-    """What a client that refuses the host name would have compared."""
-    leaf = next((sent for sent in leg.read().certificates if sent.sender is Side.SERVER), None)
-    if leaf is None:
+    """What a client that refuses the host name would have compared, unless the two agree."""
+    chain = leg.read().chain(Side.SERVER)
+    if not chain:
+        return ""
+    leaf, wanted = chain[0].facts, (recording.sni or "").lower()
+    if wanted and {f"dns:{wanted}", f"dns:*.{wanted.partition('.')[2]}"} & {name.lower() for name in leaf.san}:
         return ""
     sni = printable(recording.sni, limit=100) if recording.sni else "not there"
-    names = leaf.facts.names()
+    names = leaf.names()
     return f"; perhaps for the host name: the certificate is for {names}, and the client's SNI was {sni}"
 
 

@@ -25,7 +25,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from countersign.errors import EnvironmentFault
+from countersign.errors import EnvironmentFault, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -307,5 +307,5 @@ def _cannot(what: str, path: Path, wrong: OSError) -> str:
         case _ if wrong.errno == errno.EROFS:
             reason, cure = "the file system is read-only", "name a place that you may write to (--home)"
         case _:
-            reason, cure = (wrong.strerror or str(wrong)).lower(), "name another place"
+            reason, cure = words_of(wrong), "name another place"
     return f"cannot {what} {path}: {reason}; {cure}"

@@ -182,9 +182,9 @@ def _set(parameters: Mapping[str, Parameter], given: Mapping[str, str], source: 
     made = dict(parameters)
     for name, text in given.items():
         if name not in parameters:
-            known = ", ".join(parameters) or "none at all"
+            known = f"its parameters are {', '.join(parameters)}" if parameters else "it has no parameters"
             hint = nearest(name, parameters)
-            raise ScenarioError(f"cannot set {name!r} of the scenario {source.id!r}: its parameters are {known}{hint}")
+            raise ScenarioError(f"cannot set {name!r} of the scenario {source.id!r}: {known}{hint}")
         try:
             made[name] = replace(parameters[name], default=_value(parameters[name].default, text))
         except Mistake as wrong:

@@ -94,12 +94,20 @@ def test_ca_init_makes_a_ca_once(home: Path) -> None:
     assert (first.code, second.code) == (0, 0)
     assert first.out.startswith("made: ")
     assert second.out.startswith("already there: ")
+    assert first.out.endswith("hand it out with: countersign ca root --out root.pem\n")
     for path in home.rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         if path.is_dir():
             assert mode == 0o700
         elif path.name.endswith(".key.pem"):
             assert mode == 0o600
+
+
+def test_another_home_stands_in_the_command_that_hands_its_root_out(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "an other"
+    made = countersign("ca", "init", "--home", other)
+    assert made.out.endswith(f"countersign ca root --home '{other}' --out root.pem\n")
+    assert not (home / "ca").exists()
 
 
 @pytest.mark.peer("openssl")

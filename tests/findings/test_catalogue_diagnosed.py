@@ -50,12 +50,12 @@ async def diagnosed(argv: Sequence[str], names: Sequence[str]) -> dict[str, str 
     return found
 
 
-def judge(found: dict[str, str | None], client: str) -> None:
+def judge(found: dict[str, str | None], client: str, *, least: float = LEAST) -> None:
     wrong = {name: cause for name, cause in found.items() if cause not in CAUSES[name]}
     share = 1 - len(wrong) / len(found)
     of_all = f"{len(found) - len(wrong)} of {len(found)} scenarios ({share:.1%})"
     print(f"{client}: the cause is found of {of_all}; not of {wrong}")  # noqa: T201 - the figure is the point
-    assert share >= LEAST, wrong
+    assert share >= least, wrong
 
 
 def test_each_cause_is_a_kind_of_finding_and_each_name_a_scenario() -> None:
@@ -77,5 +77,5 @@ async def test_the_cause_of_what_breaks_a_jvm_is_found() -> None:
 
 @pytest.mark.peer("java", "javac")
 async def test_the_cause_of_what_breaks_a_jvm_is_found_for_some() -> None:
-    """One scenario in eight; all of them with ``--long``."""
-    judge(await diagnosed(java("HandshakeClient", "{url}"), list(CAUSES)[::8]), "a JVM")
+    """One scenario in eight, so few that one weighs a lot; all of them with ``--long``."""
+    judge(await diagnosed(java("HandshakeClient", "{url}"), list(CAUSES)[::8]), "a JVM", least=0.8)

@@ -406,6 +406,7 @@ def test_a_diagnosis_is_shown_with_the_cure_first_and_is_the_same_from_json(root
         diagnosis = diagnose(recording, family=family)
         text = show(diagnosis, width=100)
         assert text.startswith("Fix: ")
+        assert "The proxy ran the scenario kept out of sight" in text
         assert all(line == printable(line) for line in text.splitlines())
         assert diagnose(from_json(json.loads(json.dumps(to_json(recording)))), family=family) == diagnosis
     with pytest.raises(UserError, match="there is no family of clients 'cobol'"):

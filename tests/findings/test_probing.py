@@ -291,6 +291,24 @@ def test_what_is_no_tls_is_a_recording_and_no_fault(answer: bytes) -> None:
     assert all(line == printable(line) for line in show(found, width=80).splitlines())
 
 
+def test_a_certificate_that_is_sent_twice_makes_no_path_longer() -> None:
+    chain = ChainOrders(recipe=catalogue()["sent-twice"])
+    with RunningProxy(director=Scripted([Orders(chain=chain)])) as proxy:
+        found = probe(plan(proxy.port, name=HOST, roots=(AUTHORITY.root.der,)))
+    assert found.good
+    assert [one.id for one in found.defects] == ["repeated-certificate"]
+
+
+def test_a_look_says_of_itself_what_is_of_use(lab: Lab) -> None:
+    with RunningProxy() as proxy:
+        trusted = show(probe(plan(proxy.port, name=HOST, roots=(AUTHORITY.root.der,))), width=200)
+        others = show(probe(plan(proxy.port, lab, name=HOST)), width=200)
+    assert "The handshake was finished.\n" in trusted
+    assert "refuses the host name" not in trusted
+    assert "give the root with --ca-file" in others
+    assert "--untrusted" not in others
+
+
 def test_hostile_names_are_escaped_where_they_are_shown() -> None:
     chain = ChainOrders(recipe=catalogue()["leaf-subject-with-escape-sequences"])
     with RunningProxy(director=Scripted([Orders(chain=chain)])) as proxy:

@@ -12,7 +12,7 @@ import pytest
 
 from countersign.lab.target import EmbeddedTarget, Pki
 from countersign.proxy import Limits, Mode
-from countersign.proxy.answer import AnswerError, ProxyAnswer, read_answer
+from countersign.proxy.answer import AnswerError, ProxyAnswer
 from countersign.proxy.orders import Orders
 from countersign.recorder.recording import FailureCode, Party, Recording, Status
 from tests.peers.curl import curl
@@ -278,8 +278,6 @@ def test_what_node_makes_of_answers() -> None:
     ("table", "key"),
     [
         ({"status": 100}, "status"),
-        ({"status": "403"}, "status"),
-        ({"status": True}, "status"),
         ({"version": "2"}, "version"),
         ({"headers": ["no colon"]}, "headers"),
         ({"headers": ["X: a\r\nY: b"]}, "headers"),
@@ -290,19 +288,16 @@ def test_what_node_makes_of_answers() -> None:
         ({"delay": -1}, "delay"),
         ({"garbage": 0}, "garbage"),
         ({"hang": True, "body": "x"}, "hang"),
-        ({"statuss": 403}, "statuss"),
     ],
 )
-def test_an_answer_that_cannot_be_names_its_key(table: dict[str, object], key: str) -> None:
+def test_an_answer_that_cannot_be_names_its_key(table: dict[str, Any], key: str) -> None:
     with pytest.raises(AnswerError) as wrong:
-        read_answer(table)
+        ProxyAnswer(**table)
     assert wrong.value.key == key
 
 
-def test_an_answer_is_read_from_a_table() -> None:
-    table = {"status": 407, "schemes": ["Basic", "NTLM"], "every": 1, "cut_after": 12}
-    answer = read_answer(table)
-    assert (answer.status, answer.schemes, answer.every, answer.cut_after) == (407, ("Basic", "NTLM"), 1, 12)
+def test_an_answer_says_what_it_is() -> None:
+    answer = ProxyAnswer(status=407, schemes=("Basic", "NTLM"), every=1, cut_after=12)
     assert (
         answer.text() == "answered CONNECT with HTTP/1.1 407, wanting Basic or NTLM, again and again, a byte every 1 s,"
         " cut off after 12 bytes"

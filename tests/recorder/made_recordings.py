@@ -80,7 +80,7 @@ def handshake(sender: Side, code: int, body: bytes, *, t: float, encrypted: bool
     return Message(t, sender, Content.HANDSHAKE, code, encrypted, len(raw), raw)
 
 
-def certificate_for(name: str, *, issuer: str | None = None) -> bytes:
+def certificate_for(name: str, *, issuer: str | None = None, hosts: Iterable[str] = ()) -> bytes:
     """DER of a certificate whose names are these, whatever they are."""
     key = ec.generate_private_key(ec.SECP256R1())
     with warnings.catch_warnings(action="ignore"):  # longer than ub-common-name (RFC 5280 A.1) is what some names are
@@ -90,6 +90,8 @@ def certificate_for(name: str, *, issuer: str | None = None) -> bytes:
         )
     builder = x509.CertificateBuilder(subject_name=subject, issuer_name=above, public_key=key.public_key())
     builder = builder.serial_number(1).not_valid_before(STARTED).not_valid_after(STARTED + timedelta(days=1))
+    if alternatives := [x509.DNSName(host) for host in hosts]:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 

@@ -519,6 +519,13 @@ def test_a_client_that_may_mean_the_host_name_is_told_with_the_names(number: int
     assert (words in outcome.text) is (number != 48)
 
 
+@pytest.mark.parametrize("name", ["localhost", "LocalHost", "other.test"])
+def test_a_name_that_the_certificate_has_is_no_reason_to_refuse_it(name: str) -> None:
+    shown = made.certificate_message(S, [made.certificate_for("leaf", issuer="root", hosts=[name])], t=0.12)
+    outcome = judge(intercepted([*hellos(0.1), shown, alert(0.2, C, 46, clear=True)], tls12(), talked=()))
+    assert ("perhaps for the host name" in outcome.text) is (name == "other.test")
+
+
 def test_a_refusal_of_a_leaf_that_our_ca_may_not_issue_is_ours() -> None:
     shown = made.certificate_message(S, issued(("leaf", "root")), t=0.12)
     barred = Failure(0.21, CLIENT, Party.PROXY, code=FailureCode.CANNOT_MIMIC, text="had no certificate to show")

@@ -159,4 +159,4 @@ async def test_contexts_of_sessions_are_those_in_which_their_clients_were_accept
 
         return await asyncio.create_task(session())
 
-    assert await asyncio.gather(connection(0), connection(1)) == [(EARLY,), ()]
+    assert list(await asyncio.gather(connection(0), connection(1))) == [(EARLY,), ()]

@@ -211,6 +211,15 @@ def test_a_body_of_a_gigabyte_is_not_read(api: Api, known: str, framing: str, fo
     assert api.get("/v1/status").status == 200
 
 
+def test_a_body_that_is_said_to_be_too_large_is_declined_before_any_of_it_has_come(api: Api) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        headers = "".join(f"{key}: {value}\r\n" for key, value in api.headers().items())
+        connection.sendall(
+            f"POST /v1/pass HTTP/1.1\r\n{headers}Content-Length: {server.MOST_BODY + 1}\r\n\r\n".encode()
+        )
+        assert answer_of(connection).status == 413
+
+
 def test_a_million_chunks_of_a_byte_stop_at_the_bound(api: Api, scaled: Callable[[int], int]) -> None:
     head = "POST /v1/pass HTTP/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in api.headers().items())
     many = scaled(1_000_000) + server.MOST_BODY

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from countersign.errors import EnvironmentFault, UserError
+from countersign.errors import EnvironmentFault, UserError, words_of
 from countersign.recorder.private_files import make_private_dir, read_private, write_private
 
 if TYPE_CHECKING:
@@ -225,9 +225,7 @@ class Register:
             self._entries, self._seen = {}, None
             return
         except OSError as wrong:
-            raise RegisterError(
-                f"cannot read the register {self.path}: {(wrong.strerror or str(wrong)).lower()}"
-            ) from wrong
+            raise RegisterError(f"cannot read the register {self.path}: {words_of(wrong)}") from wrong
         seen = (found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
         if seen != self._seen:
             self._entries = _read(self.path)

@@ -49,7 +49,7 @@ from countersign.ca.revocation.points import CaForm, CrlForm, CrlStyle, Points, 
 from countersign.ca.revocation.register import Entry, Reason, Register, State
 from countersign.ca.revocation.replies import MOVED, Reply, disguised
 from countersign.ca.revocation.sending import BigFile, Sending, reset, write_big
-from countersign.errors import EnvironmentFault, UserError
+from countersign.errors import EnvironmentFault, UserError, words_of
 from countersign.recorder.private_files import FileFault
 from countersign.recorder.wire.text import printable
 
@@ -331,7 +331,7 @@ class Responder:
             for what in (what for what in behind if what not in have):
                 self._doors.append(Door(found[0], port + len(self._doors) if port else 0, what))
         except OSError as wrong:
-            reason = (wrong.strerror or str(wrong)).lower()
+            reason = words_of(wrong)
             raise EnvironmentFault(
                 f"cannot listen on {host}:{port}: {reason}; choose another port, or 0 for any free one"
             ) from wrong

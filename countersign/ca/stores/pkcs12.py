@@ -67,7 +67,7 @@ LEGACY = Form(
 CLEAR = Form(keys=None, content=None, mac=None)
 """A trust store without a password, as the cacerts of JDK 18 and later."""
 
-_DATA, _SIGNED, _ENCRYPTED = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.2", "1.2.840.113549.1.7.6"
+_DATA, _ENCRYPTED = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.6"
 _BAG = "1.2.840.113549.1.12.10.1."
 _KEY_BAG, _SHROUDED_BAG, _CERT_BAG = f"{_BAG}1", f"{_BAG}2", f"{_BAG}3"
 _CRL_BAG, _SECRET_BAG, _NESTED_BAG = f"{_BAG}4", f"{_BAG}5", f"{_BAG}6"

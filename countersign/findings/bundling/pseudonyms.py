@@ -7,7 +7,8 @@ compare them, and nobody without the key can try names out.
 
 It is made word by word (``mid.corp.example`` and ``*.corp.example`` keep their relation), and words that say what an
 authority is for stay as they are. What is replaced is looked for first, in everything that reading the recording gives;
-then each of these strings is replaced wherever it stands, in messages as bytes and elsewhere as text. Signatures over
+then each of these strings is replaced wherever it stands, in messages as bytes (also inside a compressed certificate,
+whose length then is another) and elsewhere as text. Signatures over
 what was replaced do not hold any more, and hashes of certificates are others; the bundle says so.
 """
 
@@ -16,12 +17,13 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import zlib
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from countersign.recorder.wire.told import Told
+from countersign.recorder.wire.messages import MAX_DECOMPRESSED, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from countersign.recorder.certificates import CertificateFacts
     from countersign.recorder.recording import Leg, Recording
     from countersign.recorder.wire.events import Message
+    from countersign.recorder.wire.told import Told
 
 _WORD = re.compile(r"[^\W_]+")
 _ATTRIBUTE = re.compile(r"(?:^|[,+])(?P<name>[A-Za-z0-9.]+)=(?P<value>(?:\\.|[^,+\\])*)")
@@ -38,8 +41,13 @@ _SAYS_NOTHING = frozenset(
     com net org edu gov int mil io test local localhost example invalid lan home arpa""".split()  # noqa: SIM905
 )
 _NOT_REPLACED = {"C"}  # a country is nobody
+_NAMING = ("subject", "issuer", "san", "ocsp", "ca_issuers", "crl", "problems")  # of what was told of a certificate
+_COMPRESSED_CERTIFICATE = 25
+_PACKED_AT = 12  # bytes of header, algorithm and two lengths before the compressed data
 _SHORTEST = 4  # bytes that are looked for as they are; what is shorter only with its tag and length before it
-_TEXT_TAGS = (0x0C, 0x13, 0x16, 0x14)  # UTF8String, PrintableString, IA5String, T61String
+_TEXT_TAGS = (0x0C, 0x13, 0x16, 0x14, 0x81, 0x82, 0x00)
+"""UTF8String, PrintableString, IA5String, T61String; mail and DNS names among alternative names (RFC 5280 4.2.1.6); the
+first byte of the two that are the length of a server name (RFC 6066 3)."""
 
 
 class Pseudonyms:
@@ -60,7 +68,7 @@ class Pseudonyms:
             client=swap.text(recording.client),
             target=swap.text(recording.target),
             sni=swap.text(recording.sni),
-            label=swap.text(recording.label),
+            label=None if recording.label is None else self._name(recording.label, "label"),
             outcome=replace(recording.outcome, text=swap.text(recording.outcome.text) or ""),
             legs=tuple(_leg(leg, swap) for leg in recording.legs),
             problems=tuple(
@@ -113,8 +121,8 @@ class Pseudonyms:
             if isinstance(chain, dict):
                 yield from _distinguished(chain.get("subject"))
                 yield from _distinguished(chain.get("issuer"))
-        for value in _deep(recording.prelude):
-            yield from _host(value)
+        for value in _deep([recording.prelude, recording.http]):
+            yield from _host(value, dotted=True)
 
 
 def _like(old: str, new: int) -> str:
@@ -122,13 +130,19 @@ def _like(old: str, new: int) -> str:
     if old.isdigit():
         return chr(48 + new % 10)
     letter = chr(97 + new % 26)
-    if len(old.encode()) != 1:
-        return old
-    return letter.upper() if old.isupper() else letter
+    match len(old.encode()):
+        case 1:
+            return letter.upper() if old.isupper() else letter
+        case 2:
+            return chr(0xE0 + new % 23)  # one byte in Latin-1 as well
+        case 3:
+            return chr(0x4E00 + new)
+        case _:
+            return chr(0x20000 + new)
 
 
-def _host(place: object) -> Iterator[tuple[str, str]]:
-    """The host of ``host``, ``host:port`` or ``[host]:port``."""
+def _host(place: object, *, dotted: bool = False) -> Iterator[tuple[str, str]]:
+    """The host of ``host``, ``host:port`` or ``[host]:port``; ``dotted``: what has no point in it may be any word."""
     if not isinstance(place, str) or not place:
         return
     host = place
@@ -139,7 +153,7 @@ def _host(place: object) -> Iterator[tuple[str, str]]:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        if re.fullmatch(r"[\w*-]+(?:\.[\w*-]+)+\.?", host):
+        if re.fullmatch(rf"[\w*-]+(?:\.[\w*-]+){'+' if dotted else '*'}\.?", host):
             yield host.removeprefix("*."), "host name"
         return
     yield host, "address"
@@ -200,9 +214,10 @@ class _Swap:
 
     def __init__(self, names: Mapping[str, str]) -> None:
         changed = {old: new for old, new in names.items() if old != new}
-        self._text = {old.lower(): new for old, new in changed.items()}
-        ordered = sorted(changed, key=len, reverse=True)
-        self._pattern = re.compile("|".join(re.escape(one) for one in ordered), re.IGNORECASE) if ordered else None
+        self._ordered = sorted(changed.items(), key=lambda pair: len(pair[0]), reverse=True)
+        self._text = {old.lower(): new for old, new in self._ordered}
+        pattern = "|".join(_whole_if_short(old) for old, _ in self._ordered)
+        self._pattern = re.compile(pattern, re.IGNORECASE) if pattern else None
         self._bytes = dict(_encoded(changed))
         longest = sorted(self._bytes, key=len, reverse=True)
         self._raw = re.compile(b"|".join(re.escape(one) for one in longest)) if longest else None
@@ -210,7 +225,14 @@ class _Swap:
     def text(self, value: str | None) -> str | None:
         if value is None or self._pattern is None:
             return value
-        return self._pattern.sub(lambda found: self._text[found[0].lower()], value)
+        return self._pattern.sub(self._new, value)
+
+    def _new(self, found: re.Match[str]) -> str:
+        """``re`` takes more letters for the same than ``lower`` does: the long s for an s, the dotless i for an i."""
+        known = self._text.get(found[0].lower())
+        if known is None:
+            known = next(new for old, new in self._ordered if re.fullmatch(re.escape(old), found[0], re.IGNORECASE))
+        return known
 
     def values(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -221,9 +243,17 @@ class _Swap:
             return [self.values(one) for one in value]
         return value
 
+    def facts(self, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return tuple(self.text(one) or "" for one in value) if isinstance(value, tuple) else self.text(value)
+
     def raw(self, data: bytes) -> bytes:
         """As long as it was."""
         return data if self._raw is None else self._raw.sub(lambda found: self._bytes[found[0]], data)
+
+
+def _whole_if_short(name: str) -> str:
+    """What is as short as a part of any word stands for itself only where it is a word."""
+    return re.escape(name) if len(name) >= _SHORTEST else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
 
 
 def _encoded(changed: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
@@ -238,8 +268,11 @@ def _encoded(changed: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
             yield head + address.packed, head + other.packed
             continue
         for variant, drawn in {old: new, old.lower(): new.lower(), old.upper(): new.upper()}.items():
-            for coding in ("utf-8", "utf-16-be"):
-                before, after = variant.encode(coding, "replace"), drawn.encode(coding, "replace")
+            for coding in ("utf-8", "utf-16-be", "latin-1"):
+                try:
+                    before, after = variant.encode(coding), drawn.encode(coding)
+                except UnicodeEncodeError:
+                    continue
                 if len(before) != len(after):
                     continue
                 if len(before) >= _SHORTEST:
@@ -265,9 +298,54 @@ def _leg(leg: Leg, swap: _Swap) -> Leg:
 
 
 def _message(message: Message, swap: _Swap) -> Message:
-    told = message.told
-    if told is not None:
-        told = Told.from_json(swap.values(replace(told, form=swap.raw(told.form)).to_json()))
-        return replace(message, told=told)
+    if message.told is not None:
+        return replace(message, told=_told(message.told, swap))
+    if message.is_handshake(_COMPRESSED_CERTIFICATE):
+        raw = _repacked(message.raw, swap)
+        return replace(message, raw=raw, length=message.length if len(raw) < _PACKED_AT else len(raw), digest="")
     raw = swap.raw(message.raw)
     return message if raw == message.raw else replace(message, raw=raw, digest="")
+
+
+def _told(told: Told, swap: _Swap) -> Told:
+    return replace(
+        told,
+        form=swap.raw(told.form),
+        certificates=tuple(
+            replace(facts, **{name: swap.facts(getattr(facts, name)) for name in _NAMING})
+            for facts in told.certificates
+        ),
+        authorities=None if told.authorities is None else tuple(swap.values(told.authorities)),
+    )
+
+
+def _repacked(raw: bytes, swap: _Swap) -> bytes:
+    """A CompressedCertificate (RFC 8879 4) with other names in it, so of another length.
+
+    Of one that cannot be opened only the beginning is kept: what is in it, nobody can say.
+    """
+    algorithm, size = int.from_bytes(raw[4:6], "big"), int.from_bytes(raw[6:9], "big")
+    packed = raw[_PACKED_AT:]
+    if size > MAX_DECOMPRESSED or int.from_bytes(raw[9:12], "big") != len(packed):
+        return raw[: _PACKED_AT - 1]
+    body, fault = decompress(algorithm, packed, size)
+    if fault is not None:
+        return raw[: _PACKED_AT - 1]
+    other = swap.raw(body)
+    if other == body:
+        return raw
+    packed = _compress(algorithm, other)
+    return raw[:1] + (8 + len(packed)).to_bytes(3, "big") + raw[4:9] + len(packed).to_bytes(3, "big") + packed
+
+
+def _compress(algorithm: int, body: bytes) -> bytes:
+    """By the algorithm, one of those that :func:`decompress` knows."""
+    if algorithm == 1:
+        return zlib.compress(body)
+    if algorithm == 2:
+        import brotli  # type: ignore[import-untyped]
+
+        return bytes(brotli.compress(body))
+    import zstandard
+
+    return zstandard.ZstdCompressor().compress(body)

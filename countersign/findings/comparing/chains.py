@@ -108,14 +108,14 @@ def chains(a: Half, b: Half, sender: Side) -> Iterator[Difference]:
 
 
 def seen(half: Half, sender: Side) -> bool:
-    return any(sent.sender is sender for sent in half.reading.certificates)
+    """Whether this side's certificates are to be seen."""
+    return bool(half.reading.chain(sender))
 
 
 def _sent(half: Half, sender: Side) -> list[_Sent]:
     """What this side sent in its first Certificate message."""
-    first = next((sent.message for sent in half.reading.certificates if sent.sender is sender), None)
-    every = [sent for sent in half.reading.certificates if sent.sender is sender and sent.message == first]
-    return [_Sent(place, sent.message, sent.der, sent.facts) for place, sent in enumerate(every)]
+    chain = half.reading.chain(sender)
+    return [_Sent(place, sent.message, sent.der, sent.facts) for place, sent in enumerate(chain)]
 
 
 def _part(cert: _Sent) -> str:

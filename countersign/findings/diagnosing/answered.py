@@ -7,11 +7,12 @@ was not asked for), RFC 7301 3.2 (one of the protocols offered), and RFC 8446 5 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import LegRole, Party
-from countersign.recorder.wire import names
+from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import SupportedVersions
 from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
@@ -23,9 +24,24 @@ if TYPE_CHECKING:
     from countersign.findings.diagnosing.case import Case, View
     from countersign.recorder.wire.events import Problem
 
-_TLS13 = 0x0304
 _COOKIE, _RENEGOTIATION_INFO, _SCSV = 44, 0xFF01, 0x00FF
 _NOT_TLS = "the header of a TLS record"
+_FLIGHT_13 = (
+    "server_hello",
+    "encrypted_extensions",
+    "certificate_request",
+    "certificate",
+    "certificate_verify",
+    "finished",
+)
+_FLIGHT_12 = (
+    "server_hello",
+    "certificate",
+    "certificate_status",
+    "server_key_exchange",
+    "certificate_request",
+    "server_hello_done",
+)
 _CUT = "the end of the stream"
 _THOUGHT = 2.5  # and that thinks no longer about a certificate, but waits for somebody
 _WAITED = 1.0  # seconds for which a client waits that was not served
@@ -86,6 +102,10 @@ def _mismatches(view: View) -> Iterator[Found]:
                 text = f"{view.who(Side.SERVER)} {wrong}"
                 yield Found("bad-answer", text, view.evidence(read), rank=0)
                 return
+    if (disorder := _disorder(view)) is not None:
+        text = f"{view.who(Side.SERVER)} {disorder}"
+        yield Found("bad-answer", text, view.evidence(view.message("server_hello")), rank=0)
+        return
     protocol = view.reading.alpn
     if protocol is not None and protocol not in view.reading.alpn_offered:
         text = f"{view.who(Side.SERVER)} chose the ALPN protocol {printable(protocol)}, which was not offered"
@@ -95,9 +115,9 @@ def _mismatches(view: View) -> Iterator[Found]:
 def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryRequest) -> Iterator[str]:
     offered = view.extension(SupportedVersions)
     versions = offered.versions if offered is not None else ()
-    chosen = next((one for one in answer.extensions or () if one.code == 43), None)
+    chosen = next((one for one in answer.extensions or () if one.code == codes.SUPPORTED_VERSIONS), None)
     version = getattr(chosen, "selected_version", None) or answer.legacy_version
-    if version >= _TLS13 and answer.session_id != hello.session_id:
+    if version >= names.TLS13 and answer.session_id != hello.session_id:
         yield "echoed another session id than the client sent (RFC 8446 4.1.3)"
     if answer.cipher_suite not in hello.cipher_suites:
         yield f"chose {names.cipher_suite_name(answer.cipher_suite)}, which was not offered"
@@ -105,7 +125,12 @@ def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryReque
         yield f"chose {names.version_name(version)}, which was not offered"
     if answer.compression_method not in hello.compression_methods:
         yield f"chose compression method {answer.compression_method}, which was not offered"
-    if isinstance(answer, ServerHello) and answer.downgraded_from_tls13 and _TLS13 in versions and version < _TLS13:
+    if (
+        isinstance(answer, ServerHello)
+        and answer.downgraded_from_tls13
+        and names.TLS13 in versions
+        and version < names.TLS13
+    ):
         yield "marks its random as a downgrade (RFC 8446 4.1.3), though TLS 1.3 was offered"
     asked = {one.code for one in hello.extensions or ()}
     asked |= {_RENEGOTIATION_INFO} if _SCSV in hello.cipher_suites else set()
@@ -113,6 +138,24 @@ def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryReque
     extra = [names.extension_name(one.code) for one in answer.extensions or () if one.code not in asked]
     if extra:
         yield f"sent extensions that were not asked for: {', '.join(extra)}"
+
+
+def _disorder(view: View) -> str | None:
+    """What is not in its order, there twice or missing in the server's first flight (RFC 8446 2, RFC 5246 7.3)."""
+    tls13 = view.reading.version == "TLSv1.3"
+    order = _FLIGHT_13 if tls13 else _FLIGHT_12
+    types = [one.type for one in view.reading.messages if one.message.sender is Side.SERVER]
+    flight = [name for name in types if name in order]
+    for before, after in pairwise(flight):
+        if order.index(after) <= order.index(before):
+            return f"sent {after} behind {before}"
+    if view.reading.resumed or not flight or flight[-1] != order[-1] or "compressed_certificate" in types:
+        return None
+    needed = {"encrypted_extensions", "certificate", "certificate_verify"} if tls13 else set()
+    if not tls13 and (view.reading.cipher or "").startswith(("TLS_ECDHE_", "TLS_DHE_")):
+        needed = {"server_key_exchange"}
+    missing = [name for name in order if name in needed and name not in flight]
+    return f"sent no {missing[0]}" if missing else None
 
 
 def _waited(view: View, *, by_client: bool) -> Iterator[Found]:

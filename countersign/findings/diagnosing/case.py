@@ -93,10 +93,8 @@ class View:
             (one for one in self.reading.messages if one.type == kind and sender in {None, one.message.sender}), None
         )
 
-    def chain(self, sender: Side) -> list[SentCertificate]:
-        """What this side showed in its first Certificate message, in its order."""
-        first = next((sent.message for sent in self.reading.certificates if sent.sender is sender), None)
-        return [sent for sent in self.reading.certificates if sent.sender is sender and sent.message == first]
+    def chain(self, sender: Side) -> Sequence[SentCertificate]:
+        return self.reading.chain(sender)
 
     def facts(self, sender: Side) -> list[CertificateFacts]:
         return [sent.facts for sent in self.chain(sender)]

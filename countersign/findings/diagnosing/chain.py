@@ -142,7 +142,8 @@ def _use(
 
 def _below(one: CertificateFacts, facts: Sequence[CertificateFacts]) -> int:
     """How many CAs are on the path from the leaf to this one: what was sent twice or belongs to no path is none of
-    them, and self-issued ones do not count (RFC 5280 4.2.1.9)."""
+    them, and self-issued ones do not count (RFC 5280 4.2.1.9).
+    """
     at, left, below = facts[0], [other for other in facts[1:] if other is not one], 0
     while at.issuer is not None and at.issuer != one.subject:
         above = next((other for other in left if other.subject == at.issuer), None)
@@ -211,7 +212,7 @@ def _structure(chain: Sequence[SentCertificate], facts: Sequence[CertificateFact
     elif gap is not None and any(one.subject == facts[gap].issuer for one in facts):
         text = f"the {whose}chain leads back into itself: {named(facts[gap].subject)} was issued by one below it"
         yield Defect("chain-loop", text, gap)
-    elif gap is not None and len(facts) > 1 and gap < len(facts) - 1:
+    elif gap is not None and any(one not in [facts[place] for place in path] for one in facts[gap + 1 :]):
         missing = named(facts[gap].issuer)
         text = f"the {whose}chain has a hole: {named(facts[gap].subject)} was issued by {missing}, which was not sent"
         yield Defect("missing-intermediate", text, gap, {"missing": missing, "urls": _urls(facts[gap])})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
-from countersign.recorder.wire import names
+from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import KeyShare, SupportedVersions
 from countersign.recorder.wire.text import printable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from countersign.findings.diagnosing.case import Case, View
 
 _SEGMENT = 1400  # bytes of a ClientHello that surely fit one TCP segment
-_TLS13 = 0x0304
 _BY_CODE = {
     FailureCode.CLIENT_NOT_ALLOWED: "client-not-allowed",
     FailureCode.TARGET_NOT_ALLOWED: "target-not-allowed",
@@ -129,7 +128,7 @@ def _hello_unanswered(view: View, how: Ending, evidence: tuple[str, ...]) -> Ite
         text = f"a ClientHello of {length} bytes{why}, which takes more than one TCP segment, got {what}"
         yield Found("large-hello-dropped", text, evidence, rank=1, values={"length": str(length)})
     versions = view.extension(SupportedVersions)
-    if versions is not None and _TLS13 in versions.versions:
+    if versions is not None and names.TLS13 in versions.versions:
         text = f"a ClientHello that offers TLS 1.3 got {what}: some devices do not let that through"
         yield Found("tls13-intolerance", text, evidence, rank=3)
     if view.reading.sni is None:
@@ -139,11 +138,11 @@ def _hello_unanswered(view: View, how: Ending, evidence: tuple[str, ...]) -> Ite
 def records_damaged(case: Case) -> Iterator[Found]:
     """Alerts about the records themselves."""
     kinds = {
-        20: "damaged-record",
-        21: "damaged-record",
-        22: "oversized-record",
-        30: "damaged-record",
-        51: "handshake-signature",
+        codes.BAD_RECORD_MAC: "damaged-record",
+        codes.DECRYPTION_FAILED: "damaged-record",
+        codes.RECORD_OVERFLOW: "oversized-record",
+        codes.DECOMPRESSION_FAILURE: "damaged-record",
+        codes.DECRYPT_ERROR: "handshake-signature",
     }
     for view in case.views:
         ended = view.ended
@@ -160,12 +159,12 @@ def internal(case: Case) -> Iterator[Found]:
         ended = view.ended
         if ended is None or ended.alert is None or (ended.party is Party.PROXY and _excused(case, view)):
             continue
-        if ended.alert == 80:
+        if ended.alert == codes.INTERNAL_ERROR:
             text = f"the {ended.party.value} had a fault of its own (internal_error)"
             yield Found("internal-error", text, view.evidence(ended.place), rank=2)
-        elif ended.alert == 49 and not view.chain(Side.CLIENT):
+        elif ended.alert == codes.ACCESS_DENIED and not view.chain(Side.CLIENT):
             yield Found("access-denied", f"the {ended.party.value} denies access", view.evidence(ended.place), rank=1)
-        elif ended.alert == 90:
+        elif ended.alert == codes.USER_CANCELED:
             continue
         elif case.recording.outcome.status is Status.FAILED:
             text = f"the {ended.party.value} ended the handshake with the alert {ended.name}"

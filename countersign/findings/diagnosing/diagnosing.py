@@ -77,7 +77,7 @@ def diagnose(recording: Recording, *, history: Sequence[Recording] = (), family:
         found = {name: one for name, one in found.items() if name not in _NO_MORE_THAN_SAID}
     ordered = sorted(found.values(), key=_order)
     findings = tuple(_worded(one, case) for one in ordered)
-    return Diagnosis(recording.id, recording.outcome.text, findings, tuple(_unseen(case)))
+    return Diagnosis(recording.id, recording.outcome.text, findings, tuple(_unseen(case)), recording.scenario)
 
 
 def _order(one: Found) -> tuple[int, int]:

@@ -94,9 +94,7 @@ def _issuer_changed(case: Case) -> Iterator[Found]:
         return
     for earlier in case.history:
         leg = earlier.leg(view.role)
-        others = (
-            [sent.facts for sent in leg.read().certificates if sent.sender is Side.SERVER] if leg is not None else []
-        )
+        others = [sent.facts for sent in leg.read().chain(Side.SERVER)] if leg is not None else []
         if not others or earlier.outcome.status.value != "established":
             continue
         if others[0].sha256 == facts[0].sha256 and len(others) == len(facts):

@@ -90,12 +90,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, the primary cause first. ``unseen`` are sentences for what the recording could not show."""
+    """All findings, the primary cause first. ``unseen`` are sentences for what the recording could not show.
+
+    ``scenario`` is the one that ran: what it broke is told as if it were the server's own doing.
+    """
 
     recording_id: str
     outcome: str
     findings: tuple[Finding, ...]
     unseen: tuple[str, ...] = ()
+    scenario: str | None = field(default=None, compare=False)
 
     @property
     def cause(self) -> Finding | None:
@@ -103,11 +107,12 @@ class Diagnosis:
         return next((one for one in self.findings if one.severity is Severity.CAUSE), None)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"schema": 1, "id": ..., "outcome": ..., "cause": id or None, "findings": [...], "unseen": [...]}``."""
+        """``{"schema": 1, "id", "outcome", "scenario", "cause": id or None, "findings": [...], "unseen": [...]}``."""
         return {
             "schema": 1,
             "id": self.recording_id,
             "outcome": self.outcome,
+            "scenario": self.scenario,
             "cause": None if self.cause is None else self.cause.id,
             "findings": [one.to_json() for one in self.findings],
             "unseen": list(self.unseen),

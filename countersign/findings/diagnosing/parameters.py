@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
-from countersign.recorder.wire import names
+from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import Alpn, SignatureAlgorithms, SupportedGroups, SupportedVersions
 from countersign.recorder.wire.messages import ServerHello
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.messages import ClientHello
     from countersign.recorder.wire.reading import LegReading
 
-_HANDSHAKE_FAILURE, _PROTOCOL_VERSION, _INSUFFICIENT, _FALLBACK = 40, 70, 71, 86
-_UNRECOGNIZED_NAME, _NO_PROTOCOL, _PSK = 112, 120, 115
-_BROKEN = {10: "unexpected", 47: "illegal", 50: "undecodable", 109: "incomplete", 110: "unsolicited"}
-_TLS12, _TLS13 = 0x0303, 0x0304
+_BROKEN = {
+    codes.UNEXPECTED_MESSAGE: "unexpected",
+    codes.ILLEGAL_PARAMETER: "illegal",
+    codes.DECODE_ERROR: "undecodable",
+    codes.MISSING_EXTENSION: "incomplete",
+    codes.UNSUPPORTED_EXTENSION: "unsolicited",
+}
 _X25519 = {29, 30}
 _OLD = {"TLSv1.0", "TLSv1.1"}
 _SHOWN = 6
@@ -63,27 +66,27 @@ def _server_said(case: Case, view: View, ended: Ended, hello: ClientHello) -> It
     if view.message("certificate", Side.CLIENT) is not None:
         return  # then it is about the certificate
     match ended.alert:
-        case 70:
+        case codes.PROTOCOL_VERSION:
             text = f"{who} speaks none of the versions that the client offers: {_versions(view, hello)}"
             yield Found("no-shared-version", text, evidence, rank=0, values={"versions": _versions(view, hello)})
-        case 112:
+        case codes.UNRECOGNIZED_NAME:
             name = printable(view.reading.sni or "no name", limit=255)
             yield Found(
                 "unknown-name", f"{who} does not know the server name {name}", evidence, rank=0, values={"name": name}
             )
-        case 120:
+        case codes.NO_APPLICATION_PROTOCOL:
             offered = ", ".join(printable(one, limit=40) for one in view.reading.alpn_offered)
             text = f"{who} speaks none of the protocols that the client offers by ALPN: {offered}"
             yield Found("no-shared-protocol", text, evidence, rank=0, values={"protocols": offered})
-        case 86:
+        case codes.INAPPROPRIATE_FALLBACK:
             text = f"{who} speaks a newer version and takes the client's retry with an older one for an attack"
             yield Found("inappropriate-fallback", text, evidence, rank=0)
-        case 115:
+        case codes.UNKNOWN_PSK_IDENTITY:
             yield Found("unknown-psk", f"{who} does not know the pre-shared key", evidence, rank=0)
-        case 71:
+        case codes.INSUFFICIENT_SECURITY:
             text = f"{who} finds what the client offers too weak: {_suites(hello)}"
             yield Found("too-weak-for-server", text, evidence, rank=0)
-        case 40:
+        case codes.HANDSHAKE_FAILURE:
             yield from _unnamed(case, view, hello, evidence)
         case number if number in _BROKEN:
             text = f"{who} found the client's message {_BROKEN[number]} (alert {ended.name})"
@@ -131,9 +134,9 @@ def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
     old = [one for one in suites if one >> 8 != 0x13]
     exchanges = {names.key_exchange(one) for one in old}
     groups = _groups(view)
-    if versions and max(versions) < _TLS12:
+    if versions and max(versions) < names.TLS12:
         yield Found("no-shared-version", f"the client offers no more than {names.version_name(max(versions))}")
-    if len(suites) <= 3 or (_TLS13 not in versions and exchanges and exchanges <= {"RSA"}):
+    if len(suites) <= 3 or (names.TLS13 not in versions and exchanges and exchanges <= {"RSA"}):
         shown = _listed([names.cipher_suite_name(one) for one in suites])
         yield Found(
             "no-shared-cipher", f"the client offers only: {shown}", values={"offered": shown, "known": "others"}
@@ -164,23 +167,23 @@ def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found
         return
     evidence = view.evidence(view.message("server_hello") or view.message("hello_retry_request"), ended.place)
     chosen = view.reading.version or "an older version"
-    if ended.alert in {40, 71, 80} and chosen in _OLD:
+    if ended.alert in {codes.HANDSHAKE_FAILURE, codes.INSUFFICIENT_SECURITY, codes.INTERNAL_ERROR} and chosen in _OLD:
         text = f"{view.who(Side.SERVER)} chose {chosen}, which the client offers and does not go on with"
         yield Found("no-shared-version", text, evidence, rank=1, values={"versions": chosen})
         return
     if view.chain(Side.SERVER):
         return
     match ended.alert:
-        case 70:
+        case codes.PROTOCOL_VERSION:
             text = f"{view.who(Side.SERVER)} chose {chosen}, and the client speaks only {_versions(view, hello)}"
             yield Found("no-shared-version", text, evidence, rank=0, values={"versions": _versions(view, hello)})
-        case 47 if isinstance(answer, ServerHello) and answer.downgraded_from_tls13:
+        case codes.ILLEGAL_PARAMETER if isinstance(answer, ServerHello) and answer.downgraded_from_tls13:
             text = (
                 f"{chosen} was agreed on though {view.who(Side.SERVER)} could have spoken a newer version (the "
                 "downgrade mark in its random): somebody between the two took the newer one out"
             )
             yield Found("downgraded", text, evidence, rank=0)
-        case 40 | 71:
+        case codes.HANDSHAKE_FAILURE | codes.INSUFFICIENT_SECURITY:
             suite = view.reading.cipher or "the suite"
             text = f"the client will not have what {view.who(Side.SERVER)} chose: {chosen}, {suite}"
             yield Found("too-weak-for-client", text, evidence, rank=1)
@@ -229,7 +232,7 @@ def _is_fips(view: View, hello: ClientHello) -> bool:
     suites = [names.cipher_suite_name(one) for one in hello.cipher_suites]
     groups = _groups(view)
     return (
-        max(_numbers(view, hello), default=0) >= _TLS12
+        max(_numbers(view, hello), default=0) >= names.TLS12
         and bool(groups)
         and not any("CHACHA20" in one for one in suites)
         and not _X25519 & set(groups)

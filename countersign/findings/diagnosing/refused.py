@@ -17,6 +17,7 @@ from countersign.findings.diagnosing.chain import defects
 from countersign.findings.diagnosing.inspection import is_root_of_a_product, product_of
 from countersign.findings.diagnosing.model import Found, Severity, kinds
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
+from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.text import printable
 
@@ -27,17 +28,23 @@ if TYPE_CHECKING:
     from countersign.findings.diagnosing.chain import Defect
     from countersign.recorder.certificates import CertificateFacts
 
-_BAD, _UNSUPPORTED, _REVOKED, _EXPIRED, _UNKNOWN, _UNKNOWN_CA = 42, 43, 44, 45, 46, 48
-_DECRYPT, _OCSP, _REQUIRED, _ACCESS, _HANDSHAKE = 51, 113, 116, 49, 40
-_ABOUT_CERTIFICATES = {_BAD, _UNSUPPORTED, _REVOKED, _EXPIRED, _UNKNOWN, _UNKNOWN_CA, _OCSP}
-_NAMES_NO_REASON = {_BAD, _UNKNOWN, None}
+_ABOUT_CERTIFICATES = {
+    codes.BAD_CERTIFICATE,
+    codes.UNSUPPORTED_CERTIFICATE,
+    codes.CERTIFICATE_REVOKED,
+    codes.CERTIFICATE_EXPIRED,
+    codes.CERTIFICATE_UNKNOWN,
+    codes.UNKNOWN_CA,
+    codes.BAD_CERTIFICATE_STATUS_RESPONSE,
+}
+_NAMES_NO_REASON = {codes.BAD_CERTIFICATE, codes.CERTIFICATE_UNKNOWN, None}
 
 _LARGEST = 100 * 1024
 _SMALLEST = 8  # the header and empty lists
 
 _FIT = {
-    _EXPIRED: {"leaf-expired", "issuer-expired", "leaf-not-yet-valid", "issuer-not-yet-valid"},
-    _UNKNOWN_CA: {
+    codes.CERTIFICATE_EXPIRED: {"leaf-expired", "issuer-expired", "leaf-not-yet-valid", "issuer-not-yet-valid"},
+    codes.UNKNOWN_CA: {
         "missing-intermediate",
         "wrong-order",
         "self-signed",
@@ -54,9 +61,16 @@ _FIT = {
         "chain-loop",
         "leaf-not-first",
     },
-    _UNSUPPORTED: {"leaf-not-first", "wrong-eku", "issuer-wrong-eku", "wrong-key-usage", "weak-key", "weak-signature"},
-    _DECRYPT: {"signature-does-not-hold", "malformed-certificate"},
-    _HANDSHAKE: {"weak-key", "weak-signature"},
+    codes.UNSUPPORTED_CERTIFICATE: {
+        "leaf-not-first",
+        "wrong-eku",
+        "issuer-wrong-eku",
+        "wrong-key-usage",
+        "weak-key",
+        "weak-signature",
+    },
+    codes.DECRYPT_ERROR: {"signature-does-not-hold", "malformed-certificate"},
+    codes.HANDSHAKE_FAILURE: {"weak-key", "weak-signature"},
 }
 """What may be behind an alert that names its reason, by OpenSSL's mapping and those of NSS, GnuTLS and Go."""
 
@@ -94,7 +108,7 @@ _TELLING = (  # what is wrong with a chain, the more often the cause the earlier
     "unrelated-certificate",
 )
 _HARMLESS = {"just-issued", "repeated-certificate", "unrelated-certificate"}
-_NEVER_ALONE = _HARMLESS | {"bad-serial", "wrong-key-usage", "long-chain"}
+_NEVER_ALONE = _HARMLESS | {"bad-serial", "long-chain"}
 """Most clients take these; where the alert names no reason they are possible, and no more."""
 
 
@@ -119,7 +133,9 @@ def _client_refused(case: Case, view: View, ended: Ended) -> bool:
     if ended.party is not view.party(Side.CLIENT) or ended.party is Party.PROXY:
         return False
     if ended.alert is not None:
-        about = ended.alert in _ABOUT_CERTIFICATES or (ended.alert in {_DECRYPT, _HANDSHAKE} and _shown(view))
+        about = ended.alert in _ABOUT_CERTIFICATES or (
+            ended.alert in {codes.DECRYPT_ERROR, codes.HANDSHAKE_FAILURE} and _shown(view)
+        )
         about = about or _too_large(view) or _empty(view)
         return about and not _client_finished_before(view, ended)
     failed = case.recording.outcome.status in {Status.FAILED, Status.ABANDONED}
@@ -174,7 +190,7 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         found = [one for one in found if one.id != "missing-intermediate"]
     yield from _ranked(found, ended.alert, evidence)
     fitting = [one for one in found if _rank(one, ended.alert) == 1]
-    if ended.alert == _EXPIRED:
+    if ended.alert == codes.CERTIFICATE_EXPIRED:
         if not fitting:
             text = (
                 "the client says that the certificate has expired or is not valid yet; by the proxy's clock it is valid"
@@ -182,7 +198,13 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
             text += "; a root that was not sent may have expired"
             yield Found("clock-skew", text, evidence, rank=1, values=_dates(chain[0].facts))
         return
-    if ended.alert in {_REVOKED, _OCSP, _UNSUPPORTED, _DECRYPT, _HANDSHAKE}:
+    if ended.alert in {
+        codes.CERTIFICATE_REVOKED,
+        codes.BAD_CERTIFICATE_STATUS_RESPONSE,
+        codes.UNSUPPORTED_CERTIFICATE,
+        codes.DECRYPT_ERROR,
+        codes.HANDSHAKE_FAILURE,
+    }:
         yield from _said(view, ended, evidence, chain[0].facts, fitted=bool(fitting))
         return
     solid = [one for one in fitting if one.id not in _NEVER_ALONE and one.id != "wrong-order"]
@@ -225,15 +247,22 @@ def _said(
 ) -> Iterator[Found]:
     """What an alert alone tells."""
     subject = named(leaf.subject)
-    if ended.alert == _REVOKED:
+    if ended.alert == codes.CERTIFICATE_REVOKED:
         yield Found("revoked", f"{view.who(Side.CLIENT)} found {subject} revoked", evidence, rank=0)
-    elif ended.alert == _OCSP:
+    elif ended.alert == codes.BAD_CERTIFICATE_STATUS_RESPONSE:
         text = f"{view.who(Side.CLIENT)} did not accept the OCSP answer that was stapled to {subject}"
         yield Found("bad-stapled-answer", text, evidence, rank=1)
-    elif ended.alert == _UNSUPPORTED and not fitted:
+    elif ended.alert == codes.UNSUPPORTED_CERTIFICATE and not fitted:
         text = f"{view.who(Side.CLIENT)} cannot take a certificate of this kind: key {leaf.key}, {subject}"
         yield Found("unsupported-certificate", text, evidence, rank=1, values={"key": str(leaf.key)})
-    elif ended.alert == _DECRYPT and not fitted:
+    elif ended.alert == codes.HANDSHAKE_FAILURE and not fitted:
+        text = (
+            f"{view.who(Side.CLIENT)} ended it behind the server's certificate and names no reason: Java says so "
+            f"where a "
+            "signature (CertificateVerify, ServerKeyExchange) does not hold"
+        )
+        yield Found("handshake-signature", text, evidence, rank=1)
+    elif ended.alert == codes.DECRYPT_ERROR and not fitted:
         text = "a signature did not hold: of a certificate, of CertificateVerify or ServerKeyExchange, or a Finished"
         yield Found("handshake-signature", text, evidence, rank=1)
 
@@ -241,7 +270,7 @@ def _said(
 def _stapled(case: Case, view: View, ended: Ended, evidence: tuple[str, ...]) -> Iterator[Found]:
     answers = list(_answers(view))
     leaf = view.facts(Side.SERVER)[0]
-    fits = ended.alert in {_REVOKED, _OCSP, *_NAMES_NO_REASON}
+    fits = ended.alert in {codes.CERTIFICATE_REVOKED, codes.BAD_CERTIFICATE_STATUS_RESPONSE, *_NAMES_NO_REASON}
     for answer in answers:
         status = answer.get("certificate_status")
         if status == "revoked":
@@ -281,7 +310,8 @@ def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], 
     """Nothing else is wrong with the chain: its root is not trusted, or it is pinned."""
     facts = view.facts(Side.SERVER)
     top = facts[-1]
-    root = named(top.subject if top.self_issued else top.issuer)
+    issuer = named(top.subject if top.self_issued else top.issuer)
+    root = issuer if len(facts) > 1 else f"{issuer}, or the root above it"
     leaf = named(facts[0].subject)
     product = product_of(facts)
     ours = view.role is LegRole.CLIENT
@@ -289,7 +319,10 @@ def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], 
     values = {"root": root, "leaf": leaf, "product": product or "an inspecting device"}
     if facts[0].self_issued:
         return  # said by the chain itself
-    sent = f"its root {root} was {'sent with it' if top.self_issued else 'not sent, as is usual'}"
+    if len(facts) == 1:
+        sent = f"{issuer}, its issuer, was not sent"
+    else:
+        sent = f"its root {issuer} was {'sent with it' if top.self_issued else 'not sent, as is usual'}"
     if ours or product:
         device = f"looks like {product}" if product else "is this proxy's own inspection CA"
         text = f"the client does not trust the CA that signed {leaf} again on the way; it {device}; {sent}"
@@ -315,7 +348,7 @@ def _accepted_before(case: Case, view: View, facts: Sequence[CertificateFacts]) 
         reading = leg.read() if leg is not None else None
         if reading is None or reading.ja4 != view.reading.ja4 or reading.resumed:
             continue
-        others = [sent.facts for sent in reading.certificates if sent.sender is Side.SERVER]
+        others = [sent.facts for sent in reading.chain(Side.SERVER)]
         if others and root is not None and root in {others[-1].issuer, others[-1].subject}:
             return earlier.id
     return None
@@ -343,7 +376,7 @@ def _server_refused(case: Case, view: View, ended: Ended) -> bool:
         return any(one.code is FailureCode.CLIENT_CERTIFICATE for one in case.recording.failures)
     shown = view.message("certificate", Side.CLIENT)
     asked = view.asked_for_certificate
-    if ended.alert == _REQUIRED:
+    if ended.alert == codes.CERTIFICATE_REQUIRED:
         return True
     if asked is None or shown is None:
         hidden = bool(view.leg.encrypted_records) or any("sealed" in one.fields for one in view.reading.messages)
@@ -351,7 +384,7 @@ def _server_refused(case: Case, view: View, ended: Ended) -> bool:
     if ended.place is not None and ended.place < shown.number:
         return False
     if ended.alert is not None:
-        return ended.alert in _ABOUT_CERTIFICATES | {_ACCESS, _HANDSHAKE, _DECRYPT}
+        return ended.alert in _ABOUT_CERTIFICATES | {codes.ACCESS_DENIED, codes.HANDSHAKE_FAILURE, codes.DECRYPT_ERROR}
     return case.recording.outcome.status is Status.FAILED
 
 
@@ -373,13 +406,13 @@ def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
     values = {"subject": named(chain[0].facts.subject), "issuer": named(chain[0].facts.issuer)}
     fitting = 0
     for one in sorted(found, key=lambda defect: (_rank(defect, ended.alert), _TELLING.index(defect.id))):
-        rank = 1 if ended.alert == _HANDSHAKE else _rank(one, ended.alert)
+        rank = 1 if ended.alert == codes.HANDSHAKE_FAILURE else _rank(one, ended.alert)
         fitting += rank == 1 and one.id not in _NEVER_ALONE
         yield Found(_of_client(one.id), one.text, evidence, rank=rank, values=dict(one.values))
-    if ended.alert == _REVOKED:
+    if ended.alert == codes.CERTIFICATE_REVOKED:
         yield Found("client-revoked", f"the target found {values['subject']} revoked", evidence, rank=0, values=values)
         return
-    if ended.alert in {_EXPIRED, _UNSUPPORTED} and fitting:
+    if ended.alert in {codes.CERTIFICATE_EXPIRED, codes.UNSUPPORTED_CERTIFICATE} and fitting:
         return
     rank = 3 if fitting else 1
     if names and not any(one.facts.issuer in names or one.facts.subject in names for one in chain):
@@ -423,7 +456,7 @@ def _none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[F
 
 _REFUSALS = {
     FailureCode.UNTRUSTED: {"missing-intermediate", "self-signed", "wrong-order", "issuer-is-no-ca", "path-too-long"},
-    FailureCode.NOT_VALID_NOW: _FIT[_EXPIRED],
+    FailureCode.NOT_VALID_NOW: _FIT[codes.CERTIFICATE_EXPIRED],
     FailureCode.WRONG_NAME: {"wrong-host-name", "no-alternative-name"},
     FailureCode.BAD_CHAIN: set(_TELLING),
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Severity
 from countersign.findings.wrapping import wrapped
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +21,14 @@ def show(diagnosis: Diagnosis, *, width: int) -> str:
 
 def _lines(diagnosis: Diagnosis, width: int) -> Iterator[str]:
     cause = diagnosis.cause
-    if cause is None:
-        yield from wrapped("Fix: none needed, as far as this recording shows.", width, "")
-    else:
-        yield from wrapped(f"Fix: {cause.fix}", width, "")
+    fix = "none needed, as far as this recording shows." if cause is None else cause.fix
+    yield from wrapped(f"Fix: {fix}", width, "")
+    if diagnosis.scenario is not None:
+        yield ""
+        name = printable(diagnosis.scenario, limit=200)
+        text = f"The proxy ran the scenario {name}: what that broke was broken on purpose, and not by the target."
+        yield from wrapped(f"{text} It is told as if a real server were like that.", width, "")
+    if cause is not None:
         yield ""
         yield from wrapped(f"Cause: {cause.title} [{cause.id}]", width, "")
         yield from _details(cause, width)

@@ -103,15 +103,21 @@ class _Handshake:
                 self._send()
                 return None
             self._send()
-            self._connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Ending.SILENT
+            self._connection.settimeout(left)
             if not self._receive():
                 return Ending.FIN
 
     def _listen(self) -> Ending | None:
-        """For tickets, a late refusal, or a goodbye."""
+        """For tickets, a late refusal, or a goodbye; a server that talks on is not heard out."""
+        deadline = time.monotonic() + self._seconds
         self._connection.settimeout(_LISTEN)
         try:
             while self._receive():
+                if time.monotonic() > deadline:
+                    return None
                 try:
                     while self._tls.read(_BITE):
                         pass

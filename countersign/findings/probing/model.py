@@ -50,9 +50,18 @@ class Plan:
         if self.key is not None and self.certificate is None:
             raise UserError("--client-key needs --client-cert")
         if self.via is not None:
-            parts = urlsplit(self.via)
-            if parts.scheme != "http" or not parts.hostname:
+            try:
+                parts = urlsplit(self.via)
+                right = parts.scheme == "http" and parts.hostname and _is_name(parts.hostname) and parts.port != 0
+            except ValueError:
+                right = False
+            if not right:
                 raise UserError(f"--via takes the URL of a proxy, http://HOST:PORT; got {printable(self.via)!r}")
+        for what, name in (("the server", self.host), ("--name", self.name)):
+            if name and not _is_name(name):
+                raise UserError(
+                    f"{what}: {printable(name)} is no host name; a label has 1 to 63 bytes (RFC 1035 2.3.4)"
+                )
 
     @property
     def proxy(self) -> str | None:
@@ -63,6 +72,15 @@ class Plan:
     @property
     def place(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be looked up and asked for: addresses are names here."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def default_port(starttls: str | None) -> int:

@@ -9,10 +9,11 @@ is; the order in which they come is the server's own, where it has one.
 from __future__ import annotations
 
 import os
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from countersign.findings.probing.reaching import reach
-from countersign.recorder.wire import names
+from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.extensions import (
     Alpn,
@@ -27,6 +28,7 @@ from countersign.recorder.wire.extensions import (
 )
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
+from countersign.recorder.wire.names import SSL3, TLS10, TLS11, TLS12, TLS13
 from countersign.recorder.wire.reading import read_leg
 
 if TYPE_CHECKING:
@@ -36,9 +38,7 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.extensions import Extension
     from countersign.recorder.wire.reading import LegReading
 
-TLS10, TLS12, TLS13 = 0x0301, 0x0303, 0x0304
-VERSIONS = (TLS13, TLS12, 0x0302, TLS10)
-_SSL30 = 0x0300
+VERSIONS = (TLS13, TLS12, TLS11, TLS10)
 _RENEGOTIATION_SCSV = 0x00FF
 _SUITES_13 = tuple(number for number in names.CIPHER_SUITES if number >> 8 == 0x13)
 _SUITES_12 = tuple(
@@ -59,7 +59,7 @@ _SUITES_AT_ONCE = 120  # some servers close on more
 
 def versions(plan: Plan) -> Iterator[tuple[str, bool]]:
     """Each version with whether the server speaks it, the newest first. SSL 3.0 is asked for as well."""
-    for version in (*VERSIONS, _SSL30):
+    for version in (*VERSIONS, SSL3):
         suites = _SUITES_13 if version == TLS13 else _SUITES_12
         answer = _ask(plan, _hello(plan, version, suites[:_SUITES_AT_ONCE], _GROUPS))
         if answer is None and version != TLS13:
@@ -139,7 +139,7 @@ def _hello(plan: Plan, version: int, suites: Sequence[int], offered: Sequence[in
     extensions: list[Extension] = []
     if plan.name:
         extensions.append(ServerName((ServerNameEntry(0, plan.name.encode("idna")),)))
-    if version > _SSL30:
+    if version > SSL3:
         extensions += [
             SupportedGroups(tuple(offered)),
             UnknownExtension(11, b"\x01\x00"),
@@ -153,14 +153,14 @@ def _hello(plan: Plan, version: int, suites: Sequence[int], offered: Sequence[in
     first = min(version, TLS12)
     extra = () if version == TLS13 else (_RENEGOTIATION_SCSV,)
     hello = ClientHello(first, os.urandom(32), session, (*suites, *extra), (0,), tuple(extensions) or None).build()
-    record = TLS10 if version > _SSL30 else _SSL30
+    record = TLS10 if version > SSL3 else SSL3
     return b"\x16" + record.to_bytes(2, "big") + len(hello).to_bytes(2, "big") + hello
 
 
 def _version(answer: ServerHello | HelloRetryRequest | None) -> int | None:
     if answer is None:
         return None
-    chosen = next((one for one in answer.extensions or () if one.code == 43), None)
+    chosen = next((one for one in answer.extensions or () if one.code == codes.SUPPORTED_VERSIONS), None)
     return getattr(chosen, "selected_version", None) or answer.legacy_version
 
 
@@ -176,11 +176,13 @@ def _told(plan: Plan, hello: bytes, *, enough: int = _FLIGHT) -> LegReading:
     decoder = LegDecoder()
     found: list[Message] = []
     size = 0
+    deadline = monotonic() + plan.seconds
     with connection:
         try:
             connection.sendall(hello)
             decoder.receive(Side.CLIENT, hello, 0.0)
-            while len(found) < enough and size < _LONGEST_ANSWER:
+            while len(found) < enough and size < _LONGEST_ANSWER and (left := deadline - monotonic()) > 0:
+                connection.settimeout(left)
                 data = connection.recv(16 * 1024)
                 if not data:
                     break

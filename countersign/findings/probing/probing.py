@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from countersign.recorder.certificates import CertificateFacts
     from countersign.recorder.recording import Recording
+    from countersign.recorder.wire.reading import SentCertificate
 
 _MOST_CERTIFICATES = 10  # whose status is asked for
 
@@ -59,9 +60,8 @@ def _offers(plan: Plan, told: Callable[[str], None]) -> Seen:
     return Seen(tuple(spoken), tuple(name for name, yes in answers if not yes), ciphers, groups)
 
 
-def _sent(recording: Recording) -> list[Any]:
-    reading = recording.legs[0].read() if recording.legs else None
-    return [sent for sent in reading.certificates if sent.sender is Side.SERVER] if reading is not None else []
+def _sent(recording: Recording) -> Sequence[SentCertificate]:
+    return recording.legs[0].read().chain(Side.SERVER) if recording.legs else ()
 
 
 def _chain(recording: Recording) -> list[CertificateLook]:

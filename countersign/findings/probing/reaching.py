@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import socket
 import struct
+from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -29,11 +30,13 @@ _POSTGRES_SSL = struct.pack(">II", 8, 80877103)
 def reach(plan: Plan) -> socket.socket:
     """The connection, ready for a ClientHello. Raises :class:`EnvironmentFault` with what was in the way."""
     connection = _dial(plan)
+    dialogue = _Dialogue(connection, plan.seconds)
     try:
         if plan.via is not None:
-            _connect(connection, plan)
+            _connect(dialogue, plan)
         if plan.starttls is not None:
-            _DIALOGUES[plan.starttls](connection, plan)
+            _DIALOGUES[plan.starttls](dialogue, plan)
+        connection.settimeout(plan.seconds)
     except OSError as wrong:
         connection.close()
         raise EnvironmentFault(f"cannot reach {printable(plan.place)}: {_reason(wrong)}") from None
@@ -41,6 +44,27 @@ def reach(plan: Plan) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+class _Dialogue:
+    """What is said before TLS; it has its seconds in all, however busily the server talks."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection = connection
+        self._ends = monotonic() + seconds
+
+    def recv(self, size: int) -> bytes:
+        return self._in_time().recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        self._in_time().sendall(data)
+
+    def _in_time(self) -> socket.socket:
+        left = self._ends - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection
 
 
 def _dial(plan: Plan) -> socket.socket:
@@ -63,7 +87,7 @@ def _reason(wrong: OSError) -> str:
     return wrong.strerror or str(wrong)
 
 
-def _connect(connection: socket.socket, plan: Plan) -> None:
+def _connect(connection: _Dialogue, plan: Plan) -> None:
     """RFC 9110 9.3.6."""
     parts = urlsplit(plan.via or "")
     lines = [f"CONNECT {plan.place} HTTP/1.1", f"Host: {plan.place}"]
@@ -79,9 +103,9 @@ def _connect(connection: socket.socket, plan: Plan) -> None:
         )
 
 
-def _until(connection: socket.socket, end: bytes) -> bytes:
+def _until(connection: _Dialogue, end: bytes) -> bytes:
     data = bytearray()
-    while end not in data:
+    while not data.endswith(end):
         piece = connection.recv(1)  # not a byte of what comes behind it
         if not piece:
             raise EnvironmentFault(
@@ -93,7 +117,7 @@ def _until(connection: socket.socket, end: bytes) -> bytes:
     return bytes(data)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _exactly(connection: _Dialogue, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = connection.recv(size - len(data))
@@ -103,7 +127,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return data
 
 
-def _reply(connection: socket.socket) -> str:
+def _reply(connection: _Dialogue) -> str:
     """The last line of an SMTP or FTP reply (RFC 5321 4.2.1, RFC 959 4.2)."""
     while True:
         line = _until(connection, b"\n").decode("latin-1").rstrip("\r\n")
@@ -116,7 +140,7 @@ def _declined(plan: Plan, said: str) -> EnvironmentFault:
     return EnvironmentFault(text)
 
 
-def _smtp(connection: socket.socket, plan: Plan) -> None:
+def _smtp(connection: _Dialogue, plan: Plan) -> None:
     """RFC 3207; LMTP (RFC 2033) says LHLO."""
     _reply(connection)
     connection.sendall(b"LHLO probe\r\n" if plan.starttls == "lmtp" else b"EHLO probe\r\n")
@@ -126,7 +150,7 @@ def _smtp(connection: socket.socket, plan: Plan) -> None:
         raise _declined(plan, said)
 
 
-def _ftp(connection: socket.socket, plan: Plan) -> None:
+def _ftp(connection: _Dialogue, plan: Plan) -> None:
     """RFC 4217 4."""
     _reply(connection)
     connection.sendall(b"AUTH TLS\r\n")
@@ -134,7 +158,7 @@ def _ftp(connection: socket.socket, plan: Plan) -> None:
         raise _declined(plan, said)
 
 
-def _imap(connection: socket.socket, plan: Plan) -> None:
+def _imap(connection: _Dialogue, plan: Plan) -> None:
     """RFC 9051 6.2.1."""
     _until(connection, b"\n")
     connection.sendall(b"a STARTTLS\r\n")
@@ -144,7 +168,7 @@ def _imap(connection: socket.socket, plan: Plan) -> None:
         raise _declined(plan, said.strip())
 
 
-def _pop3(connection: socket.socket, plan: Plan) -> None:
+def _pop3(connection: _Dialogue, plan: Plan) -> None:
     """RFC 2595 4."""
     _until(connection, b"\n")
     connection.sendall(b"STLS\r\n")
@@ -152,7 +176,7 @@ def _pop3(connection: socket.socket, plan: Plan) -> None:
         raise _declined(plan, said.strip())
 
 
-def _ldap(connection: socket.socket, plan: Plan) -> None:
+def _ldap(connection: _Dialogue, plan: Plan) -> None:
     """RFC 4511 4.14: an ExtendedResponse whose resultCode is success."""
     connection.sendall(_LDAP_STARTTLS)
     head = _exactly(connection, 2)
@@ -164,14 +188,14 @@ def _ldap(connection: socket.socket, plan: Plan) -> None:
         raise _declined(plan, "an LDAP result other than success")
 
 
-def _postgres(connection: socket.socket, plan: Plan) -> None:
+def _postgres(connection: _Dialogue, plan: Plan) -> None:
     """PostgreSQL, 55.2.10 SSL Session Encryption."""
     connection.sendall(_POSTGRES_SSL)
     if (said := _exactly(connection, 1)) != b"S":
         raise _declined(plan, said.decode("latin-1"))
 
 
-def _mysql(connection: socket.socket, plan: Plan) -> None:
+def _mysql(connection: _Dialogue, plan: Plan) -> None:
     """MySQL, Protocol::SSLRequest behind the server's greeting (protocol 10)."""
     head = _exactly(connection, 4)
     greeting = _exactly(connection, int.from_bytes(head[:3], "little"))
@@ -182,10 +206,10 @@ def _mysql(connection: socket.socket, plan: Plan) -> None:
     if not lower & 0x0800:
         raise _declined(plan, "a greeting without the SSL capability")
     request = struct.pack("<IIB23x", 0x0800 | 0x0200 | 0x8000, 1 << 24, 45)
-    connection.sendall(len(request).to_bytes(3, "little") + bytes([head[3] + 1]) + request)
+    connection.sendall(len(request).to_bytes(3, "little") + bytes([(head[3] + 1) % 256]) + request)
 
 
-def _xmpp(connection: socket.socket, plan: Plan) -> None:
+def _xmpp(connection: _Dialogue, plan: Plan) -> None:
     """RFC 6120 5.4."""
     name = (plan.name or plan.host).replace("'", "").replace("<", "").replace("&", "")
     connection.sendall(
@@ -198,7 +222,7 @@ def _xmpp(connection: socket.socket, plan: Plan) -> None:
         raise _declined(plan, said.decode("utf-8", "replace"))
 
 
-_DIALOGUES: dict[str, Callable[[socket.socket, Plan], None]] = {
+_DIALOGUES: dict[str, Callable[[_Dialogue, Plan], None]] = {
     "smtp": _smtp,
     "lmtp": _smtp,
     "ftp": _ftp,

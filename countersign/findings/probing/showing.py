@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.findings.wrapping import wrapped
+from countersign.recorder.recording import Status
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from countersign.recorder.certificates import CertificateFacts
 
 _LONGEST = 300
+_INCOMPLETE = "its issuer is missing: give the root with --ca-file; an intermediate has to be sent by the server"
+_CURES = {20: _INCOMPLETE, 21: _INCOMPLETE}  # in place of OpenSSL's, whose cure is a file of intermediates
 
 
 def show(found: Probe, *, width: int) -> str:
@@ -26,7 +29,10 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
     plan, recording = found.plan, found.recording
     name = f"server name {printable(plan.name)}" if plan.name else "no server name (SNI)"
     yield f"{printable(plan.place)}, {name}, recording {recording.id}"
-    yield from wrapped(recording.outcome.text, width)
+    if recording.outcome.status is Status.ABANDONED:  # as it has to be: nothing is sent after the handshake
+        yield "  The handshake was finished."
+    else:
+        yield from wrapped(recording.outcome.text, width)
     reading = recording.legs[0].read() if recording.legs else None
     if reading is not None and reading.version is not None:
         yield f"  {reading.version}, {reading.cipher or 'no suite'}, {reading.group or 'no group'}, " + (
@@ -59,12 +65,15 @@ def _verdict(found: Probe, width: int) -> Iterator[str]:
         yield from wrapped(f"Intercepted: the chain looks like {found.product}.", width)
     if verdict is None:
         return
-    if verdict.ok:
+    if verdict.ok and found.revoked:
+        yield "  The chain is good, but a certificate of it is revoked (see below)."
+    elif verdict.ok:
         yield "  The chain is good."
     else:
         yield from wrapped(f"The chain is refused: {verdict.reason} (certificate {verdict.depth}).", width)
-        if verdict.cure:
-            yield from wrapped(f"{verdict.cure[:1].upper()}{verdict.cure[1:]}.", width)
+        cure = _CURES.get(verdict.code, verdict.cure)
+        if cure:
+            yield from wrapped(f"{cure[:1].upper()}{cure[1:]}.", width)
     yield from wrapped(f"Hashes: {verdict.hashes}", width)
 
 
@@ -79,9 +88,9 @@ def _certificate(place: int, one: CertificateLook, width: int) -> Iterator[str]:
     if facts.extended_key_usage:
         yield from wrapped(f"use: {', '.join(facts.extended_key_usage)}", width)
     for answer in one.answers:
-        yield from wrapped(
-            f"{answer.kind.value} {printable(answer.url, limit=_LONGEST)}: {answer.verdict.value}; {answer.text}", width
-        )
+        known = answer.text.startswith(answer.verdict.value)
+        said = answer.text if known else f"{answer.verdict.value}; {answer.text}"
+        yield from wrapped(f"{answer.kind.value} {printable(answer.url, limit=_LONGEST)}: {said}", width)
 
 
 def _offers(found: Probe, width: int) -> Iterator[str]:

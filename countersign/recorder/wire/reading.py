@@ -142,6 +142,11 @@ class LegReading:
     client_random: bytes | None
     told_ca_names: tuple[str, ...] | None = None
 
+    def chain(self, sender: Side) -> tuple[SentCertificate, ...]:
+        """What this side showed in its first Certificate message, in its order; that of a renegotiation is another."""
+        every = [sent for sent in self.certificates if sent.sender is sender]
+        return tuple(sent for sent in every if sent.message == every[0].message)
+
     @property
     def requested_ca_texts(self) -> tuple[str | None, ...] | None:
         """The CA names as RFC 4514 texts, however they are known; None in it for a name that cannot be read."""

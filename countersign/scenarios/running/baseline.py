@@ -40,7 +40,7 @@ def changes(results: Iterable[Result], baseline: Mapping[str, str]) -> Iterator[
     for result in results:
         before, now = baseline.get(result.key), result.verdict.kind
         if before is None:
-            if not now.right:
+            if not result.right_done:
                 yield Change(result.key, None, now.value)
         elif before != now.value:
             yield Change(result.key, before, now.value)

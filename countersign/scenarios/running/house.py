@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import cache, partial
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,7 +41,7 @@ from countersign.scenarios.running.trial import ScenarioProxy, Watch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
@@ -53,9 +53,13 @@ class CannotBePut(UserError):  # noqa: N818 - a fact about the scenario
 
 
 class House:
-    """See the top of the module. Proxies that are still open when it is closed are closed with it."""
+    """See the top of the module. Proxies that are still open when it is closed are closed with it.
 
-    def __init__(self) -> None:
+    ``for_one``: it is closed with its proxy.
+    """
+
+    def __init__(self, *, for_one: bool = False) -> None:
+        self._for_one = for_one
         self._guard = Guard()
         self._thread = LoopThread("countersign")
         self._props: dict[_Which, Props] = {}
@@ -141,10 +145,15 @@ class House:
             await stage.__aexit__(None, None, None)
             raise
         proxy = ScenarioProxy(
-            self._thread, stage, watch, place, mark=self._guard.mark, family=family, on_close=self._open.discard
+            self._thread, stage, watch, place, mark=self._guard.mark, family=family, on_close=self._left
         )
         self._open.add(proxy)
         return proxy
+
+    def _left(self, proxy: ScenarioProxy) -> None:
+        self._open.discard(proxy)
+        if self._for_one:
+            self.close()
 
     def close(self) -> None:
         """Stop all of it. In a fork nothing is done, for nothing of it runs there."""
@@ -178,9 +187,14 @@ def _scenario(
     )
 
 
-@cache
 def known_scenarios(*directories: Path) -> Catalogue:
-    """The built-in scenarios and those of these directories, each read once."""
+    """The built-in scenarios and those of these directories, each read once until a file there has changed."""
+    files = (path for directory in directories for path in directory.rglob("*.toml"))
+    return _known(directories, tuple(sorted((str(path), path.stat().st_mtime_ns) for path in files)))
+
+
+@lru_cache(maxsize=16)
+def _known(directories: tuple[Path, ...], _files: tuple[tuple[str, int], ...]) -> Catalogue:
     return catalogue(*directories)
 
 
@@ -213,26 +227,31 @@ def _as_line(_logger: WrappedLogger, _name: str, event: EventDict) -> tuple[tupl
 # -- one proxy ----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def run(scenario: str | Scenario, **how: Any) -> Iterator[ScenarioProxy]:
-    """A proxy under a scenario for the time of a ``with`` block. ``how`` is as :meth:`House.open` takes it."""
-    with House() as house, house.open(scenario, **how) as proxy:
-        yield proxy
+def run(scenario: str | Scenario, **how: Any) -> ScenarioProxy:
+    """A proxy under a scenario, running; ``how`` is as :meth:`House.open` takes it.
+
+    It is for a ``with`` block, or for :meth:`ScenarioProxy.close`; one that is forgotten ends with the program.
+    """
+    house = House(for_one=True)
+    try:
+        return house.open(scenario, **how)
+    except BaseException:
+        house.close()
+        raise
 
 
 @asynccontextmanager
 async def running(scenario: str | Scenario, **how: Any) -> AsyncIterator[ScenarioProxy]:
     """:func:`run` for coroutines: the proxy has its own thread, so the caller's loop is only ever the client's."""
-    block = run(scenario, **how)
-    starting = asyncio.ensure_future(asyncio.to_thread(block.__enter__))
+    starting = asyncio.ensure_future(asyncio.to_thread(run, scenario, **how))
     try:
         proxy = await asyncio.shield(starting)
     except asyncio.CancelledError:
         await asyncio.gather(starting, return_exceptions=True)
         if starting.exception() is None:
-            await asyncio.to_thread(block.__exit__, None, None, None)
+            await asyncio.to_thread(starting.result().close)
         raise
     try:
         yield proxy
     finally:
-        await asyncio.to_thread(block.__exit__, None, None, None)
+        await asyncio.to_thread(proxy.close)

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 from countersign.ca import AuthorityError, CannotMimic
 from countersign.errors import CountersignError, EnvironmentFault, UserError
 from countersign.recorder.files.ladder import render_ladder
+from countersign.recorder.wire.text import printable
 from countersign.scenarios.clock import REAL, Clock
 from countersign.scenarios.model import Protocol, Scenario, Scene
 from countersign.scenarios.running.clients import Family, Way, environment, filled, placeholders
 from countersign.scenarios.running.process import run_client
 from countersign.scenarios.running.results import Matrix, Result, Shard
 from countersign.scenarios.running.stage import Stage
-from countersign.scenarios.running.verdict import Kind, Take, Verdict, judge, skipped
+from countersign.scenarios.running.verdict import Excuse, Kind, Take, Verdict, judge, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +88,7 @@ class Client:
 class Runner:
     """Runs one client under scenarios, on the same props.
 
-    ``keeper`` gets all recordings; ``ladders`` draws them into the results.
+    ``keeper`` gets all recordings; ``ladders`` draws them into the results. ``excuses`` are by the scenarios' ids.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Runner:
         seed: int | str = 0,
         keeper: Keeper | None = None,
         ladders: bool = False,
+        excuses: Mapping[str, Excuse] | None = None,
     ) -> None:
         self.client, self.props = client, props
+        self._excuses = excuses or {}
         self._plain, self._clock, self._seed, self._keeper, self._ladders = plain, clock, seed, keeper, ladders
         self.way: Way | None = None
         self.asks = False
@@ -122,7 +125,8 @@ class Runner:
             if version is not tls[0] or self.asks:
                 result = await self._played(self._plain, version)
             if result.verdict.kind is not Kind.ACCEPTED:
-                raise EnvironmentFault(_not_plain(result, self.client, version))
+                to_localhost = self.props.target is not None and way is Way.REVERSE and not self.client.own_names
+                raise EnvironmentFault(_not_plain(result, self.client, version, to_localhost=to_localhost))
 
     # -- scenarios -----------------------------------------------------------------------------------------------
 
@@ -176,11 +180,13 @@ class Runner:
         if why:
             return _result(scenario, tls, skipped(why))
         try:
-            return await self._played(scenario, tls)
+            result = await self._played(scenario, tls)
         except (UserError, AuthorityError, CannotMimic) as wrong:
             # What it wants cannot be made of this target, or by this authority; others can.
             text = f"the fault never was on the wire: {wrong}"
             return _result(scenario, tls, Verdict(kind=Kind.UNPROVED, text=text))
+        excuse = self._excuses.get(scenario.id)
+        return result if excuse is None else replace(result, verdict=excuse.of(result.verdict))
 
     def _cannot(self, scenario: Scenario, tls: str | None) -> str:
         """Why the scenario cannot be put to this client."""
@@ -325,18 +331,24 @@ def _result(scenario: Scenario, tls: str | None, verdict: Verdict) -> Result:
     )
 
 
-def _not_plain(result: Result, client: Client, tls: str | None) -> str:
-    """The sentence for a client that does not even accept the plain scenario."""
+def _not_plain(result: Result, client: Client, tls: str | None, *, to_localhost: bool) -> str:
+    """The sentence for a client that does not even accept the plain scenario.
+
+    ``to_localhost``: it was sent there, and the target that was named is called otherwise.
+    """
     verdict = result.verdict
     under = f" over {tls}" if tls else ""
-    program = client.argv[0]
-    said = "; ".join(each.line for each in verdict.said)
-    said = f" It said: {said}" if said else ""
     cure = {
         Kind.NEVER_CONNECTED: "use {url} or {host} and {port} among its arguments, or make it obey HTTPS_PROXY",
         Kind.HUNG: "give it more time with --timeout, or a client that ends",
+        Kind.UNPROVED: "what is behind the proxy has to be there, and trusted (see --upstream-ca, --upstream-insecure)",
     }.get(verdict.kind, "it has to take the roots that it is given: {ca} names them in a file, as does SSL_CERT_FILE")
-    return f"{program} does not accept a proxy with nothing wrong{under}: {verdict.text}; {cure}.{said}"
+    if to_localhost and verdict.kind is Kind.REFUSED_WRONGLY:
+        cure = "it was sent to localhost, as it obeys no proxy, and the target's certificate is for another name"
+    told = [each.line for each in verdict.said]
+    parts = [f"It said: {'; '.join(told)}"] * bool(told) + [*verdict.notes]
+    text = f"does not accept a proxy with nothing wrong{under}: {verdict.text}; {cure}"
+    return printable(". ".join([f"{client.argv[0]} {text}", *parts]))
 
 
 # -- versions -----------------------------------------------------------------------------------------------------

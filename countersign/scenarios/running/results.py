@@ -52,7 +52,7 @@ class Result:
 
     @property
     def right_done(self) -> bool:
-        return self.verdict.kind.right
+        return self.verdict.kind.right or bool(self.verdict.excused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,9 @@ class Matrix:
     @property
     def exit_code(self) -> int:
         """4 where a fault never was on the wire, 1 where a verdict says no, else 0."""
-        kinds = {result.verdict.kind for result in self.results}
-        if Kind.UNPROVED in kinds:
+        if self.count(Kind.UNPROVED):
             return 4
-        return 0 if all(kind.right for kind in kinds) else 1
+        return 0 if all(result.right_done for result in self.results) else 1
 
     def count(self, kind: Kind) -> int:
         return sum(result.verdict.kind is kind for result in self.results)
@@ -138,6 +137,7 @@ def _result_json(result: Result) -> dict[str, Any]:
         "text": verdict.text,
         "right_done": result.right_done,
         "known": verdict.known,
+        "excused": verdict.excused or None,
         "sent": verdict.sent,
         "sessions": verdict.sessions,
         "resumed": verdict.resumed,
@@ -189,6 +189,7 @@ def _result_from_json(entry: Mapping[str, Any]) -> Result:
         ),
         known=bool(entry["known"]),
         notes=_texts(entry["notes"]),
+        excused=_text(entry.get("excused") or ""),
     )
     return Result(
         scenario=_text(entry["scenario"]),

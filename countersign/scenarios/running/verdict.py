@@ -19,10 +19,11 @@ chance, one of them is what has to be refused, each time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from countersign.errors import UserError
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
@@ -82,7 +83,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """``text`` is the sentence. ``known``: clients of this family are known to do so. ``notes`` stand behind it."""
+    """``text`` is the sentence. ``known``: clients of this family are known to do so. ``notes`` stand behind it.
+
+    ``excused`` is why it is taken as it is where it is wrong, if somebody has said so (:class:`Excuse`).
+    """
 
     kind: Kind
     text: str
@@ -93,6 +97,37 @@ class Verdict:
     said: tuple[Said, ...] = ()
     known: bool = False
     notes: tuple[str, ...] = ()
+    excused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Excuse:
+    """What is known of this very client under a scenario, and why that is taken as it is."""
+
+    does: Literal["accept", "refuse"]
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> tuple[str, Excuse]:
+        """``SCENARIO=accept:reason`` as the scenario's name and the rest. Raises :class:`UserError`."""
+        name, _, rest = text.partition("=")
+        does, _, reason = rest.partition(":")
+        if not name.strip() or does not in {"accept", "refuse"} or not reason.strip():
+            raise UserError(
+                "--known takes a scenario, what the client does, and why that is taken as it is, as in"
+                f" expired=accept:TICKET-123; got {text!r}"
+            )
+        return name.strip(), cls("accept" if does == "accept" else "refuse", reason.strip())
+
+    def of(self, verdict: Verdict) -> Verdict:
+        """The verdict with this in mind: excused, or with a note that the excuse is not needed any more."""
+        wrong = Kind.ACCEPTED_WRONGLY if self.does == "accept" else Kind.REFUSED_WRONGLY
+        if verdict.kind is wrong:
+            return replace(verdict, excused=self.reason)
+        if verdict.kind in {Kind.ACCEPTED, Kind.REFUSED}:
+            note = f"it was said to {self.does} ({self.reason}), and that is not wrong, or not so any more"
+            return replace(verdict, notes=(*verdict.notes, note))
+        return verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +186,7 @@ def judge(
         alerts=alerts,
         said=() if did is Did.ACCEPTED and ran.well else what_it_said(ran.output, ran.errors),
         known=did is not None and _is_known(expect, did),
-        notes=(*_notes(expect, did, counted, ran, alerts=alerts), *notes),
+        notes=(*_notes(expect, did, counted, ran, alerts=alerts), *_of_the_target(takes[-1].recordings), *notes),
     )
 
 
@@ -228,6 +263,14 @@ def _notes(
     if did is not None and _is_known(expect, did) and expect.note:
         notes.append(expect.note)
     return notes
+
+
+def _of_the_target(recordings: Sequence[Recording]) -> Iterator[str]:
+    """Sessions that broke on the target's side, before the client had anything to judge."""
+    for recording in recordings:
+        outcome = recording.outcome
+        if outcome.status is Status.FAILED and outcome.leg is LegRole.SERVER:
+            yield outcome.text
 
 
 def _how_it_ended(ran: Ran) -> str:

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,15 @@ def test_an_assertion_does_not_hold_where_the_fault_never_was_on_the_wire(house:
         proxy.check_wire()
 
 
+def test_a_scenario_that_is_written_anew_is_read_anew(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "ours.toml"
+    for title in ("One", "Another"):
+        file.write_text(f'extends = "plain"\ntitle = "{title}"\n')
+        os.utime(file, ns=(len(title), len(title)))
+        with house.open("ours", directories=[tmp_path]) as proxy:
+            assert proxy.scenario.title == title
+
+
 def test_steps_are_called_and_those_never_reached_are_missed_at_the_end(house: House) -> None:
     with house.open("rotation-root") as proxy:
         get(proxy)
@@ -324,6 +334,26 @@ def test_the_plain_context_manager_leaves_nothing() -> None:
         folder = proxy.ca.parent
         assert folder.exists()
     assert not folder.exists()
+
+
+def test_one_that_is_forgotten_works_and_ends_with_its_program(tmp_path: Path) -> None:
+    script = """
+import countersign, ssl, sys, urllib.request
+proxy = countersign.run("plain")
+urllib.request.urlopen(proxy.url, context=ssl.create_default_context(cafile=proxy.ca)).close()
+proxy.assert_accepted()
+print(proxy.port)
+raise SystemExit("over")
+"""
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"over\n")
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("localhost", int(done.stdout)), timeout=10)
+    deadline = time.monotonic() + 20
+    while list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 async def test_the_async_twin_is_a_client_s_loop_alone() -> None:

@@ -416,8 +416,30 @@ async def test_a_target_that_is_not_trusted_is_the_environments_fault() -> None:
     async with EmbeddedTarget(pki) as target:
         strange = Target(address=Address("localhost", target.plain_port), roots=(Authority.make().root.der,))
         async with playing(CURL, props={"target": strange}) as runner:
-            with pytest.raises(EnvironmentFault, match="curl does not accept a proxy with nothing wrong"):
+            with pytest.raises(
+                EnvironmentFault, match=r"curl does not accept .*--upstream-ca.*The proxy does not trust the target"
+            ):
                 await runner.matrix(scenarios("expired"))
+
+
+@pytest.mark.peer("openssl")
+async def test_a_client_that_obeys_no_proxy_is_told_that_it_asked_for_another_name() -> None:
+    argv = ["openssl", "s_client", "-connect", "{host}:{port}", "-verify_hostname", "{host}", "-verify_return_error"]
+    pki = Pki.make("elsewhere.lab.test")
+    async with EmbeddedTarget(pki) as target:
+        named = Target(address=Address("127.0.0.1", target.plain_port), roots=(pki.public.root.der,), verify=False)
+        async with playing(argv, props={"target": named}) as runner:
+            with pytest.raises(EnvironmentFault, match="it was sent to localhost, as it obeys no proxy"):
+                await runner.matrix(scenarios("expired"))
+
+
+async def test_what_a_client_says_reaches_nobodys_terminal_as_it_is() -> None:
+    shouts = r"printf '\033[31merror: red\007\n' >&2; exit 1"
+    async with playing(["sh", "-c", shouts]) as runner:
+        with pytest.raises(EnvironmentFault) as caught:
+            await runner.matrix(scenarios("expired"))
+    assert "error: red" in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 async def test_a_target_that_cannot_be_reached_is_the_environments_fault(free_port: int) -> None:

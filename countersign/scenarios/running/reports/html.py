@@ -70,7 +70,8 @@ def _family(result: Result) -> str:
 
 def _entry(result: Result, *, opened: bool = False) -> Iterator[str]:
     kind = result.verdict.kind
-    tone = "skipped" if kind is Kind.SKIPPED else "right" if kind.right else "wrong"
+    odd = kind is Kind.SKIPPED or result.verdict.excused
+    tone = "skipped" if odd else "right" if kind.right else "wrong"
     head = f'<span class="id">{_safe(result.key)}</span> <b>{_safe(verdict_text(result))}</b>'
     yield f'<details class="{tone}"{" open" if opened else ""}><summary>{head}</summary>'
     yield f"<p>{_safe(result.title)} (right is to {_safe(result.right)})</p>"

@@ -49,7 +49,7 @@ def _case(result: Result) -> Iterator[str]:
     kind, text = result.verdict.kind, _attribute(verdict_text(result))
     if kind is Kind.SKIPPED:
         yield f"{opening}><skipped message={text}/></testcase>"
-    elif kind.right:
+    elif result.right_done:
         yield f"{opening}/>"
     else:
         element = "error" if kind is Kind.UNPROVED else "failure"
@@ -58,9 +58,10 @@ def _case(result: Result) -> Iterator[str]:
 
 
 def _counts(results: Iterable[Result]) -> str:
-    kinds = [result.verdict.kind for result in results]
+    found = list(results)
+    kinds = [result.verdict.kind for result in found]
     errors, skips = kinds.count(Kind.UNPROVED), kinds.count(Kind.SKIPPED)
-    failures = sum(not kind.right for kind in kinds) - errors
+    failures = sum(not result.right_done for result in found) - errors
     return f'tests="{len(kinds)}" failures="{failures}" errors="{errors}" skipped="{skips}"'
 
 

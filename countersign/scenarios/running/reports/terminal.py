@@ -29,7 +29,8 @@ def lines(matrix: Matrix) -> Iterator[Line]:
 def result_lines(result: Result, width: int = 0) -> Iterator[Line]:
     """One result; its reasons stand below it where it is not right."""
     kind = result.verdict.kind
-    style = "yellow" if kind in {Kind.SKIPPED, Kind.UNPROVED} else "green" if kind.right else "bold red"
+    odd = kind in {Kind.SKIPPED, Kind.UNPROVED} or result.verdict.excused
+    style = "yellow" if odd else "green" if kind.right else "bold red"
     yield f"{printable(result.key):<{width}}  {verdict_text(result)}", style
     if not kind.right:
         for detail in details(result):

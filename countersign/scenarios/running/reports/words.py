@@ -43,6 +43,8 @@ def verdict_text(result: Result) -> str:
     text = printable(result.verdict.text)
     if result.verdict.known and not result.verdict.kind.right:
         text += " (clients of this kind are known to)"
+    if result.verdict.excused:
+        text += f" (taken as it is: {printable(result.verdict.excused)})"
     return text
 
 

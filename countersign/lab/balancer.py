@@ -1,0 +1,235 @@
+"""The load balancer of the lab: ends TLS as an ADCv2 does and hands what is inside to an aiohttp server.
+
+What a load balancer asks of its clients changes while it runs (a CA record is published, an administrator turns
+inbound mutual TLS on), and which CA names it sends in its CertificateRequest is what clients choose their certificate
+by. So it asks :class:`Asking` anew for each connection, and runs on the engine's TLS, which the standard library's
+cannot replace: that sends no CA names (RFC 8446 4.2.4).
+
+aiohttp speaks to a transport. :class:`_Inside` is one whose bytes are those within TLS; ``get_extra_info`` has the
+chain that the client showed, as :data:`CLIENT_CHAIN`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from countersign.errors import EnvironmentFault
+from countersign.proxy import (
+    RECEIVE_BUFFER,
+    Buffers,
+    EndOfData,
+    Offer,
+    Stream,
+    TlsConnection,
+    TlsServerSide,
+    TlsTrouble,
+)
+from countersign.proxy._openssl import ClientJudging
+from countersign.proxy.listening import cannot_listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from countersign.ca import Minted
+    from countersign.proxy import Address
+
+CLIENT_CHAIN = "countersign.client_chain"
+
+_VERSIONS = (0x0303, 0x0304)
+_SUITES = (0x1302, 0x1303, 0x1301, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0x009C, 0x009D)
+_HANDSHAKE = 20.0  # seconds
+_IDLE = 120.0
+_SELF_SIGNED = 18  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a client is asked for: a certificate under one of these CA certificates (DER); ``required``: it has to
+    show one.
+    """
+
+    authorities: tuple[bytes, ...]
+    required: bool
+
+
+class Balancer:
+    """``async with``; ``ports`` is where it listens then.
+
+    ``asking`` says what the next client is asked for, None: for nothing. A self-signed certificate is let through, for
+    it is the instance that answers it (403); one that no CA here has issued, is expired, or is for servers alone ends
+    the handshake with the alert that OpenSSL has for it.
+    """
+
+    def __init__(
+        self,
+        listen: Address,
+        identity: Minted,
+        asking: Callable[[], Asking | None],
+        protocol: Callable[[], asyncio.Protocol],
+    ) -> None:
+        self._listen, self._identity = listen, identity
+        self._asking, self._protocol = asking, protocol
+        self._side = TlsServerSide(resumes=False)  # a session would outlive the CA record that it was made under
+        self._buffers = Buffers()
+        self._receive = bytearray(RECEIVE_BUFFER)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.refused: list[str] = []
+        """Why handshakes failed, in OpenSSL's words; the last hundred."""
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises :class:`EnvironmentFault` where that cannot be."""
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Stream(self._receive, self._accepted), self._listen.host, self._listen.port
+            )
+        except OSError as error:
+            raise EnvironmentFault(cannot_listen(self._listen, error)) from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        assert self._server is not None
+        return tuple(int(socket.getsockname()[1]) for socket in self._server.sockets)
+
+    def _accepted(self, stream: Stream) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(stream), name="lab-balancer")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, stream: Stream) -> None:
+        asking = self._asking()
+        connection = self._side.connection(
+            Offer(_VERSIONS, _SUITES),
+            chain=self._identity.chain,
+            key=self._identity.key,
+            alpn=b"http/1.1",
+            ask_for=None if asking is None else asking.authorities,
+            judging=ClientJudging()
+            if asking is None
+            else ClientJudging(asking.required, asking.authorities, frozenset({_SELF_SIGNED})),
+        )
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HANDSHAKE):
+                    there = await self._shaken(stream, connection)
+                if there:
+                    await self._pass_on(stream, connection)
+        finally:
+            connection.close()
+            stream.close()
+
+    async def _shaken(self, stream: Stream, connection: TlsConnection) -> bool:
+        """The handshake; False where it failed. In TLS 1.3 a refusal comes after the client believes itself done."""
+        try:
+            while True:
+                try:
+                    done = connection.handshake()
+                finally:
+                    stream.write(connection.drain(self._buffers))
+                if done:
+                    return True
+                data = await stream.read()
+                if not data:
+                    return False
+                connection.feed(data)
+        except (TlsTrouble, EndOfData) as trouble:
+            error = connection.verify_error
+            self.refused.append(error[0] if error else str(trouble) or "the client left")
+            del self.refused[:-100]
+            return False
+
+    async def _pass_on(self, stream: Stream, connection: TlsConnection) -> None:
+        """Bytes within TLS to the protocol, until either side has enough."""
+        protocol = self._protocol()
+        inside = _Inside(stream, connection, self._buffers, protocol)
+        protocol.connection_made(inside)
+        try:
+            while not inside.is_closing():
+                count = connection.read(self._buffers)
+                stream.write(connection.drain(self._buffers))
+                if count:
+                    protocol.data_received(self._buffers.read(count))
+                    continue
+                await inside.reading.wait()
+                async with asyncio.timeout(_IDLE):
+                    data = await stream.read()
+                if not data:
+                    break
+                connection.feed(data)
+        except (TlsTrouble, EndOfData, TimeoutError):
+            pass
+        finally:
+            inside.abort()
+            protocol.connection_lost(None)
+
+
+class _Inside(asyncio.Transport):
+    """What aiohttp writes to; what the client sends is given to it by :meth:`Balancer._pass_on`."""
+
+    def __init__(
+        self, stream: Stream, connection: TlsConnection, buffers: Buffers, protocol: asyncio.BaseProtocol
+    ) -> None:
+        super().__init__({"peername": (stream.peer_host, 0), CLIENT_CHAIN: connection.peer_chain()})
+        self._stream, self._connection, self._buffers = stream, connection, buffers
+        self._protocol = protocol
+        self._closed = False
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._closed:
+            self._connection.write(bytes(data))
+            self._stream.write(self._connection.drain(self._buffers))
+
+    def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(pieces))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """With close_notify; whoever reads is woken by the end of the stream."""
+        if not self._closed:
+            self._closed = True
+            self._connection.close_notify()
+            self._stream.write(self._connection.drain(self._buffers))
+            self._stream.close()
+            self.reading.set()
+
+    def abort(self) -> None:
+        self._closed = True
+        self.reading.set()
+
+    def pause_reading(self) -> None:
+        self.reading.clear()
+
+    def resume_reading(self) -> None:
+        self.reading.set()
+
+    def is_reading(self) -> bool:
+        return self.reading.is_set()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+
+def chain_of(transport: Any) -> Sequence[bytes]:
+    """The chain (DER, leaf first) that the client behind this transport has shown."""
+    return () if transport is None else transport.get_extra_info(CLIENT_CHAIN) or ()
