@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ def measure(rounds: int) -> dict[str, Any]:
     proxy, *beginning = timed(first)
     proxy.close()
     house = known["house"]
-    starts, stops, readings = [], [], []
+    starts: list[list[float]] = []
+    stops: list[list[float]] = []
+    readings: list[list[float]] = []
     for number in range(rounds):
-        proxy, *start = timed(lambda number=number: house.open(SCENARIOS[number % len(SCENARIOS)]))
+        proxy, *start = timed(partial(house.open, SCENARIOS[number % len(SCENARIOS)]))
         _, *stop = timed(proxy.close)
         (readings if number < len(SCENARIOS) else starts).append(start)
         stops.append(stop)

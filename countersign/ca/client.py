@@ -2,7 +2,7 @@
 
 The target trusts the root of our *client CA* in the place of the client's own issuer. What the certificate says is the
 client's, as a leaf says what the target's says (:mod:`countersign.ca.leaf`): subject, alternative names, usages and
-dates are the same bytes, and the key is of the same type and size. What was wrong with it stays wrong (THREATS.md T19):
+dates are the same bytes, and the key is of the same type and size. What was wrong with it stays wrong:
 an expired one stays expired, one for servers stays one for servers, and one that had signed itself gets no issuer from
 us but is signed with its own new key again.
 """

@@ -109,7 +109,7 @@ def _load_key(data: bytes, path: Path, passphrase: bytes | str | None) -> Privat
 
 
 def _check_cost(data: bytes) -> None:
-    """Before the password is hashed as often as the file asks for (T18)."""
+    """Before the password is hashed as often as the file asks for."""
     if data.startswith(b"\x30"):
         check_cost(data)
     for block in blocks_in(data):

@@ -30,6 +30,7 @@ from countersign.cli import (
     export,
     fixcheck,
     import_,
+    knock,
     ls,
     probe,
     proxy,
@@ -92,6 +93,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("explain")(explain.explain)
 app.command("probe")(probe.probe)
 app.command("compare")(probe.compare)
+app.command("knock")(knock.knock)
 app.command("run", cls=run_.ClientCommand)(run_.run)
 app.command("matrix", cls=run_.ClientCommand)(run_.matrix)
 app.command("record", cls=run_.ClientCommand)(record.record)
@@ -104,6 +106,7 @@ app.command("prune")(prune.prune)
 app.add_typer(ca.app, name="ca")
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(ctl.app, name="ctl")
+app.add_typer(lab.app, name="lab")
 
 
 def _print_version(wanted: bool) -> None:

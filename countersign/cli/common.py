@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -88,6 +89,11 @@ def open_store(home: Path | None, url: str | None, *, make: bool = False) -> clo
 def print_json(document: Any) -> None:
     """JSON for a machine; escapes keep every control character of a peer's out of a terminal."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
+
+
+def terminal_width() -> int:
+    """The columns to wrap text in: the terminal's, and 120 in a pipe."""
+    return shutil.get_terminal_size((120, 0)).columns
 
 
 def unicode_output() -> bool:

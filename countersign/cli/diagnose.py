@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json, terminal_width
 from countersign.cli.explain import explained
 from countersign.cli.import_ import read_keys
 
@@ -66,7 +66,7 @@ def diagnose(
     if as_json:
         print_json(diagnosis.to_json())
     else:
-        typer.echo(show(diagnosis, width=shutil.get_terminal_size((120, 0)).columns), nl=False)
+        typer.echo(show(diagnosis, width=terminal_width()), nl=False)
     if ask:
         _ask(diagnosis)
     if diagnosis.cause is not None:

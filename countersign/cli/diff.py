@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, Overwrite, StoreUrl, open_store, print_json, write_out
+from countersign.cli.common import Home, Json, Overwrite, StoreUrl, open_store, print_json, terminal_width, write_out
 from countersign.cli.import_ import read_keys
 
 Reference = Annotated[
@@ -55,6 +54,6 @@ def diff(
     if as_json:
         print_json(comparison.to_json())
     else:
-        typer.echo(show(comparison, width=shutil.get_terminal_size((120, 0)).columns, notes=not brief), nl=False)
+        typer.echo(show(comparison, width=terminal_width(), notes=not brief), nl=False)
     if comparison.matters:
         raise typer.Exit(1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from countersign.cli.common import Json, print_json, read_file
+from countersign.cli.common import Json, print_json, read_file, terminal_width
 
 
 def doctor(
@@ -39,7 +38,7 @@ def doctor(
     if as_json:
         print_json(checkup.to_json())
     else:
-        typer.echo(show(checkup, width=shutil.get_terminal_size((120, 0)).columns), nl=False)
+        typer.echo(show(checkup, width=terminal_width()), nl=False)
     if checkup.sick:
         raise typer.Exit(1)
 

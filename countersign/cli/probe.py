@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json
+from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json, terminal_width
 from countersign.cli.values import parse_label
 from countersign.errors import UserError
 
@@ -63,13 +62,13 @@ def probe(
     from countersign.findings.probing.showing import show, show_census
 
     plan = replace(
-        _plan(where, via=via, starttls=starttls, name="" if no_sni else name, ca_file=ca_file, seconds=timeout),
+        plan_of(where, via=via, starttls=starttls, name="" if no_sni else name, ca_file=ca_file, seconds=timeout),
         certificate=client_cert,
         key=client_key,
         all_versions=all_versions,
         revocation=not no_revocation,
     )
-    width = shutil.get_terminal_size((120, 0)).columns
+    width = terminal_width()
     if count > 1:
         counted = census(plan, count, told=_teller())
         print_json(counted.to_json()) if as_json else typer.echo(show_census(counted, width=width), nl=False)
@@ -108,7 +107,7 @@ def compare(
     ways: list[str | None] = [*([None] if direct else []), *(via or [])]
     if len(ways) != 2:
         raise UserError("compare needs two ways to the server: --direct --via URL, or --via URL --via URL")
-    plan = _plan(where, via=None, starttls=starttls, name=name, ca_file=None, seconds=timeout)
+    plan = plan_of(where, via=None, starttls=starttls, name=name, ca_file=None, seconds=timeout)
     plans = [replace(plan, via=way) for way in ways]
     names = ["direct" if each.via is None else f"via {each.proxy}" for each in plans]
     looks = [handshake(each, label=label) for each, label in zip(plans, names, strict=True)]
@@ -118,7 +117,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _plan(
+def plan_of(
     where: str, *, via: str | None, starttls: str | None, name: str | None, ca_file: Path | None, seconds: float
 ) -> Plan:
     from countersign.ca.verify import roots_of
@@ -171,7 +170,7 @@ def _show_difference(
         print_json(comparison.to_json())
     elif not as_json:
         typer.echo("")
-        typer.echo(show(comparison, width=shutil.get_terminal_size((120, 0)).columns), nl=False)
+        typer.echo(show(comparison, width=terminal_width()), nl=False)
     return comparison.matters
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,8 +116,9 @@ def show(
     ):
         if text:
             typer.echo(printable(text))
-    if found.sources:
-        typer.echo(f"Known from: {printable(', '.join(found.sources))}")
+    sources = [source for source in found.sources if not re.fullmatch(r"R\d+", source)]  # rows of the requirements
+    if sources:
+        typer.echo(f"Known from: {printable(', '.join(sources))}")
     for name, parameter in found.parameters.items():
         typer.echo(f"--set {name}={parameter.default}  {printable(parameter.text)}")
     typer.echo()

@@ -28,7 +28,7 @@ import hashlib
 import html
 import time
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
@@ -55,7 +55,7 @@ _KEPT = 1000
 _USER: web.ResponseKey[str | None] = web.ResponseKey("user")
 
 
-class Inbound(Enum):
+class Inbound(StrEnum):
     """Inbound mutual TLS: a certificate is required, asked for, or not asked for."""
 
     ON = "on"
@@ -63,7 +63,7 @@ class Inbound(Enum):
     OFF = "off"
 
 
-class SupportsTls(Enum):
+class SupportsTls(StrEnum):
     """What ``/adcv2/supports_tls`` answers."""
 
     TRUE = "true"

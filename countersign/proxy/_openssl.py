@@ -818,7 +818,7 @@ def _ticket_key_name(base: SSL.Context) -> bytes:
 
 
 def _use_chain(context: SSL.Context, chain: Sequence[bytes], key: PrivateKeyTypes | bytes) -> None:
-    """Straight to OpenSSL, which can serve certificates that ``cryptography`` cannot read (T16)."""
+    """Straight to OpenSSL, which can serve certificates that ``cryptography`` cannot read."""
     leaf, *above = [_openssl_certificate(encoded) for encoded in chain]
     _accepted(_lib.SSL_CTX_use_certificate(context._context, leaf._x509))
     for certificate in above:
@@ -864,7 +864,7 @@ def _expect_name(parameters: Any, name: str) -> None:
         except UnicodeError:
             encoded = b""
         # A name that OpenSSL does not take for one, or an empty one, would leave any certificate good for it, and one
-        # that begins with a dot that of any host below it (T19).
+        # that begins with a dot that of any host below it.
         if encoded[:1] in {b"", b"."} or _lib.X509_VERIFY_PARAM_set1_host(parameters, encoded, len(encoded)) != 1:
             _lib.X509_VERIFY_PARAM_set1_host(parameters, _NOBODY, len(_NOBODY))
     else:

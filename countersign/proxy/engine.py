@@ -271,7 +271,7 @@ class Engine:
         """A listener for each address of ``where``.
 
         asyncio's own servers are not used: without descriptors left theirs tries a thousand times at once and logs
-        each (https://github.com/python/cpython/issues/151615). T27.
+        each (https://github.com/python/cpython/issues/151615).
         """
         loop = asyncio.get_running_loop()
         if self._given is None:

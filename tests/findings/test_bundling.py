@@ -14,14 +14,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, strategies as st
 
 from countersign.findings.bundling import Pseudonyms, bundle
+from countersign.findings.bundling.pseudonyms import _Swap
 from countersign.findings.comparing import compare
 from countersign.findings.diagnosing import diagnose
 from countersign.findings.subjects import Subject
 from countersign.proxy import Address, SecretsKept
+from countersign.recorder.certificates import CertificateFacts
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.recording import Recording, to_json
 from countersign.recorder.schema.checking import what_is_wrong
-from tests.findings.test_comparing import recorded
+from countersign.recorder.wire.events import Content, Message, Side
+from countersign.recorder.wire.told import Told
+from tests.findings.test_comparing import hello_with, recorded
 from tests.peers.curl import curl
 from tests.peers.openssl import OpensslServer
 from tests.proxy.running import RunningProxy
@@ -115,7 +119,8 @@ def test_two_redacted_recordings_differ_as_they_did(recordings: list[Recording])
 def test_every_kind_of_handshake_keeps_its_form(name: str) -> None:
     recording = recorded(transcript(name)).recording
     hidden = Pseudonyms(KEY).redacted(recording)
-    assert [len(one.raw) for one in hidden.legs[0].messages] == [len(one.raw) for one in recording.legs[0].messages]
+    lengths = [[len(one.raw) for one in each.legs[0].messages if one.code != 25] for each in (recording, hidden)]
+    assert lengths[0] == lengths[1]  # but for a compressed certificate's
     was, now = recording.legs[0].read(), hidden.legs[0].read()
     assert [one.type for one in was.messages] == [one.type for one in now.messages]
     assert (was.version, was.cipher, was.group, was.resumed) == (now.version, now.cipher, now.group, now.resumed)
@@ -130,3 +135,56 @@ def test_a_pseudonym_has_the_form_of_its_name(host: str) -> None:
     for old, new in zip(host, pseudonym, strict=True):
         assert old == new or any(one.match(old) and one.match(new) for one in form)
     assert Pseudonyms(KEY)._name(host, "host name") == pseudonym
+
+
+def test_names_that_only_re_takes_for_the_same_are_replaced_by_one_another() -> None:
+    """The long s is an s for ``re.IGNORECASE`` and stays itself for ``str.lower``; so are dotless i and final sigma."""
+    for name, shown in (("te\u017ft", "TEST"), ("\u0131nt", "INT"), ("\u03c2ab", "\u03c3AB"), ("\u0130ab", "iab")):
+        assert _Swap({name: "x" * len(name)}).text(f"at {shown}, {name}") == f"at {'x' * len(name)}, {'x' * len(name)}"
+
+
+@pytest.mark.parametrize("name", ["株式会社トヨタ", "Газпром", "Müller", "\U00020000\U00020001"])
+def test_a_name_in_any_script_is_replaced_by_one_as_long(name: str) -> None:
+    pseudonym = Pseudonyms(KEY)._name(name, "name in a certificate")
+    assert all(old != new for old, new in zip(pseudonym, name, strict=True) if not old.isascii())
+    for coding in ("utf-8", "utf-16-be"):
+        assert len(pseudonym.encode(coding)) == len(name.encode(coding))
+
+
+def test_a_compressed_certificate_keeps_no_name() -> None:
+    recording = recorded(transcript("tls13-compressed-certificate")).recording
+    hidden = Pseudonyms(KEY).redacted(recording)
+    was, now = ([one.facts for one in each.legs[0].read().certificates] for each in (recording, hidden))
+    assert [one.subject for one in was] == ["CN=localhost,O=Lab", "CN=Lab Issuing CA,O=Lab"]
+    assert not any("Lab" in (one.subject or "") for one in now)
+    assert [one.key for one in now] == [one.key for one in was]
+    assert what_is_wrong(to_json(hidden)) is None
+    packed = next(one for one in recording.legs[0].messages if one.code == 25)
+    broken = replace(packed, raw=packed.raw[:20] + bytes(len(packed.raw) - 20))
+    (only,) = Pseudonyms(KEY).redacted(recorded([broken]).recording).legs[0].messages
+    assert (only.length, len(only.raw)) == (packed.length, 11)  # what cannot be opened is not passed on
+
+
+def test_a_host_without_a_point_and_a_label_are_names_too() -> None:
+    recording = replace(recorded([hello_with()], label="Acme before").recording, sni="db", target="midserver01:443")
+    hidden = Pseudonyms(KEY).redacted(recording)
+    assert hidden.target is not None
+    assert hidden.target != recording.target
+    assert hidden.target.endswith(":443")
+    assert hidden.sni != "db"
+    assert hidden.label is not None
+    assert "Acme" not in hidden.label
+    text = replace(recording, outcome=replace(recording.outcome, text="The feedback of db."))
+    assert Pseudonyms(KEY).redacted(text).outcome.text == f"The feedback of {hidden.sni}."  # "db" as a word alone
+
+
+def test_what_a_log_told_is_redacted_whatever_its_names_are() -> None:
+    """A name may be a word of the JSON form, or look like Base64."""
+    told = Told(b"\x0b\x00\x00\x00", ("random",), (CertificateFacts("", subject="CN=random,O=AAAA"),), ("O=random",))
+    message = Message(0.0, Side.SERVER, Content.HANDSHAKE, 11, False, 0, b"", told=told)
+    (hidden,) = Pseudonyms(KEY).redacted(recorded([message]).recording).legs[0].messages
+    assert hidden.told is not None
+    assert (hidden.told.form, hidden.told.absent) == (told.form, told.absent)
+    assert "random" not in str(hidden.told.certificates[0].subject)
+    assert hidden.told.authorities is not None
+    assert "random" not in hidden.told.authorities[0]

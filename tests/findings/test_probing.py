@@ -6,9 +6,10 @@ import json
 import socket
 import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from countersign.ca.recipes import catalogue
 from countersign.errors import EnvironmentFault, UserError
 from countersign.findings.probing import Plan, census, probe
+from countersign.findings.probing.handshaking import handshake
 from countersign.findings.probing.instance import look_at_instance
 from countersign.findings.probing.model import STARTTLS
 from countersign.findings.probing.showing import show, show_census
@@ -362,3 +364,75 @@ def test_an_instances_load_balancer_is_asked(
             thread.join(10)
     assert (found.adcv2, found.mutual) == (adcv2, mutual)
     assert server in found.lines[0]
+
+
+@contextmanager
+def talking(*pieces: bytes, first: bytes = b"") -> Iterator[int]:
+    """The port of a server that says ``first``, and then the pieces again and again."""
+
+    def talk(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(first)
+            for piece in cycle(pieces):
+                connection.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "piece"),
+    [("smtp", b"220-hello\r\n"), ("ftp", b"220-hello\r\n"), ("imap", b"* hello\r\n"), ("xmpp", b"<a/>\r\n")],
+)
+def test_a_dialogue_has_its_seconds_in_all(protocol: str, piece: bytes) -> None:
+    with talking(piece * 100) as port, pytest.raises(EnvironmentFault, match="no answer in time|without end"):
+        handshake(plan(port, starttls=protocol, seconds=0.3))
+
+
+def test_a_packet_number_of_mysql_goes_round() -> None:
+    greeting = b"\x0a8.0\0" + bytes(4 + 8 + 1) + b"\x00\x08" + bytes(40)
+    with talking(bytes(100), first=len(greeting).to_bytes(3, "little") + b"\xff" + greeting) as port:
+        found = handshake(plan(port, starttls="mysql", seconds=2.0))
+    assert found.outcome.status is Status.BROKEN
+
+
+@pytest.mark.peer("openssl")
+def test_a_server_that_talks_on_after_the_handshake_is_left(lab: Lab) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(lab.server.fullchain_pem, lab.server.key_pem)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            with suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                while True:
+                    connection.sendall(bytes(1000))
+
+        threading.Thread(target=talk, daemon=True).start()
+        found = handshake(plan(listener.getsockname()[1], seconds=1.0))
+    assert found.legs[0].read().version == "TLSv1.3"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": ".foo"},
+        {"name": "a" * 64 + ".example"},
+        {"host": "a..b"},
+        {"via": "http://x:99999"},
+        {"via": "http://[::1"},
+        {"via": "http://a..b:1"},
+    ],
+)
+def test_names_that_no_server_can_have_are_refused(given: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="no host name|takes the URL"):
+        plan(1, **given)

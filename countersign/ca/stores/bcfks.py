@@ -102,7 +102,7 @@ def read_bcfks(source: Source, access: Access, budget: pbe.Budget) -> Store:
     entries = tuple(_read_objects(objects, mac))
     keys = next((entry.sealed for entry in entries if isinstance(entry, KeyEntry) and entry.sealed), None)
     form = Form(
-        keys=_key_algorithm(keys.data).scheme if keys else None,
+        keys=_read_sealed(keys.data)[0].scheme if keys else None,
         content=algorithm.scheme if algorithm else None,
         mac=mac_scheme,
     )
@@ -121,9 +121,10 @@ def _as_bouncy_castle(algorithm: pbe.Algorithm) -> pbe.Algorithm:
     return replace(algorithm, scheme=replace(scheme, parallel=scheme.block))
 
 
-def _key_algorithm(sealed: bytes) -> pbe.Algorithm:
-    node = Source(sealed, "a key", "BCFKS store").whole().sequence("an EncryptedPrivateKeyInfo", 2, 2)[0]
-    return pbe.read_algorithm(node, "a key of this BCFKS store")
+def _read_sealed(sealed: bytes) -> tuple[pbe.Algorithm, bytes]:
+    """How a key is encrypted, and what is."""
+    algorithm, data = Source(sealed, "a key", "BCFKS store").whole().sequence("an EncryptedPrivateKeyInfo", 2, 2)
+    return pbe.read_algorithm(algorithm, "a key of this BCFKS store"), data.octets("an encrypted key")
 
 
 def _check_mac(data: Node, check: Node, access: Access, budget: pbe.Budget) -> tuple[bytes, Scheme]:
@@ -186,8 +187,7 @@ def _moment(node: Node) -> datetime:
 def _opened(entry: Entry, access: Access, budget: pbe.Budget) -> Entry:
     if not isinstance(entry, KeyEntry) or entry.sealed is None or not access.open_keys:
         return entry
-    algorithm = _key_algorithm(entry.sealed.data)
-    data = Source(entry.sealed.data, "a key", "BCFKS store").whole().children()[1].octets("an encrypted key")
+    algorithm, data = _read_sealed(entry.sealed.data)
     try:
         key = pbe.decrypt(algorithm, data, pbe.Secret(access.for_keys, _KEY), budget)
     except pbe.WrongSecretError as wrong:
@@ -219,7 +219,7 @@ def write_bcfks(
     objects = [_object(entry, form.keys or _CCM, key_secret, now, rng) for entry in entries]
     digest = form.mac.cipher.removeprefix("hmac-")
     mac_oid = next(oid for oid, name in _MACS.items() if name == digest)
-    mac_algorithm = der.encode(der.SEQUENCE, der.encode_oid(mac_oid), b"\x05\x00")
+    mac_algorithm = pbe.identifier(mac_oid)
     dates = _time(now) * 2
     plain = der.encode(der.SEQUENCE, der.encode_integer(1), mac_algorithm, dates, der.encode(der.SEQUENCE, *objects))
     data = _sealed(plain, form.content, pbe.Secret(password, _STORE), rng)

@@ -492,11 +492,16 @@ def new_algorithm(scheme: Scheme, rng: Callable[[int], bytes], *, salt_size: int
     return Algorithm(scheme, rng(8 if scheme.kdf == "jceks" else salt_size), iv, _TAG)
 
 
+def identifier(oid: str) -> bytes:
+    """An AlgorithmIdentifier whose parameters are NULL (RFC 5280 4.1.1.2)."""
+    return der.encode(der.SEQUENCE, der.encode_oid(oid), b"\x05\x00")
+
+
 def algorithm_der(algorithm: Algorithm) -> bytes:
     """The AlgorithmIdentifier of what :func:`new_algorithm` made."""
     scheme = algorithm.scheme
     if scheme.cipher == "sun":
-        return der.encode(der.SEQUENCE, der.encode_oid(_SUN), b"\x05\x00")
+        return identifier(_SUN)
     if scheme.kdf in {"pkcs12", "jceks"}:
         salt, count = der.encode(der.OCTET_STRING, algorithm.salt), der.encode_integer(scheme.rounds)
         oid = der.encode_oid(_PBES1_OIDS[scheme.cipher, scheme.kdf])
@@ -519,7 +524,7 @@ def kdf_der(algorithm: Algorithm, size: int) -> bytes:
     values = [salt, *map(der.encode_integer, (*numbers, size))]
     if scheme.kdf == "scrypt":
         return der.encode(der.SEQUENCE, der.encode_oid(SCRYPT), der.encode(der.SEQUENCE, *values))
-    prf = der.encode(der.SEQUENCE, der.encode_oid(PRF_OIDS[scheme.prf]), b"\x05\x00")
+    prf = identifier(PRF_OIDS[scheme.prf])
     return der.encode(der.SEQUENCE, der.encode_oid(PBKDF2), der.encode(der.SEQUENCE, *values, prf))
 
 

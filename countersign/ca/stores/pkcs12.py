@@ -498,14 +498,13 @@ def _mac_data(content: bytes, scheme: Scheme, secret: pbe.Secret, rng: Callable[
     salt, digest = rng(20), scheme.cipher.removeprefix("hmac-")
     if scheme.kdf == "pkcs12":
         made = _Mac(scheme, salt).over(content, secret, pbe.Budget())
-        algorithm = der.encode(der.SEQUENCE, der.encode_oid(_DIGEST_OIDS[digest]), b"\x05\x00")
+        algorithm = pbe.identifier(_DIGEST_OIDS[digest])
         rounds = scheme.rounds
     else:
         size = hashlib.new(digest).digest_size
         kdf = pbe.Algorithm(scheme, salt, key_length=size)
         made = _Mac(scheme, salt, kdf=kdf).over(content, secret, pbe.Budget())
-        mac = der.encode(der.SEQUENCE, der.encode_oid(pbe.PRF_OIDS[digest]), b"\x05\x00")
-        parameters = der.encode(der.SEQUENCE, pbe.kdf_der(kdf, size), mac)
+        parameters = der.encode(der.SEQUENCE, pbe.kdf_der(kdf, size), pbe.identifier(pbe.PRF_OIDS[digest]))
         algorithm, rounds = der.encode(der.SEQUENCE, der.encode_oid(_PBMAC1), parameters), 1
     info = der.encode(der.SEQUENCE, algorithm, der.encode(der.OCTET_STRING, made))
     count = der.encode_integer(rounds) if rounds != 1 else b""  # DEFAULT 1

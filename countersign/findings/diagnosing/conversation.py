@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from countersign.findings.diagnosing.case import Case, View
 
+_PROBE = "probe"  # the mode of recordings of our own looks, which send nothing
 _SEGMENT = 1400  # bytes of a ClientHello that surely fit one TCP segment
 _BY_CODE = {
     FailureCode.CLIENT_NOT_ALLOWED: "client-not-allowed",
@@ -181,7 +182,7 @@ def by_hand(case: Case) -> Iterator[Found]:
     outcome = case.recording.outcome
     if outcome.status is Status.INTERRUPTED:
         yield Found("interrupted", outcome.text, rank=3)
-    elif outcome.status is Status.ABANDONED:
+    elif outcome.status is Status.ABANDONED and case.recording.mode != _PROBE:
         view = case.of_client
         evidence = view.evidence(view.message("finished", Side.CLIENT)) if view is not None else ()
         text = (

@@ -11,7 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from countersign.ca.stores import CertificateEntry, KeyEntry, StoreError, load_store
+from countersign.ca.stores import (
+    CertificateEntry,
+    DigestWrong,
+    KeyEntry,
+    PasswordMissing,
+    StoreError,
+    WrongKeyPassword,
+    load_store,
+)
+from countersign.errors import UserError
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects
 from countersign.findings.diagnosing.inspection import product_of
@@ -92,13 +101,22 @@ def examine(
     keystore_password: str | None = None,
     now: datetime | None = None,
 ) -> Checkup:
-    """Everything that is there. Raises :class:`UserError` for a ``config.xml`` that is none."""
+    """Everything that is there; what cannot be read is a remark, or stands in ``unseen``."""
     now = now or datetime.now(UTC)
-    data = read_config(home)
-    parameters = read_parameters(data) if data is not None else {}
+    unseen: list[str] = []
+    remarks: list[Remark] = []
+    parameters: dict[str, str] = {}
+    try:
+        data = read_config(home)
+        if data is None:
+            unseen.append("config.xml: it is not there")
+        else:
+            parameters = read_parameters(data)
+    except UserError as wrong:
+        fix = "Put the copy back that was made last; a MID Server does not start with such a file."
+        remarks.append(Remark("config-unreadable", "cause", str(wrong), fix, f"{_ARTICLE}, 2"))
     facts = _facts(home, parameters)
-    unseen: list[str] = [] if data is not None else ["config.xml: it is not there"]
-    remarks = list(_configured(parameters))
+    remarks += _configured(parameters) if parameters else ()
     for path, password, look in (
         (home.cacerts, cacerts_password or _OF_EVERY_JDK, _cacerts),
         (home.keystore, keystore_password, _keystore),
@@ -110,7 +128,7 @@ def examine(
             store = load_store(path, password, open_keys=False)
         except StoreError as wrong:
             unseen.append(printable(str(wrong), limit=400))
-            remarks += _unreadable(path, str(wrong), parameters)
+            remarks += _unreadable(path, wrong, parameters)
             continue
         facts[path.name] = f"{store.kind.label}, {len(store.entries)} entries"
         remarks += look(store, path, parameters, now)
@@ -171,8 +189,7 @@ def _configured(parameters: Mapping[str, str]) -> Iterator[Remark]:
             "cause",
             f"mutual authentication seems to be set up and these are false: {names}",
             "Set all three to true, and the MID Security Policy for *.service-now.com back to its defaults; with "
-            "others the "
-            "MID Server connects at first and sends no certificate once it has fetched the policy.",
+            "others the MID Server connects at first and sends no certificate once it has fetched the policy.",
             f"{_MUTUAL} (MID Security Policy not at its defaults)",
         )
     elif off:
@@ -205,9 +222,8 @@ def _configured(parameters: Mapping[str, str]) -> Iterator[Remark]:
             "note",
             "there is no mid.instance.username: mutual authentication seems to be set up",
             "Re-key, Validate and Invalidate are not to be had then; never delete the agent's key store without a "
-            "copy, for "
-            "the certificate for mutual TLS is in it. \"Could not authenticate user 'null'\" is a side effect of it "
-            "failing.",
+            "copy, for the certificate for mutual TLS is in it. \"Could not authenticate user 'null'\" is a side "
+            "effect of it failing.",
             f"{_MUTUAL} (errors)",
         )
 
@@ -215,12 +231,12 @@ def _configured(parameters: Mapping[str, str]) -> Iterator[Remark]:
 # -- key stores ----------------------------------------------------------------------------------------------------
 
 
-def _unreadable(path: Path, wrong: str, parameters: Mapping[str, str]) -> Iterator[Remark]:
-    if "password" not in wrong and "digest" not in wrong:
+def _unreadable(path: Path, wrong: StoreError, parameters: Mapping[str, str]) -> Iterator[Remark]:
+    if not isinstance(wrong, DigestWrong | PasswordMissing | WrongKeyPassword):
         yield Remark(
             "key-store-broken",
             "cause",
-            f"{path.name} cannot be read: {printable(wrong, limit=300)}",
+            f"{path.name} cannot be read: {printable(str(wrong), limit=300)}",
             "Put the copy back that was made last; its type, not its name, decides what reads it.",
             f"{_ARTICLE}, 2",
         )
@@ -231,10 +247,9 @@ def _unreadable(path: Path, wrong: str, parameters: Mapping[str, str]) -> Iterat
         "key-store-password",
         "warning",
         f"{path.name} does not open with the password that was given, or its bytes were changed: "
-        f"{printable(wrong, limit=300)}",
-        f"Give the password (--keystore-password-file). If it is config.xml's own and wrong, restore config.xml or "
-        f"the store; "
-        f"to delete the store is the last resort, for {lost}.{more}",
+        f"{printable(str(wrong), limit=300)}",
+        "Give the password (--keystore-password-file). If it is config.xml's own and wrong, restore config.xml or the "
+        f"store; to delete the store is the last resort, for {lost}.{more}",
         f"{_ARTICLE}, 2 (keystore and config.xml out of sync)",
     )
 
@@ -250,8 +265,7 @@ def _cacerts(store: Store, path: Path, parameters: Mapping[str, str], now: datet
             "no-trust-mark",
             "cause",
             f"{path.name} is a PKCS #12 file whose certificates lack Java's mark of trust ({len(untrusted)} of "
-            f"{len(facts)}): "
-            "a JVM says `trustAnchors parameter must be non-empty`",
+            f"{len(facts)}): a JVM says `trustAnchors parameter must be non-empty`",
             "Import them with keytool -importcert, or countersign ca keystore add.",
             "JDK, PKCS #12 trust stores",
             _some(untrusted),
@@ -328,8 +342,7 @@ def _keystore(store: Store, path: Path, parameters: Mapping[str, str], now: date
 
 _CURES = {
     "missing-intermediate": "Import root and intermediates first and then the signed certificate, so that the entry "
-    "holds the "
-    "whole chain (keytool -list -v: certificate chain length).",
+    "holds the whole chain (keytool -list -v: certificate chain length).",
     "wrong-eku": "Have it issued with clientAuth in its extended key usage; a server's certificate will not do.",
     "self-signed": "Use one that a CA issued: self-signed client certificates are not supported.",
 }

@@ -40,8 +40,7 @@ def find_home(folder: Path) -> MidHome:
     else:
         raise UserError(
             f"{printable(str(folder))} is no MID Server's folder: there is no config.xml and no keystore in it or in "
-            f"its "
-            "agent folder"
+            "its agent folder"
         )
     return MidHome(
         agent=agent,

@@ -10,6 +10,8 @@ import os
 import ssl
 import tempfile
 import time
+import warnings
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Sequence
 
     from countersign.findings.probing.model import Plan
     from countersign.recorder.recording import Recording
@@ -34,17 +37,43 @@ _LISTEN = 0.3  # seconds after the handshake in which tickets and refusals come
 _MODE = "probe"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How the client behaves, beyond what it is. ``versions`` are the lowest and the highest that it speaks, ``alpn``
+    what it offers. ``cut`` makes of its first bytes, the ClientHello, the pieces that are sent one after the other.
+    What it ``says`` when the handshake is done is answered within ``listens`` seconds, or is not.
+    """
+
+    versions: tuple[ssl.TLSVersion, ssl.TLSVersion] | None = None
+    alpn: tuple[str, ...] = ("h2", "http/1.1")
+    cut: Callable[[bytes], Sequence[bytes]] | None = None
+    says: bytes = b""
+    listens: float = _LISTEN
+
+
+PLAINLY = Manner()
+
+
 def handshake(plan: Plan, *, label: str | None = None) -> Recording:
     """The recording of one handshake with the server. Raises :class:`EnvironmentFault` where there is no way to it."""
+    return converse(plan, PLAINLY, label=label)[0]
+
+
+def converse(plan: Plan, manner: Manner, *, label: str | None = None) -> tuple[Recording, bytes]:
+    """The same in another manner, and the beginning of what the server said inside."""
     connection = reach(plan)
     with connection, tempfile.TemporaryDirectory(prefix="countersign-") as folder:
         keys = Path(folder) / "keys"
         keys.touch(mode=0o600)
-        return _Handshake(plan, connection, keys, label).run()
+        conversation = _Handshake(plan, connection, keys, label, manner)
+        return conversation.run(), bytes(conversation.heard)
 
 
 class _Handshake:
-    def __init__(self, plan: Plan, connection: socket.socket, keys: Path, label: str | None) -> None:
+    def __init__(self, plan: Plan, connection: socket.socket, keys: Path, label: str | None, manner: Manner) -> None:
+        self.heard = bytearray()
+        self._manner = manner
+        self._cut = manner.cut
         self._connection = connection
         self._keys = keys
         self._keylog = KeyLog()
@@ -63,7 +92,7 @@ class _Handshake:
         )
         self._recording.sni = plan.name or None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = _context(plan, keys)
+        context = _context(plan, keys, manner)
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=plan.name or None)
 
     def run(self) -> Recording:
@@ -71,6 +100,7 @@ class _Handshake:
         try:
             how = self._shake()
             if how is None:
+                self._say()
                 how = self._listen()
                 self._say_goodbye()
         except TimeoutError:
@@ -110,18 +140,27 @@ class _Handshake:
             if not self._receive():
                 return Ending.FIN
 
+    def _say(self) -> None:
+        if self._manner.says:
+            self._tls.write(self._manner.says)
+            self._send()
+
     def _listen(self) -> Ending | None:
         """For tickets, a late refusal, or a goodbye; a server that talks on is not heard out."""
         deadline = time.monotonic() + self._seconds
-        self._connection.settimeout(_LISTEN)
+        self._connection.settimeout(self._manner.listens)
         try:
             while self._receive():
                 if time.monotonic() > deadline:
                     return None
                 try:
-                    while self._tls.read(_BITE):
-                        pass
+                    while piece := self._tls.read(_BITE):
+                        self.heard += piece[: _BITE - len(self.heard)]
+                    if self._manner.says:
+                        return None  # it has said goodbye
                 except ssl.SSLWantReadError:
+                    if self.heard and self._manner.says:
+                        return None  # this is the answer
                     continue
                 except ssl.SSLError:
                     return Ending.FIN
@@ -138,10 +177,13 @@ class _Handshake:
 
     def _send(self) -> None:
         data = self._outgoing.read()
-        if data:
-            self._learn()
-            self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.CLIENT, data, self._t()))
-            self._connection.sendall(data)
+        if not data:
+            return
+        self._learn()
+        cut, self._cut = self._cut, None
+        for piece in (data,) if cut is None else cut(data):
+            self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.CLIENT, piece, self._t()))
+            self._connection.sendall(piece)
 
     def _receive(self) -> bool:
         data = self._connection.recv(_BITE)
@@ -164,15 +206,20 @@ class _Handshake:
             self._keylog.add_text(new)
 
 
-def _context(plan: Plan, keys: Path) -> ssl.SSLContext:
+def _context(plan: Plan, keys: Path, manner: Manner) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that old versions are old is why they are tried
+        context.minimum_version, context.maximum_version = manner.versions or (
+            ssl.TLSVersion.MINIMUM_SUPPORTED,
+            ssl.TLSVersion.MAXIMUM_SUPPORTED,
+        )
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.options &= ~ssl.OP_NO_TICKET
     if plan.starttls is None:
-        context.set_alpn_protocols(["h2", "http/1.1"])
+        context.set_alpn_protocols(list(manner.alpn))
     context.keylog_filename = os.fspath(keys)
     if plan.certificate is not None:
         try:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 import urllib.request
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -334,6 +335,28 @@ def test_the_plain_context_manager_leaves_nothing() -> None:
         folder = proxy.ca.parent
         assert folder.exists()
     assert not folder.exists()
+
+
+def test_unittest_needs_no_plugin() -> None:
+    class Refuses(unittest.TestCase):
+        def setUp(self) -> None:
+            self.proxy = countersign.run("missing-intermediate")
+            self.addCleanup(self.proxy.close)
+
+        def test_it(self) -> None:
+            with self.proxy.attempt():
+                get(self.proxy)
+            self.proxy.assert_refused()
+
+        def test_it_wrongly(self) -> None:
+            with self.proxy.attempt():
+                get(self.proxy)
+            self.proxy.assert_accepted()
+
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(Refuses).run(result)
+    assert (result.testsRun, len(result.errors)) == (2, 0)
+    assert [case.id().rpartition(".")[2] for case, _text in result.failures] == ["test_it_wrongly"]
 
 
 def test_one_that_is_forgotten_works_and_ends_with_its_program(tmp_path: Path) -> None:

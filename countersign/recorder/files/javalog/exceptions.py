@@ -93,7 +93,7 @@ def of_tls(thrown: Iterable[str]) -> bool:
 
 
 def kept(text: str) -> str:
-    """A stranger's text as a recording may hold it: printable, of bounded length, without credentials (T24)."""
+    """A stranger's text as a recording may hold it: printable, of bounded length, without credentials."""
 
     def redacted(found: re.Match[str]) -> str:
         head = found["scheme"] or found["header"] or found["field"] or ""

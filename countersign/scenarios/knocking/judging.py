@@ -1,0 +1,79 @@
+"""What a server did when a client knocked: read from the recording, and from the first line that it said inside.
+
+A server has *accepted* when something of it shows that it has taken all that the client sent: in TLS 1.2 its Finished,
+which is its last word on the client's certificate; in TLS 1.3, where the client is done first, a ticket, an answer or
+a goodbye behind the client's Finished (RFC 8446 4.4.2.4). It has *refused* with a fatal alert, or by leaving. Who does
+neither for as long as the client waits has accepted, for all that can be seen, and a note says so.
+
+Many servers refuse one layer further up: nginx finishes the handshake with a client whose certificate is missing or
+not good, and answers its request with a ``400`` that speaks of certificates; IIS with such a ``403``; load balancers
+with ``495`` or ``496``. For a client's certificate that is a refusal too. Any other answer is none: that the page at
+``/`` wants a login says nothing of TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from countersign.recorder.recording import Ending, LegRole, Party, Status
+from countersign.recorder.wire import codes
+from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.text import printable
+from countersign.scenarios.running.verdict import Kind, Verdict, skipped
+
+if TYPE_CHECKING:
+    from countersign.recorder.recording import Recording
+    from countersign.scenarios.knocking.knocks import Knock
+
+_REFUSING = re.compile(rb"HTTP/1\.[01] (?:(49[56])|(40[013])(?=.*certificate))\b([^\r\n]*)", re.DOTALL | re.IGNORECASE)
+
+
+def judge(knock: Knock, recording: Recording, heard: bytes) -> Verdict:
+    """The verdict on the server. ``heard`` is the beginning of what it said inside."""
+    leg = recording.leg(LegRole.THROUGH)
+    outcome = recording.outcome
+    asked = leg is not None and any(each.is_handshake(codes.CERTIFICATE_REQUEST) for each in leg.messages)
+    answered = leg is not None and any(each.sender is Side.SERVER for each in leg.messages)
+    if leg is not None and any(each.sender is Side.SERVER and each.how is Ending.SILENT for each in leg.ends):
+        return Verdict(kind=Kind.HUNG, text="hung: it neither went on nor ended the session")
+    if knock.recipe is not None and answered and not asked and outcome.status is not Status.FAILED:
+        return skipped("the server asks for no client certificate")
+    alerts = (outcome.alert,) if outcome.alert and outcome.broken_by is Party.TARGET else ()
+    refusal = _REFUSING.match(heard) if knock.recipe is not None else None
+    notes = []
+    if refusal is not None:
+        words = printable(
+            b"".join(each or b"" for each in refusal.groups()).decode("latin-1"), limit=100, ascii_only=True
+        )
+        notes.append(f"the handshake went well, and its answer to the request was {words}")
+    stood = leg is not None and bool(leg.ends) and all(each.sender is Side.CLIENT for each in leg.ends)
+    if stood and outcome.status is not Status.ESTABLISHED:
+        notes.append("nothing shows that it has looked at all that the client sent: it neither answered nor refused")
+    accepted = (stood or outcome.status is Status.ESTABLISHED) and refusal is None
+    if not accepted and refusal is None:
+        notes.append(outcome.text)
+    kind, text = _against(knock, accepted=accepted)
+    return Verdict(kind=kind, text=text, sent=len(heard), sessions=1, alerts=alerts, notes=tuple(notes))
+
+
+def in_view_of(verdict: Verdict, right: Verdict) -> Verdict:
+    """The same, where a right client got the verdict ``right``: who refuses all has refused none for cause."""
+    if verdict.kind is not Kind.REFUSED or right.kind not in {Kind.REFUSED_WRONGLY, Kind.HUNG}:
+        return verdict
+    text = "nothing can be told from its refusal: it refuses a right client as well"
+    return Verdict(kind=Kind.UNPROVED, text=text, alerts=verdict.alerts, notes=verdict.notes)
+
+
+def _against(knock: Knock, *, accepted: bool) -> tuple[Kind, str]:
+    match knock.right:
+        case "either":
+            return (Kind.ACCEPTED, "accepted, as it may") if accepted else (Kind.REFUSED, "refused, as it may")
+        case "accept":
+            if accepted:
+                return Kind.ACCEPTED, "accepted as it should"
+            return Kind.REFUSED_WRONGLY, f"refused but should have accepted ({knock.rfc})"
+        case "refuse":
+            if not accepted:
+                return Kind.REFUSED, "refused as it should"
+            return Kind.ACCEPTED_WRONGLY, f"accepted but should have refused ({knock.rfc})"

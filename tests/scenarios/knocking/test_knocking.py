@@ -1,0 +1,246 @@
+"""Servers that are knocked at: real ones, right and wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from countersign.ca import Authority, Plan
+from countersign.errors import EnvironmentFault, UserError
+from countersign.findings.probing import Plan as Probing
+from countersign.recorder.store import Store
+from countersign.scenarios.knocking import KNOCKS, Server, chosen, knock
+from countersign.scenarios.knocking.knocking import request
+from countersign.scenarios.running.verdict import Kind
+from tests.cli.commands import countersign
+from tests.peers.openssl import OpensslServer
+from tests.peers.process import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from countersign.scenarios.running.results import Matrix
+    from tests.peers.certs import Lab
+
+CERTIFICATES = {
+    "client": "accept", "client-for-servers": "refuse", "client-for-both": "accept",
+    "client-without-extended-key-usage": "accept", "client-expired": "refuse", "client-self-signed": "refuse",
+    "client-leaf-only": "refuse", "client-of-an-unknown-ca": "refuse", "client-without-a-certificate": "refuse",
+    "client-in-other-strings": "accept",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Path]:
+    """The CA of client certificates, and its root as a file for servers."""
+    authority = Authority.make(Plan(name="clients of a test"))
+    root = tmp_path_factory.mktemp("clients") / "root.pem"
+    root.write_bytes(authority.root_pem)
+    return authority, root
+
+
+def knocked(port: int, authority: Authority, *names: str, seconds: float = 10.0) -> Matrix:
+    plan = Probing(host="127.0.0.1", port=port, name="localhost", seconds=seconds)
+    return knock(Server(plan, authority, says=request("localhost")), chosen(names))
+
+
+def kinds(made: Matrix) -> dict[str, Kind]:
+    return {result.scenario: result.verdict.kind for result in made.results}
+
+
+def test_every_recipe_for_clients_is_a_knock_that_says_what_is_right() -> None:
+    assert {each.id: each.right for each in KNOCKS.values() if each.recipe is not None} == CERTIFICATES
+    assert all(each.rfc and each.title for each in KNOCKS.values())
+
+
+@pytest.mark.peer("openssl")
+def test_openssl_does_right_with_every_certificate_and_every_hello(lab: Lab, clients: tuple[Authority, Path]) -> None:
+    authority, root = clients
+    with OpensslServer(lab.server, mode="www", verify_ca=root) as server:
+        made = knocked(server.port, authority)
+    assert made.exit_code == 0, [(each.scenario, each.verdict) for each in made.results]
+    assert {each for each in KNOCKS if kinds(made)[each] is Kind.REFUSED} >= {
+        each for each, right in CERTIFICATES.items() if right == "refuse"
+    }
+    expired = made.result("client-expired").verdict
+    assert expired.alerts == ("certificate_expired",)
+    assert made.result("client-of-an-unknown-ca").verdict.alerts == ("unknown_ca",)
+
+
+@pytest.mark.peer("openssl")
+def test_a_server_that_takes_any_certificate_and_old_versions_is_found_out(
+    lab: Lab, clients: tuple[Authority, Path]
+) -> None:
+    with OpensslServer(lab.server, "-verify", "5", "-cipher", "ALL:@SECLEVEL=0", mode="www") as server:
+        made = knocked(server.port, clients[0])
+    wrong = {name for name, kind in kinds(made).items() if kind is Kind.ACCEPTED_WRONGLY}
+    refused = {name for name, right in CERTIFICATES.items() if right == "refuse"}
+    assert wrong == {*refused, "hello-of-tls-1.0", "hello-of-tls-1.1"}
+    assert made.exit_code == 1
+
+
+@pytest.mark.peer("openssl")
+def test_a_server_that_asks_for_nothing_is_not_judged_by_certificates(
+    lab: Lab, clients: tuple[Authority, Path]
+) -> None:
+    with OpensslServer(lab.server, mode="www") as server:
+        made = knocked(server.port, clients[0], "client*", "hello-without-a-name")
+    assert {kinds(made)[name] for name in CERTIFICATES} == {Kind.SKIPPED}
+    assert kinds(made)["hello-without-a-name"] is Kind.ACCEPTED
+
+
+@pytest.mark.peer("openssl")
+def test_who_refuses_a_right_client_too_has_refused_nobody_for_cause(lab: Lab, clients: tuple[Authority, Path]) -> None:
+    with OpensslServer(lab.server, mode="www", verify_ca=lab.root_pem) as server:
+        made = knocked(server.port, clients[0], "client-expired", "client")
+    assert kinds(made) == {"client": Kind.REFUSED_WRONGLY, "client-expired": Kind.UNPROVED}
+    assert made.exit_code == 4
+
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+  uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+  server {{
+    listen 127.0.0.1:{port} ssl http2; ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_certificate {chain}; ssl_certificate_key {key};
+    ssl_client_certificate {root}; ssl_verify_client on; ssl_verify_depth 4;
+    location / {{ return {status} "a certificate is not what this is about\\n"; }}
+  }}
+}}
+"""
+
+
+@pytest.mark.peer("nginx", "openssl")
+@pytest.mark.parametrize("status", [200, 404])
+def test_nginx_refuses_inside_and_that_is_a_refusal_and_its_other_answers_are_none(
+    lab: Lab, clients: tuple[Authority, Path], tmp_path: Path, free_port: int, status: int
+) -> None:
+    authority, root = clients
+    configuration = tmp_path / "nginx.conf"
+    chain, key = lab.server.fullchain_pem, lab.server.key_pem
+    text = NGINX.format(folder=tmp_path, port=free_port, root=root, status=status, chain=chain, key=key)
+    configuration.write_text(text)
+    with Background("/usr/sbin/nginx", "-c", configuration):
+        _until_it_listens(free_port)
+        made = knocked(free_port, authority)
+    assert made.exit_code == 0, [(each.scenario, each.verdict) for each in made.results]
+    without = made.result("client-without-a-certificate").verdict
+    assert without.kind is Kind.REFUSED
+    assert "its answer to the request was 400" in " ".join(without.notes)
+
+
+def _until_it_listens(port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as trying:
+            if trying.connect_ex(("127.0.0.1", port)) == 0:
+                return
+            threading.Event().wait(0.01)
+    raise AssertionError("nginx does not listen")
+
+
+# -- servers that are none -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(data: bytes | None) -> Iterator[int]:
+    """A server that says this to everybody and closes; with None it says nothing and waits."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            held = []
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    break
+                held.append(connection)
+                if data is not None:
+                    connection.sendall(data)
+                    connection.shutdown(socket.SHUT_WR)
+            for each in held:
+                each.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\0\2\2\x28", b"\xff" * 100, b"\x16\3\3"]
+)
+def test_what_speaks_no_tls_gets_no_good_verdict(clients: tuple[Authority, Path], data: bytes) -> None:
+    with answering(data) as port:
+        made = knocked(port, clients[0], "client", "client-expired", "hello-byte-by-byte")
+    assert kinds(made) == {
+        "client": Kind.REFUSED_WRONGLY, "client-expired": Kind.UNPROVED, "hello-byte-by-byte": Kind.REFUSED_WRONGLY,
+    }  # fmt: skip
+
+
+def test_who_says_nothing_hangs(clients: tuple[Authority, Path]) -> None:
+    with answering(None) as port:
+        made = knocked(port, clients[0], "client", seconds=0.3)
+    assert kinds(made) == {"client": Kind.HUNG}
+
+
+@pytest.mark.peer("openssl")
+def test_with_nothing_said_a_refusal_is_seen_all_the_same(lab: Lab, clients: tuple[Authority, Path]) -> None:
+    authority, root = clients
+    with OpensslServer(lab.server, "-num_tickets", "0", mode="rev", verify_ca=root) as server:
+        plan = Probing(host="127.0.0.1", port=server.port, name="localhost")
+        made = knock(Server(plan, authority), chosen(["client", "client-expired"]))
+    assert kinds(made) == {"client": Kind.ACCEPTED, "client-expired": Kind.REFUSED}
+    assert "neither answered nor refused" in " ".join(made.result("client").verdict.notes)
+
+
+def test_where_nobody_listens_it_is_the_environment(clients: tuple[Authority, Path], free_port: int) -> None:
+    with pytest.raises(EnvironmentFault):
+        knocked(free_port, clients[0])
+
+
+def test_a_knock_that_there_is_not_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean client-expired"):
+        chosen(["client-expird"])
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer("openssl")
+def test_the_command_gives_verdicts_reports_and_recordings(lab: Lab, home: Path, tmp_path: Path) -> None:
+    assert countersign("knock", "--list", "--json").json()["scenarios"][0]["id"] == "client"
+    home.mkdir(mode=0o700)
+    Authority.open(home / "client-ca", Plan(name="countersign clients"))
+    report = tmp_path / "out.xml"
+    with OpensslServer(lab.server, mode="www", verify_ca=home / "client-ca" / "root.pem") as server:
+        args = ("knock", f"localhost:{server.port}", "--home", home, "--scenario", "client,client-expired")
+        ran = countersign(*args, "--report", f"junit={report}")
+        as_json = countersign(*args, "--json")
+    assert ran.code == 0, ran.out + ran.err
+    assert "client-expired  refused as it should" in ran.out
+    assert b"client-expired" in report.read_bytes()
+    document = as_json.json()
+    assert [each["verdict"] for each in document["results"]] == ["accepted", "refused"]
+    store = Store.open(home / "recordings.sqlite")
+    try:
+        kept = store.get(document["results"][1]["recordings"][0])
+    finally:
+        store.close()
+    assert (kept.scenario, kept.mode) == ("client-expired", "probe")
+    assert json.loads(as_json.out)["exit_code"] == 0
+
+
+def test_without_a_server_it_is_a_mistake(home: Path) -> None:
+    ran = countersign("knock", "--home", home)
+    assert (ran.code, "--list" in ran.err) == (2, True)
