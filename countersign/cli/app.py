@@ -31,6 +31,7 @@ from countersign.cli import (
     fixcheck,
     import_,
     knock,
+    lab,
     ls,
     probe,
     proxy,

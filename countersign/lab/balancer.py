@@ -20,6 +20,7 @@ from countersign.errors import EnvironmentFault
 from countersign.proxy import (
     RECEIVE_BUFFER,
     Buffers,
+    ClientJudging,
     EndOfData,
     Offer,
     Stream,
@@ -27,7 +28,6 @@ from countersign.proxy import (
     TlsServerSide,
     TlsTrouble,
 )
-from countersign.proxy._openssl import ClientJudging
 from countersign.proxy.listening import cannot_listen
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _VERSIONS = (0x0303, 0x0304)
 _SUITES = (0x1302, 0x1303, 0x1301, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0x009C, 0x009D)
 _HANDSHAKE = 20.0  # seconds
 _IDLE = 120.0
+_KEPT = 100
 _SELF_SIGNED = 18  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
 
 
@@ -108,17 +109,12 @@ class Balancer:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, stream: Stream) -> None:
-        asking = self._asking()
-        connection = self._side.connection(
-            Offer(_VERSIONS, _SUITES),
-            chain=self._identity.chain,
-            key=self._identity.key,
-            alpn=b"http/1.1",
-            ask_for=None if asking is None else asking.authorities,
-            judging=ClientJudging()
-            if asking is None
-            else ClientJudging(asking.required, asking.authorities, frozenset({_SELF_SIGNED})),
-        )
+        try:
+            connection = self._connection()
+        except TlsTrouble as trouble:  # a CA record that is no certificate
+            self._refuse(str(trouble))
+            stream.close()
+            return
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HANDSHAKE):
@@ -128,6 +124,24 @@ class Balancer:
         finally:
             connection.close()
             stream.close()
+
+    def _connection(self) -> TlsConnection:
+        asking = self._asking()
+        judging = ClientJudging()
+        if asking is not None:
+            judging = ClientJudging(asking.required, asking.authorities, frozenset({_SELF_SIGNED}))
+        return self._side.connection(
+            Offer(_VERSIONS, _SUITES),
+            chain=self._identity.chain,
+            key=self._identity.key,
+            alpn=b"http/1.1",
+            ask_for=None if asking is None else asking.authorities,
+            judging=judging,
+        )
+
+    def _refuse(self, why: str) -> None:
+        self.refused.append(why)
+        del self.refused[:-_KEPT]
 
     async def _shaken(self, stream: Stream, connection: TlsConnection) -> bool:
         """The handshake; False where it failed. In TLS 1.3 a refusal comes after the client believes itself done."""
@@ -145,8 +159,7 @@ class Balancer:
                 connection.feed(data)
         except (TlsTrouble, EndOfData) as trouble:
             error = connection.verify_error
-            self.refused.append(error[0] if error else str(trouble) or "the client left")
-            del self.refused[:-100]
+            self._refuse(error[0] if error else str(trouble) or "the client left")
             return False
 
     async def _pass_on(self, stream: Stream, connection: TlsConnection) -> None:
@@ -163,6 +176,7 @@ class Balancer:
                     continue
                 await inside.reading.wait()
                 async with asyncio.timeout(_IDLE):
+                    await stream.drained()  # whoever does not read is not read from
                     data = await stream.read()
                 if not data:
                     break
@@ -188,9 +202,13 @@ class _Inside(asyncio.Transport):
         self.reading.set()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._connection.write(bytes(data))
-            self._stream.write(self._connection.drain(self._buffers))
+        except TlsTrouble:
+            self.abort()
+        self._stream.write(self._connection.drain(self._buffers))
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(pieces))

@@ -1,6 +1,14 @@
 """The asyncio engine: listeners, preludes, TLS legs, relay; and the TLS under it, for stand-ins that speak it too."""
 
-from countersign.proxy._openssl import Buffers, EndOfData, Offer, TlsConnection, TlsServerSide, TlsTrouble
+from countersign.proxy._openssl import (
+    Buffers,
+    ClientJudging,
+    EndOfData,
+    Offer,
+    TlsConnection,
+    TlsServerSide,
+    TlsTrouble,
+)
 from countersign.proxy.engine import Engine, Keeper
 from countersign.proxy.settings import (
     Action,
@@ -21,6 +29,7 @@ __all__ = [
     "Action",
     "Address",
     "Buffers",
+    "ClientJudging",
     "EndOfData",
     "Engine",
     "Identity",

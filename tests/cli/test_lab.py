@@ -46,8 +46,8 @@ def test_an_instance_and_a_mid_server_are_started_by_two_commands(tmp_path: Path
     assert mid.returncode == 0, mid
     assert "Snapshot received" in mid.stdout
     assert (files / "client.key").stat().st_mode & 0o777 == 0o600
-    assert again.returncode != 0
-    assert "--overwrite" in again.stderr
+    assert again.code != 0
+    assert "--overwrite" in again.err
     assert not ready.exists()
 
 
@@ -63,6 +63,6 @@ def test_an_instance_and_a_mid_server_are_started_by_two_commands(tmp_path: Path
 )
 def test_a_wrong_word_is_said_and_nothing_is_written(args: tuple[str, str], expected: str, tmp_path: Path) -> None:
     done = countersign("lab", "instance", "--files", tmp_path / "files", *args)
-    assert done.returncode == 2
-    assert expected in done.stderr
+    assert done.code == 2
+    assert expected in done.err
     assert not (tmp_path / "files").exists()

@@ -395,7 +395,7 @@ def talking(*pieces: bytes, first: bytes = b"") -> Iterator[int]:
     [("smtp", b"220-hello\r\n"), ("ftp", b"220-hello\r\n"), ("imap", b"* hello\r\n"), ("xmpp", b"<a/>\r\n")],
 )
 def test_a_dialogue_has_its_seconds_in_all(protocol: str, piece: bytes) -> None:
-    with talking(piece * 100) as port, pytest.raises(EnvironmentFault, match="no answer in time|without end"):
+    with talking(piece * 100) as port, pytest.raises(EnvironmentFault, match=r"no answer in time|without end"):
         handshake(plan(port, starttls=protocol, seconds=0.3))
 
 
@@ -403,7 +403,7 @@ def test_a_packet_number_of_mysql_goes_round() -> None:
     greeting = b"\x0a8.0\0" + bytes(4 + 8 + 1) + b"\x00\x08" + bytes(40)
     with talking(bytes(100), first=len(greeting).to_bytes(3, "little") + b"\xff" + greeting) as port:
         found = handshake(plan(port, starttls="mysql", seconds=2.0))
-    assert found.outcome.status is Status.BROKEN
+    assert found.legs[0].messages[0].code == 1  # the dialogue was done
 
 
 @pytest.mark.peer("openssl")
@@ -434,5 +434,5 @@ def test_a_server_that_talks_on_after_the_handshake_is_left(lab: Lab) -> None:
     ],
 )
 def test_names_that_no_server_can_have_are_refused(given: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="no host name|takes the URL"):
+    with pytest.raises(UserError, match=r"no host name|takes the URL"):
         plan(1, **given)

@@ -180,6 +180,16 @@ async def test_what_is_no_http_or_no_tls_costs_nobody_else_anything(tmp_path: Pa
         assert (await ask(made, INFO, files(tmp_path, pki().client))).status == 200
 
 
+async def test_a_ca_record_that_is_no_certificate_ends_handshakes_and_is_told(tmp_path: Path) -> None:
+    async with instance() as made:
+        made.upload_ca(b"no certificate")
+        with pytest.raises(REFUSED):
+            await ask(made, INFO, files(tmp_path, pki().client))
+        assert len(made.refused) == 1
+        made.ca_records.pop()
+        assert (await ask(made, INFO, files(tmp_path, pki().client))).status == 200
+
+
 def test_a_policy_with_a_check_that_is_none_and_a_negative_time_are_said() -> None:
     with pytest.raises(UserError, match="expected chain, hostname, revocation"):
         Policy.without("names")

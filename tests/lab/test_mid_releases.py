@@ -9,8 +9,9 @@ import pytest
 from countersign.recorder.recording import Party, Status
 from countersign.scenarios.running.clients import Way
 from countersign.scenarios.running.stage import Props, Stage
-from tests.lab.mid import Said, mid
-from tests.scenarios.running.playing import known
+from countersign.scenarios.running.verdict import Kind
+from tests.lab.mid import Said, classes, mid
+from tests.scenarios.running.playing import QUICK_JAVA, known, playing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,3 +117,14 @@ async def test_in_fips_mode_what_is_not_approved_is_refused(
     said, recordings = await play(scenario, "--provider", "fips", folder=tmp_path)
     assert said.code == int(broken), said.log
     assert {each.outcome.status is Status.ESTABLISHED for each in recordings} == {not broken}
+
+
+async def test_a_release_under_run_gets_a_verdict_for_each_scenario() -> None:
+    """R8 the other way round: what Orlando Patch 7a lets pass although it should not."""
+    argv = (*QUICK_JAVA, "-cp", classes().name, "MidClient", "--profile", "orlando-p7a", "--url", "{url}")
+    async with playing(argv) as runner:
+        made = await runner.matrix([known().open(name) for name in ("unknown-root", "other-name")], jobs=1)
+    assert {each.scenario: each.verdict.kind for each in made.results} == {
+        "unknown-root": Kind.REFUSED,
+        "other-name": Kind.ACCEPTED_WRONGLY,
+    }

@@ -12,6 +12,8 @@ from hypothesis import given, strategies as st
 from OpenSSL import SSL
 
 from countersign.errors import UserError
+from countersign.recorder.certificates import CertificateFacts
+from countersign.recorder.files.documents import read_document
 from countersign.recorder.recording import (
     SCHEMA,
     DataCount,
@@ -32,6 +34,7 @@ from countersign.recorder.recording import (
 )
 from countersign.recorder.schema import load_schema
 from countersign.recorder.wire.events import Content, Message, Problem, Side
+from countersign.recorder.wire.told import Told
 from tests.recorder.made_recordings import (
     HOSTILE,
     certificate_for,
@@ -301,6 +304,45 @@ def test_a_document_that_lacks_something_is_refused_by_name(damage: str) -> None
     del place[last]
     with pytest.raises(UserError, match=last):
         from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("not_before", "x"),
+        ("not_before", "2026-13-01T00:00:00Z"),
+        ("not_after", 7),
+        ("san", None),
+        ("san", [7]),
+        ("san_count", "x"),
+        ("subject", {}),
+        ("problems", True),
+        ("key", [None]),
+    ],
+)
+def test_what_was_told_of_a_certificate_is_as_the_schema_says_or_refused(where: str, value: object) -> None:
+    told = Told(certificates=(CertificateFacts("", subject="CN=a", not_before="2026-01-01T00:00:00Z"),))
+    message = Message(0.0, Side.SERVER, Content.HANDSHAKE, 11, False, 0, b"", told=told)
+    document: Any = to_json(recording(Leg(LegRole.THROUGH, (message,))))
+    assert read_document(json.dumps(document).encode()).legs[0].messages[0].told == told
+    document["legs"][0]["messages"][0]["told"]["certificates"][0][where] = value
+    with pytest.raises(UserError, match=r"it is no recording|cannot read the recording"):
+        read_document(json.dumps(document).encode())
+
+
+def test_raw_bytes_beside_what_was_told_are_not_read() -> None:
+    message = Message(0.0, Side.SERVER, Content.HANDSHAKE, 11, False, 0, b"", told=Told())
+    document: Any = to_json(recording(Leg(LegRole.THROUGH, (message,))))
+    document["legs"][0]["messages"][0]["raw"] = "A"
+    assert read_document(json.dumps(document).encode()).legs[0].messages[0] == message
+
+
+@pytest.mark.parametrize("name", ["../../x", "\x1b[31m", "a/b", "", "a\n", "-x", "a" * 81])
+def test_an_id_is_a_word(name: str) -> None:
+    """It names files, folders in a zip, and stands on terminals."""
+    document = json.dumps(full() | {"id": name}).encode()
+    with pytest.raises(UserError, match="id: "):
+        read_document(document)
 
 
 def test_the_schema_is_a_schema() -> None:

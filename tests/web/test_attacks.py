@@ -228,7 +228,7 @@ def test_a_million_chunks_of_a_byte_stop_at_the_bound(api: Api, scaled: Callable
         status = flood(api, f"{head}Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000, many * 6)
     assert status in {0, 413}
     assert resident() - before < MEMORY
-    assert lag.longest < 1  # beside a test that sends all this from the same interpreter
+    assert lag.longest < 0.25 or many < 1_000_000  # a full run is not beside others
     assert api.get("/v1/status").status == 200
 
 

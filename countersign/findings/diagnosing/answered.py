@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.events import Problem
 
 _COOKIE, _RENEGOTIATION_INFO, _SCSV = 44, 0xFF01, 0x00FF
-_NOT_TLS = "the header of a TLS record"
 _FLIGHT_13 = (
     "server_hello",
     "encrypted_extensions",
@@ -42,7 +41,6 @@ _FLIGHT_12 = (
     "certificate_request",
     "server_hello_done",
 )
-_CUT = "the end of the stream"
 _THOUGHT = 2.5  # and that thinks no longer about a certificate, but waits for somebody
 _WAITED = 1.0  # seconds for which a client waits that was not served
 
@@ -63,7 +61,7 @@ def answered(case: Case) -> Iterator[Found]:
 
 
 def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
-    strange = next((one for one in problems if one.expected == _NOT_TLS), None)
+    strange = next((one for one in problems if one.expected == NO_RECORD), None)
     strange = strange or next((one for one in problems if one.field == "record.type"), None)
     if strange is None or view.answer is not None:
         return
@@ -79,7 +77,7 @@ def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
 
 def _records(view: View, problems: list[Problem]) -> Iterator[Found]:
     for one in problems:
-        if one.field in {"record.length", "record.version"} and _CUT not in one.got:
+        if one.field in {"record.length", "record.version"} and CUT not in one.got:
             kind = (
                 "oversized-record"
                 if one.field == "record.length" and one.expected.startswith("at most")

@@ -32,6 +32,9 @@ from countersign.recorder.wire.messages import (
 )
 from countersign.recorder.wire.names import (
     CIPHER_SUITES,
+    POST_QUANTUM_GROUPS,
+    TLS10,
+    TLS11,
     TLS12,
     TLS13,
     alert_name,
@@ -48,9 +51,6 @@ if TYPE_CHECKING:
     from countersign.proxy.faults.items import Item
     from countersign.proxy.faults.model import Place, WireFault
     from countersign.recorder.wire.events import Message
-
-POST_QUANTUM = frozenset({0x0200, 0x0201, 0x0202, 0x11EB, 0x11EC, 0x11ED, 0x6399, 0x639A})
-"""Groups with ML-KEM or Kyber, alone or beside another."""
 
 _LONGEST = 0xFF00  # of a message to which there is something to be added: its extensions have two bytes of length
 _UNHEARD_OF = 0xFACE
@@ -161,7 +161,7 @@ class VersionNotOffered(_ServerHelloKind):
 
     def wrong(self, hello: ServerHello, offered: ClientHello | None) -> bool:  # noqa: ARG002
         chosen = [each.selected_version for each in hello.extensions or () if isinstance(each, SelectedVersion)]
-        return (chosen[0] if chosen else hello.legacy_version) not in {TLS12, TLS13, 0x0302, 0x0301}
+        return (chosen[0] if chosen else hello.legacy_version) not in {TLS10, TLS11, TLS12, TLS13}
 
 
 class SuiteNotOffered(_ServerHelloKind):
@@ -306,7 +306,7 @@ class StripPostQuantum(FaultKind):
 def post_quantum_of(hello: ClientHello) -> tuple[int, ...]:
     """The post-quantum groups that a client offers."""
     groups = [each.groups for each in hello.extensions or () if isinstance(each, SupportedGroups)]
-    return tuple(group for group in (groups[0] if groups else ()) if group in POST_QUANTUM)
+    return tuple(group for group in (groups[0] if groups else ()) if group in POST_QUANTUM_GROUPS)
 
 
 class _Stripping(AtMessage):
@@ -324,9 +324,9 @@ class _Stripping(AtMessage):
 def _without(extension: Extension) -> Extension:
     match extension:
         case SupportedGroups(groups=groups):
-            return SupportedGroups(tuple(group for group in groups if group not in POST_QUANTUM))
+            return SupportedGroups(tuple(group for group in groups if group not in POST_QUANTUM_GROUPS))
         case KeyShare(entries=entries):
-            return KeyShare(tuple(entry for entry in entries if entry.group not in POST_QUANTUM))
+            return KeyShare(tuple(entry for entry in entries if entry.group not in POST_QUANTUM_GROUPS))
     return extension
 
 

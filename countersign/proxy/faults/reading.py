@@ -110,8 +110,6 @@ def _place(table: Mapping[str, Any], kind: FaultKind) -> tuple[Any, int]:
         raise FaultError("place", f"there is no place {place!r}: expected 'before', 'after', or within = 10")
     if place not in kind.places:
         raise FaultError("place", f"the fault {kind.name!r} cannot be {place} a message; {_places(kind)}")
-    if place == "within" and "within" not in table:
-        return place, 0
     return place, 0
 
 

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from countersign.recorder.files._words import fault_text
+from countersign.recorder.outcome import party_of
 from countersign.recorder.recording import DataCount, Ending, LegRole, Party, Recording, Status
 from countersign.recorder.wire import names
 from countersign.recorder.wire.events import Content, Problem, Side
@@ -229,7 +230,7 @@ def _answer(entry: Mapping[str, object], t: float | None) -> Iterator[Detail]:
 
 def _problem(leg: Leg, problem: Problem, text: str) -> Row:
     details = (Detail(printable(text, limit=500), tone=Tone.TROUBLE),)
-    party = _party(leg.role, problem.sender)
+    party = party_of(leg.role, problem.sender)
     return Row(Kind.PROBLEM, problem.t, "problem", leg.role, party=party, details=details, tone=Tone.TROUBLE)
 
 
@@ -265,7 +266,7 @@ def _data(leg: Leg, side: Side, count: DataCount) -> Row:
 
 
 def _end(leg: Leg, end: End) -> Row:
-    party = _party(leg.role, end.sender)
+    party = party_of(leg.role, end.sender)
     match end.how:
         case Ending.FIN:
             return Row(Kind.END, end.t, "closed", leg.role, end.sender, details=(Detail("TCP FIN"),))
@@ -286,13 +287,6 @@ def _failure(failure: Failure) -> Row:
     return Row(
         Kind.FAILURE, failure.t, _name(failure.code), failure.leg, party=failure.by, details=(text,), tone=Tone.BAD
     )
-
-
-def _party(role: LegRole, side: Side) -> Party:
-    """Who a side of a leg is."""
-    if side is Side.CLIENT:
-        return Party.PROXY if role is LegRole.SERVER else Party.CLIENT
-    return Party.PROXY if role is LegRole.CLIENT else Party.TARGET
 
 
 def _fault_time(fault: Mapping[str, object], leg: Leg) -> float:

@@ -184,7 +184,7 @@ class RecordFramer:
             frames.append(_cut(self.offset, self._skipping, self._skipping - self._skip_left))
         elif self._opaque_left:
             frames.append(
-                Flaw("record.length", self.offset, f"{self._opaque_left} bytes more", "the end of the stream")
+                Flaw("record.length", self.offset, f"{self._opaque_left} bytes more", CUT)
             )
         elif carry:
             offset = self.offset - len(carry)
@@ -339,7 +339,7 @@ class RecordFramer:
             return None
         if len(flaws) > 1:
             self._lost_at = offset
-            return Flaw("record", offset, "the header of a TLS record", shown(head))
+            return Flaw("record", offset, NO_RECORD, shown(head))
         if flaws[0].field == "record.version":
             self._record_end = _HEADER_SIZE + length
         else:
@@ -418,4 +418,4 @@ def shown(data: bytes) -> str:
 
 
 def _cut(offset: int, length: int, came: int) -> Flaw:
-    return Flaw("record.length", offset, f"{length} bytes of payload", f"{came}, then the end of the stream")
+    return Flaw("record.length", offset, f"{length} bytes of payload", f"{came}, then {CUT}")

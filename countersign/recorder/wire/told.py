@@ -62,7 +62,7 @@ class Told:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Told:
-        """The reverse of :meth:`to_json`. Raises :class:`UserError`, KeyError, TypeError, ValueError for what is none."""
+        """The reverse of :meth:`to_json`. Raises UserError, KeyError, TypeError, ValueError for none."""
         authorities = document["authorities"]
         try:
             form = base64.b64decode(document["form"] or "", validate=True)

@@ -204,6 +204,63 @@ def test_with_nothing_said_a_refusal_is_seen_all_the_same(lab: Lab, clients: tup
     assert "neither answered nor refused" in " ".join(made.result("client").verdict.notes)
 
 
+def heard(name: str, authority: Authority) -> bytes:
+    """What of this knock is on the wire, up to the end of its hello."""
+    said: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in ("a right client", "this one"):
+                connection, _address = listener.accept()
+                with connection:
+                    connection.settimeout(20)
+                    data = b""
+                    while not is_whole(data) and (piece := connection.recv(1 << 16)):
+                        data += piece
+                    said.append(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        knocked(listener.getsockname()[1], authority, name)
+        thread.join()
+    return said[1]
+
+
+def records(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Head and payload of each record."""
+    found = []
+    while data:
+        size = 5 + int.from_bytes(data[3:5], "big")
+        found.append((data[:5], data[5:size]))
+        data = data[size:]
+    return found
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether a hello has come to its end."""
+    hello = b"".join(payload for _, payload in records(data))
+    return len(hello) >= 4 and len(hello) >= 4 + int.from_bytes(hello[1:4], "big")
+
+
+def test_what_is_odd_about_a_hello_is_on_the_wire(clients: tuple[Authority, Path]) -> None:
+    plain = records(heard("hello-byte-by-byte", clients[0]))
+    assert [head[:3] for head, _ in plain] == [b"\x16\x03\x01"]
+    single = records(heard("hello-in-one-byte-records", clients[0]))
+    assert {len(payload) for _, payload in single} == {1}
+    short = records(heard("hello-in-short-records", clients[0]))
+    assert {len(payload) for _, payload in short[:-1]} == {100}
+    for found in (single, short):
+        hello = b"".join(payload for _, payload in found)
+        assert (hello[0], len(hello)) == (1, 4 + int.from_bytes(hello[1:4], "big"))
+    assert records(heard("hello-in-a-record-of-tls-1.2", clients[0]))[0][0][:3] == b"\x16\x03\x03"
+    large = heard("hello-as-large-as-post-quantum", clients[0])
+    assert len(large) > 1460
+    assert b"localhost" not in heard("hello-without-a-name", clients[0])
+    assert b"nobody.invalid" in heard("hello-for-another-name", clients[0])
+    assert b"\0\x2b\0\3\2\3\4" in heard("hello-of-tls-1.3", clients[0])
+    assert heard("hello-of-tls-1.1", clients[0])[9:11] == b"\x03\x02"
+
+
 def test_where_nobody_listens_it_is_the_environment(clients: tuple[Authority, Path], free_port: int) -> None:
     with pytest.raises(EnvironmentFault):
         knocked(free_port, clients[0])
