@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +10,7 @@ from countersign.ca.stores import StoreType
 from countersign.lab.instance import Inbound, Policy
 from countersign.lab.target import HOST
 from tests.lab.instance_lab import instance, pki
-from tests.lab.mid import SOURCES, key_store, mid, trust_store
-from tests.peers.java import QUICK_START
-from tests.peers.process import run
+from tests.lab.mid import key_store, mid, trust_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +23,13 @@ CERTIFICATE_REFUSED = "Could not authenticate user 'null' on the ServiceNow inst
 @pytest.mark.peer("bcprov", "bctls")
 @pytest.mark.parametrize(
     ("kind", "provider"),
-    [(StoreType.JKS, "sun"), (StoreType.PKCS12, "sun"), (StoreType.BCFKS, "bc"), (StoreType.BCFKS, "fips")],
+    [
+        (StoreType.JKS, "sun"),
+        (StoreType.BCFKS, "fips"),
+        pytest.param(StoreType.PKCS12, "sun", marks=pytest.mark.long),
+        pytest.param(StoreType.JCEKS, "sun", marks=pytest.mark.long),
+        pytest.param(StoreType.BCFKS, "bc", marks=pytest.mark.long),
+    ],
 )
 async def test_a_client_certificate_from_a_store_of_ours_opens_an_instance_that_requires_one(
     kind: StoreType, provider: str, tmp_path: Path
@@ -64,7 +67,7 @@ async def test_in_fips_mode_a_store_other_than_bcfks_fails(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("policy", "settings", "through"),
     [
-        (Policy(), (), True),
+        pytest.param(Policy(), (), True, marks=pytest.mark.long),
         (Policy.without("revocation"), (), False),
         (Policy.without("revocation"), ("--set", "mid.ssl.bootstrap.default.check_cert_revocation=true"), True),
     ],
@@ -109,9 +112,7 @@ async def test_ca_records_that_do_not_exist_yet_leave_the_mid_server_without_a_c
     assert "mid-user-null" in before.kinds
 
 
-async def test_it_runs_from_its_source_as_the_handbook_says(tmp_path: Path) -> None:
-    """And a wrong word is said with what was expected."""
-    shutil.copy(SOURCES / "MidClient.java", tmp_path)
-    done = run("java", *QUICK_START, tmp_path / "MidClient.java", "--profile", "rome", "--url", "https://x", timeout=90)
-    assert done.returncode == 2
-    assert "--profile takes one of new-york, orlando, orlando-p7a, paris" in done.stderr
+async def test_a_wrong_word_is_said_with_what_was_expected(tmp_path: Path) -> None:
+    said = await mid("--profile", "rome", "--url", "https://x", folder=tmp_path)
+    assert said.code == 2
+    assert "--profile takes one of new-york, orlando, orlando-p7a, paris" in said.log

@@ -16,6 +16,7 @@ from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import SupportedVersions
 from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
+from countersign.recorder.wire.records import CUT, NO_RECORD
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:

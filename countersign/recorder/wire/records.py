@@ -40,6 +40,11 @@ MAX_TLS13 = MAX_PLAINTEXT + 256
 MAX_RECORD = MAX_PLAINTEXT + 2048
 """RFC 5246 6.2.3."""
 
+NO_RECORD = "the header of a TLS record"
+"""What a problem expected where bytes came that are no TLS."""
+CUT = "the end of the stream"
+"""What a problem got, alone or behind what had come, where the bytes ended in a record."""
+
 _KNOWN_TYPES = frozenset(range(CHANGE_CIPHER_SPEC, HEARTBEAT + 1))
 _HEADER = re.compile(rb"[\x14-\x18]\x03[\x00-\x04](?:\x00[^\x00]|[\x01-\x47].|\x48\x00)", re.DOTALL)
 _HEADER_SIZE = 5
@@ -183,9 +188,7 @@ class RecordFramer:
         elif self._skip_left:
             frames.append(_cut(self.offset, self._skipping, self._skipping - self._skip_left))
         elif self._opaque_left:
-            frames.append(
-                Flaw("record.length", self.offset, f"{self._opaque_left} bytes more", CUT)
-            )
+            frames.append(Flaw("record.length", self.offset, f"{self._opaque_left} bytes more", CUT))
         elif carry:
             offset = self.offset - len(carry)
             if not self._record_end:
