@@ -37,6 +37,8 @@ Out = Send | Finish | Close | Reset
 
 
 class Handle(Protocol):
+    """A call that is still to come."""
+
     def cancel(self) -> None:
         """It will not be called."""
 

@@ -44,16 +44,21 @@ Resumption = Literal["ticket", "id", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Which sessions orders are for: patterns (``*.example.com``) for the server name and for ``host:port``."""
+    """Which sessions orders are for: patterns (``*.example.com``) for the server name and for ``host:port``.
+
+    ``*`` stands for anything and ``?`` for one character; brackets are those of an IPv6 address.
+    """
 
     sni: str | None = None
     target: str | None = None
 
     def fits(self, sni: str | None, target: str) -> bool:
         """Whether a session with this server name and target is meant."""
-        return (self.sni is None or fnmatchcase((sni or "").lower(), self.sni.lower())) and (
-            self.target is None or fnmatchcase(target.lower(), self.target.lower())
-        )
+        return (self.sni is None or _fits(self.sni, sni or "")) and (self.target is None or _fits(self.target, target))
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return fnmatchcase(text.lower(), pattern.lower().replace("[", "[[]"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

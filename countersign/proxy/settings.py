@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from countersign.errors import UserError
 from countersign.proxy.orders import NOTHING_ORDERED, Orders
+from countersign.recorder.wire.text import host_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 _HOST_PORT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\[\]:/\s@]*)):(?P<port>\d{1,5})")

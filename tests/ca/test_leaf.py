@@ -358,12 +358,12 @@ async def test_whatever_the_target_shows_is_mimicked_or_refused_with_a_reason(
 
 @pytest.mark.parametrize("name", ["10,000 alternative names", "RSA 16384", "explicit curve", "too large"])
 def test_a_costly_certificate_is_minted_or_refused_at_once(authority: Authority, name: str) -> None:
-    """T18 allows a lag of 250 ms."""
+    """T18 allows a lag of 250 ms; what is measured is CPU time, so that a busy machine is no failure."""
     target = odd_certificates.odd()[name]
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(CannotMimic) if name == "too large" else contextlib.nullcontext():
         mint(authority, target, key=signer(), now=NOW)
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.25
 
 
 # -- the mint that the proxy asks --------------------------------------------------------------------------------

@@ -148,6 +148,14 @@ def test_cacerts_is_looked_at(folder: Path, lab: Lab) -> None:
     assert "certificate-expires-soon" in ids(later)
 
 
+def test_a_store_that_no_store_can_be_is_not_read_and_the_rest_is(folder: Path) -> None:
+    with (folder / "agent" / "jre" / "lib" / "security" / "cacerts").open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    checkup = examine(find_home(folder))
+    assert any("cacerts" in one for one in checkup.unseen)
+    assert checkup.facts["java"] == "11.0.20"
+
+
 def test_logs_are_explained_with_their_lines(folder: Path) -> None:
     text = (
         "12/01/24 10:00:00 (123) File sync worker: ecc_agent_jar WARNING *** WARNING *** Request not sent to uri= "

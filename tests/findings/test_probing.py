@@ -433,6 +433,6 @@ def test_a_server_that_talks_on_after_the_handshake_is_left(lab: Lab) -> None:
         {"via": "http://a..b:1"},
     ],
 )
-def test_names_that_no_server_can_have_are_refused(given: dict[str, str]) -> None:
+def test_names_that_no_server_can_have_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"no host name|takes the URL"):
         plan(1, **given)

@@ -86,6 +86,12 @@ def test_who_says_no_hello_counts_nothing_and_carries_what_was_ordered_at_its_ar
     assert director.asked == []
 
 
+@pytest.mark.parametrize("pattern", ["[::1]:443", "[*]:443", "[::?]:*"])
+def test_brackets_in_a_pattern_are_those_of_an_ipv6_address(pattern: str) -> None:
+    assert Match(target=pattern).fits(None, "[::1]:443")
+    assert not Match(target=pattern).fits(None, "1:443")
+
+
 @pytest.mark.parametrize(("match", "fits"), [(Match(sni="*.lab.test"), True), (Match(sni="*.other.test"), False)])
 def test_orders_are_for_the_sessions_that_they_name(match: Match, fits: bool) -> None:  # noqa: FBT001
     director = Scripted([Orders(scenario="named", match=match, action=Action.PASSTHROUGH)])

@@ -11,6 +11,8 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+from countersign.recorder.wire.text import host_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,7 +62,7 @@ class Door:
 
     @property
     def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
     async def open(self, make: Callable[[], asyncio.Protocol]) -> None:
         if self._server is not None:

@@ -243,7 +243,7 @@ class _Swap:
             return [self.values(one) for one in value]
         return value
 
-    def facts(self, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    def facts(self, value: Any) -> Any:
         return tuple(self.text(one) or "" for one in value) if isinstance(value, tuple) else self.text(value)
 
     def raw(self, data: bytes) -> bytes:

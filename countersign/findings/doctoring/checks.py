@@ -28,6 +28,7 @@ from countersign.findings.doctoring.config import is_true, read_parameters
 from countersign.findings.doctoring.home import MidHome, java_version, read_config
 from countersign.findings.explaining import explain
 from countersign.recorder.certificates import read_certificate
+from countersign.recorder.private_files import FileFault
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.reading import SentCertificate
 from countersign.recorder.wire.text import printable
@@ -129,6 +130,9 @@ def examine(
         except StoreError as wrong:
             unseen.append(printable(str(wrong), limit=400))
             remarks += _unreadable(path, wrong, parameters)
+            continue
+        except FileFault as wrong:  # too large, or no file that can be read
+            unseen.append(printable(str(wrong), limit=400))
             continue
         facts[path.name] = f"{store.kind.label}, {len(store.entries)} entries"
         remarks += look(store, path, parameters, now)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from countersign.errors import UserError
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import host_port, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def place(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 def _is_name(host: str) -> bool:
@@ -84,6 +84,7 @@ def _is_name(host: str) -> bool:
 
 
 def default_port(starttls: str | None) -> int:
+    """The port that IANA has for the protocol in whose dialogue TLS begins; without one that of HTTPS."""
     return _PORTS.get(starttls or "", 443)
 
 

@@ -33,6 +33,7 @@ from countersign.recorder.wire.leg import STRAY_DATA, LegDecoder
 from countersign.recorder.wire.proxy_protocol import V2_AT_MOST, ProxyHeader, read_proxy_header
 from countersign.recorder.wire.reading import summarize_client_hello
 from countersign.recorder.wire.secrets import KeyLog
+from countersign.recorder.wire.text import host_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -564,5 +565,4 @@ def _gap_problem(t: float, side: Side, missing: int) -> Problem:
 
 
 def _address(endpoint: Endpoint) -> str:
-    host = endpoint.address
-    return f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}"
+    return host_port(endpoint.address, endpoint.port)

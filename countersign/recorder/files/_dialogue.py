@@ -24,6 +24,7 @@ from countersign.recorder.wire import dialogue, tds
 from countersign.recorder.wire.dialogue import TURN_AT_MOST, TURNS_AT_MOST
 from countersign.recorder.wire.proxy_protocol import ProxyHeader, read_proxy_header
 from countersign.recorder.wire.redaction import request_record
+from countersign.recorder.wire.text import host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -91,10 +92,6 @@ def _proxy_protocol(turns: list[Chunk], prelude: Prelude) -> list[Chunk]:
     return [*turns[:at], *left, *turns[at + 1 :]]
 
 
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 # -- where to: CONNECT and SOCKS -----------------------------------------------------------------------------------
 
 _REQUEST = re.compile(rb"([!-~]+) ([^\s]+) HTTP/(\d\.\d)\r?\n")
@@ -146,7 +143,7 @@ def _socks(turns: Sequence[Chunk], prelude: Prelude) -> list[Chunk] | None:
         rest = said[8:].split(b"\0")
         named = address[:3] == b"\0\0\0" and address[3] and len(rest) > 1
         host = rest[1].decode("latin-1") if named else str(ip_address(address))
-        record = {"version": 4, "target": _place(host, port)}
+        record = {"version": 4, "target": host_port(host, port)}
     elif said[:1] == b"\x05" and len(turns) >= 4 and len(said) > 2 and len(said) >= 2 + said[1]:
         request = said[2 + said[1] :]
         authenticated = request[:1] == b"\x01" and len(request) > 2
@@ -172,7 +169,7 @@ def _socks5_target(request: bytes) -> str | None:
     if not size or len(body) < size + 2:
         return None
     host = body[1:size].decode("latin-1") if kind == 3 else str(ip_address(body[:size]))
-    return _place(host, int.from_bytes(body[size : size + 2], "big"))
+    return host_port(host, int.from_bytes(body[size : size + 2], "big"))
 
 
 # -- the upgrade of another protocol -------------------------------------------------------------------------------

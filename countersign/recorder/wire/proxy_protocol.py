@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Final, NamedTuple
 
+from countersign.recorder.wire.text import host_port
+
 V1_AT_MOST: Final = 107
 V2_AT_MOST: Final = 4096
 
@@ -60,7 +62,7 @@ class Endpoint(NamedTuple):
     def __str__(self) -> str:
         if self.port is None:
             return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,11 @@ _INVISIBLE = re.compile(
 )
 
 
+def host_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets (RFC 3986 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def printable(text: str, *, limit: int | None = None, ascii_only: bool = False) -> str:
     r"""The text with everything that does not print as itself escaped; one line, whatever came in.
 
