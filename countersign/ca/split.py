@@ -119,7 +119,12 @@ def _without_key(store: Store) -> Split:
         raise EmptyStore(store.kind.label)
     chain = Pool(store.certificates).chain(leaf_first(store.certificates)[0])
     leaf = chain[0]
-    return Split(leaf, chain[1:], None, False, ("there is no key in it", *_notes(store, chain)))
+    notes = ["there is no key in it", *_notes(store, chain)]
+    if read_certificate(leaf).is_ca:
+        notes.append(
+            f"no leaf either: {LEAF} is the certificate of an authority; who is to trust it needs that file too"
+        )
+    return Split(leaf, chain[1:], None, False, tuple(notes))
 
 
 def _notes(store: Store, chain: tuple[bytes, ...]) -> list[str]:

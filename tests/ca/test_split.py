@@ -196,7 +196,14 @@ def test_certificates_without_a_key_are_two_files(lab: Lab, tmp_path: Path) -> N
     split = split_file(tmp_path / "file")
     assert list(split.files()) == [LEAF, CHAIN]
     assert (split.leaf, split.chain) == (chain(issued)[0], chain(issued)[1:])
-    assert split.notes[0] == "there is no key in it"
+    assert split.notes == ("there is no key in it",)
+
+
+def test_a_root_alone_is_said_to_be_no_leaf(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(pem(chain(lab.issue("localhost"))[-1]))
+    split = split_file(tmp_path / "file")
+    assert split.leaf == chain(lab.issue("localhost"))[-1]
+    assert any("no leaf" in note for note in split.notes)
 
 
 def test_files_that_cannot_be_split_say_why(lab: Lab, tmp_path: Path) -> None:

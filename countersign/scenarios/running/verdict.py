@@ -186,7 +186,12 @@ def judge(
         alerts=alerts,
         said=() if did is Did.ACCEPTED and ran.well else what_it_said(ran.output, ran.errors),
         known=did is not None and _is_known(expect, did),
-        notes=(*_notes(expect, did, counted, ran, alerts=alerts), *_of_the_target(takes[-1].recordings), *notes),
+        notes=(
+            *_why(scenario, kind),
+            *_notes(expect, did, counted, ran, alerts=alerts),
+            *_of_the_target(takes[-1].recordings),
+            *notes,
+        ),
     )
 
 
@@ -237,6 +242,13 @@ def _against(scenario: Scenario, did: Did, sent: int) -> tuple[Kind, str]:
                 Kind.ACCEPTED_WRONGLY,
                 f"accepted but should have refused (sent {sent} bytes of application data)",
             )
+
+
+def _why(scenario: Scenario, kind: Kind) -> Iterator[str]:
+    """What the client met and why that asks for another answer, in the scenario's own words."""
+    if kind in {Kind.ACCEPTED_WRONGLY, Kind.REFUSED_WRONGLY}:
+        why = scenario.expect.why or ", ".join(each for each in scenario.sources if each.startswith("RFC "))
+        yield f"a right client would {scenario.expect.right}: {scenario.title}" + (f" ({why})" if why else "")
 
 
 def _is_known(expect: ClientExpect, did: Did) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from countersign.recorder.recording import Failure, FailureCode, LegRole, Party, Recording, Status
 from countersign.recorder.wire.events import Side
-from countersign.scenarios.expect import ClientExpect
+from countersign.scenarios.expect import ClientExpect, Expect
 from countersign.scenarios.model import Scenario, Schedule, Step
 from countersign.scenarios.running.verdict import Did, Kind, Take, Verdict, judge, session_of
 from tests.scenarios.running.made import CERTIFICATE_REQUIRED, UNKNOWN_CA, alert, ran, scenario, session
@@ -183,7 +184,34 @@ def test_a_refusal_that_the_exit_code_hides_is_noted() -> None:
 def test_what_the_client_did_not_ask_for_is_said_behind_its_verdict() -> None:
     given = verdict(scenario("refuse"), (ran(0), (ACCEPTED,)), notes=["it asked for no stapled response"])
     assert given.kind is Kind.ACCEPTED_WRONGLY
-    assert given.notes == ("it asked for no stapled response",)
+    assert given.notes[-1] == "it asked for no stapled response"
+
+
+@pytest.mark.parametrize(
+    ("right", "did", "sources", "why", "told"),
+    [
+        (
+            "refuse",
+            "ACCEPTED",
+            ("R3", "RFC 5280 4.1.2.5"),
+            "",
+            "a right client would refuse: expired (RFC 5280 4.1.2.5)",
+        ),
+        ("refuse", "ACCEPTED", ("R3",), "", "a right client would refuse: expired"),
+        (
+            "accept",
+            "REFUSED",
+            (),
+            "the root is there twice",
+            "a right client would accept: expired (the root is there twice)",
+        ),
+    ],
+)
+def test_a_wrong_verdict_says_what_the_client_met_and_why_that_is_wrong(
+    right: Literal["refuse", "accept"], did: str, sources: tuple[str, ...], why: str, told: str
+) -> None:
+    made = replace(scenario(right), title="expired", sources=sources, expect=Expect(right=right, why=why))
+    assert verdict(made, (ran(60), ({"ACCEPTED": ACCEPTED, "REFUSED": REFUSED}[did],))).notes[0] == told
 
 
 def test_a_session_without_any_tls_is_judged_by_the_exit_code() -> None:
