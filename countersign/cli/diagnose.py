@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, StoreUrl, open_store, print_json, terminal_width
+from countersign.cli.common import (
+    Home,
+    Json,
+    Overwrite,
+    StoreUrl,
+    open_store,
+    print_json,
+    terminal_width,
+    write_out,
+)
 from countersign.cli.explain import explained
 from countersign.cli.import_ import read_keys
+from countersign.errors import EnvironmentFault
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +56,16 @@ def diagnose(
     ask: Annotated[
         bool, typer.Option("--ask", help="Go through the questions about mutual TLS that no recording answers.")
     ] = False,
+    fetch_issuers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Fetch what the server left out of its chain from where its certificates say (AIA, plain http to the"
+            " internet), and write it to FILE as PEM.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Say what broke a session and what to do, the cure first; exit code 1 when there is a cause."""
@@ -67,10 +88,40 @@ def diagnose(
         print_json(diagnosis.to_json())
     else:
         typer.echo(show(diagnosis, width=terminal_width()), nl=False)
+    if fetch_issuers is not None:
+        _fetch(subject.recording, fetch_issuers, overwrite=overwrite, home=home, store=store)
     if ask:
         _ask(diagnosis)
     if diagnosis.cause is not None:
         raise typer.Exit(1)
+
+
+def _fetch(recording: Recording, out: Path, *, overwrite: bool, home: Path | None, store: str | None) -> None:
+    """What came is told on standard error, for standard output may be JSON."""
+    import asyncio
+
+    from countersign.ca.pem import to_pem
+    from countersign.ca.revocation import fetch_issuers
+    from countersign.findings.diagnosing.chain import incomplete
+    from countersign.recorder.recording import LegRole
+    from countersign.recorder.wire.events import Side
+
+    leg = recording.leg(LegRole.SERVER) or recording.leg(LegRole.THROUGH) or recording.leg(LegRole.CLIENT)
+    chain = [] if leg is None else leg.read().chain(Side.SERVER)
+    last = incomplete(chain)
+    if last is None:
+        why = "no root or intermediate is missing" if chain else "the recording shows no certificate of the server"
+        typer.echo(f"nothing to fetch: {why}", err=True)
+        return
+    answers = asyncio.run(fetch_issuers(last.der))
+    for answer in answers:
+        typer.echo(f"{answer.url}: {printable(answer.text)}", err=True)
+    found = [answer.issuer for answer in answers if answer.issuer is not None]
+    if not found:
+        said = "" if answers else f": the certificate of {printable(last.facts.subject)} names no place for its issuer"
+        raise EnvironmentFault(f"no issuer could be fetched{said}")
+    write_out(b"".join(map(to_pem, found)), out, overwrite=overwrite, home=home, store=store, public=True)
+    typer.echo(f"{printable(str(out))}: {len(found)} certificate{'s' * (len(found) > 1)}, the nearest first", err=True)
 
 
 def _ask(diagnosis: Diagnosis) -> None:

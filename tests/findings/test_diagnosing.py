@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from asyncio import to_thread
 from contextlib import contextmanager
 from dataclasses import replace
 from string import Formatter
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from countersign.ca.pem import to_pem
 from countersign.ca.recipes import catalogue
 from countersign.errors import UserError
 from countersign.findings.diagnosing import FAMILIES, Diagnosis, Severity, diagnose, kinds
@@ -23,7 +25,9 @@ from countersign.proxy import Action, Address, Limits, Mtls
 from countersign.proxy.orders import ChainOrders, Orders
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, from_json, to_json
 from countersign.recorder.wire.text import printable
-from tests.findings.test_comparing import recorded
+from tests.ca.revocation.lab import answered
+from tests.cli.commands import countersign
+from tests.findings.test_comparing import recorded, shown_chain
 from tests.peers.curl import curl
 from tests.peers.java import java_client, java_truststore
 from tests.peers.openssl import OpensslServer, openssl_client
@@ -32,7 +36,7 @@ from tests.proxy.running import AUTHORITY, RunningProxy
 from tests.recorder.transcripts import NAMES, transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.peers.certs import Lab
@@ -424,3 +428,48 @@ def test_each_kind_says_what_to_do_and_where_it_is_known_from() -> None:
         for words in (kind.fix, *kind.fixes.values()):
             names = [name for _, name, _, _ in Formatter().parse(words) if name is not None]
             assert all(re.fullmatch(r"[a-z_]+", name) for name in names), kind.id
+
+
+# -- what the server left out, fetched -----------------------------------------------------------------------------
+
+
+def kept(chain: Sequence[bytes], path: Path) -> Path:
+    """A recording of a server that sends this chain, as a file."""
+    path.write_text(json.dumps(to_json(recorded(shown_chain(chain)).recording)))
+    return path
+
+
+async def test_a_missing_intermediate_is_fetched_when_asked_and_only_then(tmp_path: Path) -> None:
+    async with answered(tmp_path / "ca") as made:
+        authority, out = made.responder.authority, tmp_path / "issuers.pem"
+        file = kept([made.leaf], tmp_path / "leaf-only.json")
+        asked = len(made.responder.asked)
+        await to_thread(countersign, "diagnose", file, "--home", tmp_path / "home")
+        assert len(made.responder.asked) == asked
+        told = await to_thread(
+            countersign, "diagnose", file, "--home", tmp_path / "home", "--json", "--fetch-issuers", out
+        )
+        assert out.read_bytes() == b"".join(map(to_pem, [*authority.chain, authority.root.der]))
+        assert "found the issuer" in told.err
+        assert told.json()["schema"] == 1
+        again = await to_thread(countersign, "diagnose", file, "--home", tmp_path / "home", "--fetch-issuers", out)
+        assert "--overwrite" in again.err
+        await made.fault("404")
+        other = tmp_path / "other.pem"
+        nowhere = await to_thread(countersign, "diagnose", file, "--home", tmp_path / "home", "--fetch-issuers", other)
+        assert nowhere.code == 3
+        assert "HTTP 404" in nowhere.err
+        assert not other.exists()
+
+
+def test_nothing_is_fetched_where_nothing_is_missing(tmp_path: Path) -> None:
+    whole = [AUTHORITY.issuer.der, AUTHORITY.root.der]
+    told = countersign(
+        "diagnose", kept(whole, tmp_path / "r.json"), "--home", tmp_path / "home", "--fetch-issuers", tmp_path / "x"
+    )
+    assert "nothing to fetch" in told.err
+    without = countersign(
+        "diagnose", kept(whole[:1], tmp_path / "s.json"), "--home", tmp_path / "home", "--fetch-issuers", tmp_path / "x"
+    )
+    assert without.code == 3
+    assert "names no place for its issuer" in without.err

@@ -22,12 +22,13 @@ from countersign.ca.revocation.points import CrlPoint, CrlStyle, Points, Urls, p
 from countersign.ca.revocation.register import Entry, Reason, Register, RegisterError, State
 
 if TYPE_CHECKING:
-    from countersign.ca.revocation.asking import ask, ask_all
+    from countersign.ca.revocation.asking import ask, ask_all, fetch_issuers
     from countersign.ca.revocation.responder import Asked, Limits, Responder
 
 # What speaks HTTP takes a quarter of a second to load, and a proxy that staples does not need it.
 _LOADED_WHEN_USED = {
     "Asked": "responder", "Limits": "responder", "Responder": "responder", "ask": "asking", "ask_all": "asking",
+    "fetch_issuers": "asking",
 }  # fmt: skip
 
 
@@ -66,6 +67,7 @@ __all__ = [
     "certificates_only",
     "entry_for",
     "fault_of",
+    "fetch_issuers",
     "judge_staple",
     "named",
     "parse_fault",

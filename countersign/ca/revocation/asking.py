@@ -54,7 +54,7 @@ async def ask(
     patience: Patience | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Answer:
-    """Ask ``url`` about ``certificate``, issued by ``issuer`` (both DER).
+    """Ask ``url`` about ``certificate``, issued by ``issuer`` (both DER; of kind AIA the issuer is what is looked for).
 
     ``method``, ``nonce`` and ``digest`` (of the CertID: sha1 or sha256) are for OCSP. Never raises for anything that a
     certificate says or a server does.
@@ -64,8 +64,8 @@ async def ask(
     judging = Judging(printable(url, ascii_only=True), kind, method, certificate, issuer, patience, None, now())
     verdict, text = Verdict.NO_ANSWER, ""
     try:
-        asked = ocsp.CertId.of(certificate, issuer, digest=digest)
         if kind is Kind.OCSP:
+            asked = ocsp.CertId.of(certificate, issuer, digest=digest)
             judging.asked = ocsp.Request((asked,), os.urandom(32) if nonce else None)
         async with asyncio.timeout(patience.seconds):
             fetched = await _fetch(judging, url)
@@ -94,6 +94,24 @@ async def ask_all(certificate: bytes, issuer: bytes, *, patience: Patience | Non
     ]
     questions = (ask(url, certificate, issuer, kind=kind, patience=patience) for kind, url in places[:_MOST_URLS])
     return tuple(await asyncio.gather(*questions))
+
+
+async def fetch_issuers(certificate: bytes, *, patience: Patience | None = None) -> tuple[Answer, ...]:
+    """Who issued ``certificate`` (DER), who issued that one, and on up to a root, each from where the one below says.
+
+    One answer for each URL asked, in this order; an issuer that was found is the answer's ``issuer``, and its signature
+    holds. Ends where a certificate names no place or none of its places has the issuer.
+    """
+    answers: list[Answer] = []
+    while not (facts := read_certificate(certificate)).self_issued:
+        for url in facts.ca_issuers[: _MOST_URLS - len(answers)]:
+            answers.append(await ask(url, certificate, b"", kind=Kind.AIA, patience=patience))
+            if answers[-1].verdict is Verdict.FOUND:
+                break
+        else:
+            break
+        certificate = answers[-1].issuer or b""
+    return tuple(answers)
 
 
 # -- fetching ----------------------------------------------------------------------------------------------------

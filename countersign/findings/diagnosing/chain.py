@@ -179,6 +179,14 @@ def _form(sent: SentCertificate, one: CertificateFacts, place: int) -> Iterator[
         yield Defect("precertificate", text, place)
 
 
+def incomplete(chain: Sequence[SentCertificate]) -> SentCertificate | None:
+    """The certificate of this chain whose issuer was not sent with it, a root's own included."""
+    if not chain:
+        return None
+    gap = _path([sent.facts for sent in chain])[1]
+    return None if gap is None else chain[gap]
+
+
 def _structure(chain: Sequence[SentCertificate], facts: Sequence[CertificateFacts], whose: str) -> Iterator[Defect]:
     path, gap = _path(facts)
     if len(path) >= _LONG:

@@ -30,6 +30,7 @@ from countersign.ca.revocation import (
     ask,
     ask_all,
     certificates_only,
+    fetch_issuers,
     judge_staple,
 )
 from countersign.ca.revocation.asking import _is_barred, _why_not
@@ -194,6 +195,18 @@ async def test_every_certificate_of_a_chain_is_answered_for(tmp_path: Path, leve
                 (Kind.OCSP, Verdict.GOOD), (Kind.CRL, Verdict.GOOD), (Kind.AIA, Verdict.FOUND),
             ]  # fmt: skip
         assert await ask_all(authority.root.der, authority.root.der) == ()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+async def test_everything_above_a_leaf_is_fetched_up_to_the_root(tmp_path: Path, levels: int) -> None:
+    async with answered(tmp_path / "f", plan=Plan(levels=levels)) as chain:
+        authority = chain.responder.authority
+        found = [answer.issuer for answer in await fetch_issuers(chain.leaf)]
+        assert found == [*authority.chain, authority.root.der]
+        assert await fetch_issuers(authority.root.der) == ()
+        await chain.fault("wrong-issuer")
+        (answer,) = await fetch_issuers(chain.leaf)
+        assert (answer.verdict, answer.issuer) == (Verdict.UNUSABLE, None)
 
 
 async def test_an_intermediate_is_revoked_by_the_root_alone(tmp_path: Path) -> None:
