@@ -118,7 +118,8 @@ def _fetch(recording: Recording, out: Path, *, overwrite: bool, home: Path | Non
         typer.echo(f"{answer.url}: {printable(answer.text)}", err=True)
     found = [answer.issuer for answer in answers if answer.issuer is not None]
     if not found:
-        said = "" if answers else f": the certificate of {printable(last.facts.subject)} names no place for its issuer"
+        subject = printable(last.facts.subject or "no name")
+        said = "" if answers else f": the certificate of {subject} names no place for its issuer"
         raise EnvironmentFault(f"no issuer could be fetched{said}")
     write_out(b"".join(map(to_pem, found)), out, overwrite=overwrite, home=home, store=store, public=True)
     typer.echo(f"{printable(str(out))}: {len(found)} certificate{'s' * (len(found) > 1)}, the nearest first", err=True)
