@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-BOUNCY_CASTLE = Path("/usr/share/java")
+JAVA_ARCHIVES = Path("/usr/share/java")
 
 # What a peer is, and the command whose first line of output names its version.
 PEERS: dict[str, tuple[str, ...]] = {
@@ -62,7 +62,9 @@ PEERS: dict[str, tuple[str, ...]] = {
     "wget": ("--version",),
     "bcprov": (),
     "bctls": (),
+    "junit4": (),
 }
+ARCHIVES = {"bcprov", "bctls", "junit4"}
 
 # In CI the same examples each time, so that a red run is about the change; on a laptop and with --long, new ones.
 settings.register_profile("countersign", deadline=None, print_blob=True, derandomize="CI" in os.environ)
@@ -70,11 +72,11 @@ settings.register_profile("countersign-long", deadline=None, print_blob=True, ma
 
 
 def where(peer: str) -> str | None:
-    """Where a peer is on this machine, if it is; ``bcprov`` and ``bctls`` are Bouncy Castle's archives."""
+    """Where a peer is on this machine, if it is; some are archives that a JVM loads."""
     if peer not in PEERS:
         raise pytest.UsageError(f"no peer is called {peer!r}; the peers are {', '.join(sorted(PEERS))}")
-    if peer.startswith("bc"):
-        archive = BOUNCY_CASTLE / f"{peer}.jar"
+    if peer in ARCHIVES:
+        archive = JAVA_ARCHIVES / f"{peer}.jar"
         return str(archive) if archive.exists() else None
     return shutil.which(peer) or shutil.which(peer, path="/usr/sbin")  # nginx, which is not on everybody's PATH
 
