@@ -385,26 +385,26 @@ KINDS = [
         identity=a_stranger,
         outcome=Outcome(Status.FAILED, "target", "server", "unknown_ca"),
     ),
-    # Resumption, on the client's side
+    # Resumption, on both sides
     Kind(
         "resumed-by-session-id",
         openssl_twice(*NO_TICKET, version="TLSv1.2"),
         client_leg=Shows(resumed=True, counts={"certificate": 0, "new_session_ticket": 0}),
-        server_leg=Shows(resumed=False),
+        server_leg=Shows(resumed=True),
         sessions=2,
     ),
     Kind(
         "resumed-by-ticket",
         openssl_twice(version="TLSv1.2"),
         client_leg=Shows(resumed=True, counts={"certificate": 0}),
-        server_leg=Shows(resumed=False),
+        server_leg=Shows(resumed=True),
         sessions=2,
     ),
     Kind(
         "resumed-by-psk",
         openssl_twice(version="TLSv1.3"),
         client_leg=Shows(resumed=True, counts={"certificate": 0}),
-        server_leg=Shows(resumed=False),
+        server_leg=Shows(resumed=True),
         sessions=2,
     ),
     # After the handshake
