@@ -51,7 +51,7 @@ def told(recording: Recording) -> list[tuple[str, str, int]]:
         (Network(leg="both", latency=0.01, jitter=0.02), 0.06),
         (Network(leg="server", latency=0.03), 0.12),
         (Network(to="peer", bandwidth=20_000), 0.07),
-        (Network(loss=0.5, retransmission=0.02, seed=1), 0.02),
+        (Network(loss=0.9, retransmission=0.02, seed=1), 0.02),
         (Network(stall_after_bytes=300, stall_seconds=0.1), 0.1),
     ],
     ids=lambda each: each.text if isinstance(each, Network) else "",
