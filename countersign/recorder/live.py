@@ -27,7 +27,7 @@ from countersign.recorder.recording import (
 from countersign.recorder.wire.events import ApplicationData, EncryptedRecord, Event, Message, Problem, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from countersign.recorder.wire.secrets import Secret
@@ -48,6 +48,15 @@ class _Count:
         return DataCount(self.records, self.length, self.first, self.last)
 
 
+def _counted(counts: dict[Side, _Count], side: Side, length: int, t: float, records: int = 1) -> None:
+    counted = counts.get(side)
+    if counted is None:
+        counted = counts[side] = _Count(first=t)
+    counted.records += records
+    counted.length += length
+    counted.last = t
+
+
 @dataclass(slots=True)
 class LiveLeg:
     """What has been seen of one leg so far."""
@@ -58,9 +67,12 @@ class LiveLeg:
     data: dict[Side, _Count] = field(default_factory=dict)
     ends: list[End] = field(default_factory=list)
     encrypted_records: list[EncryptedRecord] = field(default_factory=list)
+    encrypted_beyond: dict[Side, _Count] = field(default_factory=dict)
+    """Those that are only counted."""
     secrets: list[Secret] = field(default_factory=list)
     verification: Verification | None = None
     faults: list[dict[str, Any]] = field(default_factory=list)
+    faults_beyond: int = 0
     revocation: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, message: Message) -> None:
@@ -69,14 +81,33 @@ class LiveLeg:
         if kept is not None:
             self.messages.append(kept)
 
+    def add_encrypted(self, record: EncryptedRecord) -> None:
+        """The next protected record that was not opened, as far as it can be kept."""
+        if len(self.encrypted_records) < _ENCRYPTED_KEPT:
+            self.encrypted_records.append(record)
+        else:
+            _counted(self.encrypted_beyond, record.sender, record.length, record.t)
+
     def count(self, side: Side, length: int, t: float, records: int = 1) -> None:
         """Application data that ``side`` sent."""
-        counted = self.data.get(side)
-        if counted is None:
-            counted = self.data[side] = _Count(first=t)
-        counted.records += records
-        counted.length += length
-        counted.last = t
+        _counted(self.data, side, length, t, records)
+
+    def unkept(self) -> Iterator[Problem]:
+        """What there was more of than is kept."""
+        expected = (
+            f"at most {LIVE.messages} messages and {LIVE.bytes} bytes of them kept, less while many sessions hold much"
+        )
+        problem = self.budget.problem("leg.messages", expected)
+        if problem is not None:
+            yield problem
+        for side, more in self.encrypted_beyond.items():
+            expected = f"at most {_ENCRYPTED_KEPT} encrypted records of a leg kept one by one"
+            got = f"{more.records} more with {more.length} bytes, which are only counted"
+            yield Problem(more.first or 0.0, side, "leg.encrypted_records", 0, expected, got)
+        if self.faults_beyond:
+            expected = f"at most {_FAULTS_KEPT} faults of a leg kept one by one"
+            got = f"{self.faults_beyond} more, which are only counted"
+            yield Problem(self.faults[-1].get("t", 0.0), Side.SERVER, "leg.faults", 0, expected, got)
 
     def frozen(self) -> Leg:
         return Leg(
@@ -147,8 +178,7 @@ class LiveRecording:
                 case ApplicationData():
                     leg.count(event.sender, event.length, event.t, event.records)
                 case EncryptedRecord():
-                    if len(leg.encrypted_records) < _ENCRYPTED_KEPT:
-                        leg.encrypted_records.append(event)
+                    leg.add_encrypted(event)
                 case Problem():
                     self.problems.append((role, event))
 
@@ -171,10 +201,12 @@ class LiveRecording:
 
     def fault(self, role: LegRole, entry: dict[str, Any]) -> None:
         """What was broken on purpose on this leg: what was done (``do``), at which message, when, and in a sentence."""
-        faults = self.leg(role).faults
-        if len(faults) < _FAULTS_KEPT:
-            faults.append(entry)
-            self.changed = True
+        leg = self.leg(role)
+        if len(leg.faults) < _FAULTS_KEPT:
+            leg.faults.append(entry)
+        else:
+            leg.faults_beyond += 1
+        self.changed = True
 
     def fail(self, failure: Failure) -> None:
         self.failures.append(failure)
@@ -203,7 +235,7 @@ class LiveRecording:
             from_client=self.from_client,
             from_target=self.from_target,
             legs=tuple(leg.frozen() for leg in self.legs.values()),
-            problems=(*self.problems, *self._unkept()),
+            problems=(*self.problems, *((leg.role, one) for leg in self.legs.values() for one in leg.unkept())),
             failures=tuple(self.failures),
             prelude=dict(self.prelude),
             http=tuple(self.http),
@@ -217,12 +249,3 @@ class LiveRecording:
             leg.budget.release()
         recording = replace(self.snapshot(), ended=ended)
         return replace(recording, outcome=judge(recording, not_tls=self.not_tls, stopped=self.stopped))
-
-    def _unkept(self) -> Iterable[tuple[LegRole, Problem]]:
-        expected = (
-            f"at most {LIVE.messages} messages and {LIVE.bytes} bytes of them kept, less while many sessions hold much"
-        )
-        for leg in self.legs.values():
-            problem = leg.budget.problem("leg.messages", expected)
-            if problem is not None:
-                yield leg.role, problem

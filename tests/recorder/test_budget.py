@@ -17,7 +17,7 @@ from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, from_json, to_json
 from countersign.recorder.schema import load_schema
 from countersign.recorder.store import blob
-from countersign.recorder.wire.events import Content, Message
+from countersign.recorder.wire.events import Content, EncryptedRecord, Message
 from countersign.recorder.wire.messages import message_type
 from countersign.recorder.wire.secrets import Secret
 from tests.peers.tshark import tshark_handshakes
@@ -214,6 +214,30 @@ def test_the_alert_decides_with_an_empty_pool_too(flood: Message) -> None:
     assert (recording.outcome.broken_by, recording.outcome.alert) == (Party.TARGET, "unknown_ca")
     ((_, problem),) = recording.problems
     assert problem.got.endswith("bytes, only counted")
+
+
+def test_encrypted_records_beyond_the_number_kept_are_counted_and_said() -> None:
+    one = live()
+    one.add(LegRole.THROUGH, [EncryptedRecord(n / 100, C if n % 2 else S, 23, 1000 + n) for n in range(300)])
+    recording = one.snapshot()
+    kept = recording.legs[0].encrypted_records
+    beyond = [problem for _, problem in recording.problems]
+    assert len(kept) == 200
+    assert [(each.field, each.sender, each.t) for each in beyond] == [
+        ("leg.encrypted_records", S, 2.0), ("leg.encrypted_records", C, 2.01),
+    ]  # fmt: skip
+    assert beyond[0].got == f"50 more with {sum(range(1200, 1300, 2))} bytes, which are only counted"
+    assert from_json(to_json(recording)) == recording
+
+
+def test_faults_beyond_the_number_kept_are_counted_and_said() -> None:
+    one = live()
+    for n in range(300):
+        one.fault(LegRole.CLIENT, {"do": "delay", "t": n / 100, "text": "waited"})
+    recording = one.snapshot()
+    assert len(recording.legs[0].faults) == 200
+    ((_, problem),) = recording.problems
+    assert (problem.field, problem.got) == ("leg.faults", "100 more, which are only counted")
 
 
 def test_a_leg_holds_only_so_many_secrets_and_says_so() -> None:
