@@ -35,6 +35,7 @@ from countersign.recorder.recording import Ending, LegRole, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.names import alert_name
+from countersign.recorder.wire.records import NO_RECORD
 from countersign.scenarios.expect import Expect
 from countersign.scenarios.model import Certificate, ClientAuth, ClientCertificate, Mistake, Protocol, Scenario
 
@@ -264,7 +265,7 @@ class _Rebuilding:
         if any(one.message.sender is Side.SERVER for one in self._reading.messages):
             return None
         for _, problem in self._recording.problems:
-            if problem.sender is Side.SERVER and problem.expected == "the header of a TLS record":
+            if problem.sender is Side.SERVER and problem.expected == NO_RECORD:
                 data = "".join(re.findall(r"\b[0-9a-f]{2}\b", problem.got.partition("(")[0]))
                 if "HTTP" in problem.got:
                     return read_fault({"do": "block_page", "leg": "client", "to": "client", "at": "server_hello"})

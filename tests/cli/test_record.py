@@ -8,31 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from countersign.scenarios.running.house import House
 from tests.cli.commands import countersign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from countersign.scenarios.running.house import House
     from countersign.scenarios.running.trial import ScenarioProxy
 
 pytestmark = pytest.mark.peer("curl")
 
 CURL = ("curl", "-sS", "{url}")
-
-
-@pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with House() as made:
-        yield made
-
-
-@pytest.fixture
-def target(house: House) -> Iterator[ScenarioProxy]:
-    """A server of ours, which is a proxy itself."""
-    with house.open("plain") as proxy:
-        yield proxy
 
 
 def place(target: ScenarioProxy) -> tuple[str | Path, ...]:
