@@ -168,7 +168,7 @@ def witness(
         messages = client(scene)
         if messages is not None:
             told[LegRole.CLIENT] = messages
-        recordings = tuple(sorted(proxy.recordings(sessions), key=lambda recording: recording.started))
+        recordings = tuple(proxy.recordings(sessions))
         if isinstance(serving, OpensslServer):
             told[LegRole.SERVER] = _all_told(serving, recordings)
     return Witnessed(folder, recordings, captures, told)

@@ -116,13 +116,13 @@ class RunningProxy:
         return "127.0.0.1", self.port
 
     def recordings(self, count: int = 1, timeout: float = 10) -> list[Recording]:
-        """The finished recordings, once there are at least ``count``."""
+        """The finished recordings, once there are at least ``count``, in the order in which the sessions began."""
         deadline = time.monotonic() + timeout
         while len(self.kept.finished) < count:
             if time.monotonic() > deadline:
                 raise AssertionError(f"only {len(self.kept.finished)} of {count} recordings within {timeout} s")
             time.sleep(0.005)
-        return list(self.kept.finished)
+        return sorted(self.kept.finished, key=lambda recording: recording.started)
 
     def recording(self, timeout: float = 10) -> Recording:
         """The one recording that was made."""

@@ -40,7 +40,7 @@ def test_tshark_sees_what_the_recording_tells(tmp_path: Path) -> None:
     director = OneAfterAnother([met.case.orders() for met in MET.values()])
     with RunningProxy(director=director) as proxy, Relay(proxy.address, pcap=capture) as relay:
         by_python(relay.port, proxy.root_file(tmp_path), len(MET), keylog=keylog)
-        recordings = sorted(proxy.recordings(len(MET)), key=lambda recording: recording.started)
+        recordings = proxy.recordings(len(MET))
     seen = tshark_handshakes(capture, keylog, decode_as={relay.port: "tls"})
     wrong = {}
     for stream, (name, recording) in enumerate(zip(MET, recordings, strict=True)):
@@ -90,7 +90,7 @@ def test_tshark_sees_what_the_target_gets(lab: Lab, tmp_path: Path, version: str
         RunningProxy(target=Address("127.0.0.1", relay.port), roots=roots, director=director) as proxy,
     ):
         said = by_python(proxy.port, proxy.root_file(tmp_path), len(cases))
-        recordings = sorted(proxy.recordings(len(cases)), key=lambda recording: recording.started)
+        recordings = proxy.recordings(len(cases))
     seen = tshark_handshakes(capture, keylog, decode_as={relay.port: "tls"})
     wrong = {}
     for stream, (name, answer, recording) in enumerate(zip(cases, said, recordings, strict=True)):
