@@ -171,7 +171,7 @@ _COSTLY = {
 def test_a_costly_chain_gets_its_verdict_within_a_second(name: str) -> None:
     """T18: nothing in it is trusted, and finding that out stops nobody."""
     chain = _COSTLY[name].make(authority(), name=HOST)
-    begun = time.perf_counter()
+    begun = time.process_time()
     _, said = judged_in_memory(chain, HOST)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert (said is None) == (name == "200 certificates")

@@ -263,7 +263,7 @@ def test_a_client_that_says_nothing_is_let_go_after_the_time_limit() -> None:
         with connect(proxy) as connection:
             assert rest(connection) == b""
         recording = proxy.recording()
-        assert 0.15 < time.monotonic() - began < 2
+        assert 0.15 < time.monotonic() - began < 8
         with connect(proxy) as connection:
             connection.sendall(in_records(client_hello())[:50])
             rest(connection)
@@ -317,7 +317,7 @@ def test_leaving_while_the_target_is_spoken_to(ending: str) -> None:
         connection.sendall(in_records(client_hello()))
         time.sleep(0.1)
         reset(connection) if ending == "reset" else connection.close()
-        recording = proxy.recording(timeout=1)
+        recording = proxy.recording()
     assert_broken_by(recording, Party.CLIENT, "before the proxy had answered its ClientHello")
     assert recording.leg(LegRole.SERVER) is not None
     assert_sane(recording)
