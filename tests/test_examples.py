@@ -49,7 +49,7 @@ def test_the_junit_test_starts_the_proxy_and_meets_its_scenarios(tmp_path: Path)
 
 
 def port_in(path: Path, background: Background) -> int:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert not background.ended(), background.stderr
         assert time.monotonic() < deadline, background.stderr

@@ -70,7 +70,7 @@ class ProxyProcess:
 
     def __enter__(self) -> Self:
         self._background.__enter__()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self._ready.exists():
             if self._background.ended() or time.monotonic() > deadline:
                 text = self.log
@@ -101,5 +101,5 @@ class ProxyProcess:
 
     def terminate(self) -> int:
         """SIGTERM; its exit code."""
-        self._ended = self._background.stop(signal.SIGTERM, timeout=10)
+        self._ended = self._background.stop(signal.SIGTERM, timeout=30)
         return self._ended.returncode

@@ -36,7 +36,7 @@ def started(
         stdin=terminal, stdout=terminal, stderr=terminal, env=peer_env({"COUNTERSIGN_HOME": str(home)}),
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not ready.exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -49,7 +49,7 @@ def started(
 
 def assert_stops_in_order(home: Path, process: subprocess.Popen[bytes], session: socket.socket) -> None:
     """It is not ready any more, but lets the open session come to its own end."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (home / "ready.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)

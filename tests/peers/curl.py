@@ -38,7 +38,7 @@ def curl(
     ca: Path | None = None,
     proxy: str | None = None,
     keylog: Path | None = None,
-    timeout: float = 20,
+    timeout: float = 40,
 ) -> CurlAnswer:
     """``curl URL``; no .curlrc, no proxy but the one given here, and an end after ``timeout`` seconds."""
     with tempfile.TemporaryDirectory() as directory:

@@ -170,10 +170,10 @@ class OpensslServer:
         """``c`` asks for a certificate after the handshake, ``k`` updates keys, ``r`` renegotiates, ``Q`` ends it."""
         self._process.say(letter.encode() + b"\n")
 
-    def wait_for(self, pattern: str, timeout: float = 10) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 40) -> re.Match[str]:
         return self._process.wait_for(pattern, timeout)
 
-    def wait_for_message(self, kind: str, count: int = 1, timeout: float = 10) -> None:
+    def wait_for_message(self, kind: str, count: int = 1, timeout: float = 40) -> None:
         """Until it has seen or sent ``count`` handshake messages of a type that OpenSSL calls ``kind``."""
         self.wait_for(rf"(?s)(?:Handshake \[length [0-9a-f]+\], {kind}\b.*?){{{count}}}", timeout)
 
@@ -203,7 +203,7 @@ def openssl_client(
     keylog: Path | None = None,
     send: bytes | Sequence[bytes] = b"",
     until: str | None = None,
-    timeout: float = 15,
+    timeout: float = 40,
 ) -> OpensslClient:
     """``openssl s_client -msg``: connect, send, wait for ``until`` in its output (or its end), say goodbye.
 

@@ -98,7 +98,7 @@ class Background:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def wait_for(self, pattern: str, timeout: float = 10) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 40) -> re.Match[str]:
         """The first match in its standard output or, failing that, its standard error."""
         deadline = time.monotonic() + timeout
         while True:
@@ -110,10 +110,10 @@ class Background:
                 raise AssertionError(f"{' '.join(self.args)}\nnever said {pattern!r}\n{self.stdout}\n{self.stderr}")
             time.sleep(0.01)
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = 40) -> int:
         return self._process.wait(timeout)
 
-    def stop(self, sig: int = signal.SIGTERM, timeout: float = 5) -> Completed:
+    def stop(self, sig: int = signal.SIGTERM, timeout: float = 20) -> Completed:
         """End it if it still runs. Stopping twice is harmless only for the output that was read before."""
         if not self.ended():
             self._process.send_signal(sig)

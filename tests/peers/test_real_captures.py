@@ -102,7 +102,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for_port(port: int, server: Background, timeout: float = 10) -> None:
+def wait_for_port(port: int, server: Background, timeout: float = 40) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:

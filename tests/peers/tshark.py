@@ -155,7 +155,7 @@ class Capture:
         finally:
             self._tcpdump.stop()
 
-    def _mark(self, text: bytes, timeout: float = 5) -> None:
+    def _mark(self, text: bytes, timeout: float = 30) -> None:
         deadline = time.monotonic() + timeout
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             while not (self._path.exists() and text in self._path.read_bytes()):

@@ -115,7 +115,7 @@ class RunningProxy:
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
 
-    def recordings(self, count: int = 1, timeout: float = 10) -> list[Recording]:
+    def recordings(self, count: int = 1, timeout: float = 30) -> list[Recording]:
         """The finished recordings, once there are at least ``count``, in the order in which the sessions began."""
         deadline = time.monotonic() + timeout
         while len(self.kept.finished) < count:
@@ -124,7 +124,7 @@ class RunningProxy:
             time.sleep(0.005)
         return sorted(self.kept.finished, key=lambda recording: recording.started)
 
-    def recording(self, timeout: float = 10) -> Recording:
+    def recording(self, timeout: float = 30) -> Recording:
         """The one recording that was made."""
         (only,) = self.recordings(1, timeout)
         return only

@@ -35,7 +35,7 @@ def connections(proxy: RunningProxy) -> list[TlsConnection]:
 
 def rested(proxy: RunningProxy, before: list[object]) -> None:
     """Both legs have new BIOs."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(one._into is other for one, other in zip(connections(proxy), before, strict=True)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

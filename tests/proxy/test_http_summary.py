@@ -90,7 +90,7 @@ def nginx(lab: Lab, tmp_path: Path, free_port: int) -> Iterator[Address]:
     )
     process = subprocess.Popen([program, "-c", str(settings), "-e", str(tmp_path / "error.log")])
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", free_port), 1).close()

@@ -238,7 +238,7 @@ class Slapd:
 
     def __enter__(self) -> Self:
         self._process.__enter__()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection((self.plain.host, self.plain.port), 1).close()
