@@ -29,6 +29,8 @@ _STORES = ("pem", "pkcs12", "jks", "jceks", "bcfks")
 _SHORTEST_MODULUS = 2048
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9*_:.-]+")  # a host name, a wildcard or an address
 
+_FILE = re.compile(r"\.(pem|crt|cer|der|key|p7b|p12|pfx|jks|jceks|bcfks)$", re.IGNORECASE)  # none is a top-level domain
+
 San = Annotated[
     list[str] | None, typer.Option("--san", help="A host name or address; may be repeated.", show_default=False)
 ]
@@ -96,6 +98,8 @@ def issue(
 
 
 def _is_host(name: str, eku: str) -> bool:
+    if _FILE.search(name):
+        raise UserError(f"{name!r} is a file's name and no host's: for a file to write, give --out {name}")
     if _HOST.fullmatch(name):
         return True
     if eku == "client":

@@ -36,7 +36,7 @@ def diff(
         Path | None, typer.Option(metavar="FILE", help="Write the comparison as one HTML file.", show_default=False)
     ] = None,
     overwrite: Overwrite = False,
-    brief: Annotated[bool, typer.Option("--brief", help="Only what matters.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="What matters, in sentences: no notes, no ladders.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare two recordings, message by message; exit code 1 when something differs that matters."""
@@ -54,6 +54,6 @@ def diff(
     if as_json:
         print_json(comparison.to_json())
     else:
-        typer.echo(show(comparison, width=terminal_width(), notes=not brief), nl=False)
+        typer.echo(show(comparison, width=terminal_width(), brief=brief), nl=False)
     if comparison.matters:
         raise typer.Exit(1)

@@ -100,6 +100,8 @@ def test_issue_says_what_it_did_as_json(made: Path, tmp_path: Path) -> None:
         (["a.test", "--store-type", "bks"], ["--store-type takes", "'bks'"]),
         (["a.test", "--eku", "code"], ["--eku takes server, client, both, none", "'code'"]),
         (["no host", "--eku", "server"], ["no host name"]),
+        (["leaf.pem"], ["a file's name", "--out leaf.pem"]),
+        (["a.test", "--eku", "client", "own.P12"], ["a file's name", "--out own.P12"]),
         (["a.test", "--key-type", "dsa"], ["'dsa'"]),
         (["a.test", "--store-password-file", "nowhere"], ["nowhere: there is no such file"]),
     ],

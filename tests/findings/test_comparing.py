@@ -246,6 +246,15 @@ def test_what_is_shown_fits_the_terminal_and_names_both(a: str, b: str) -> None:
     assert all(len(line) <= 100 or " " not in line.strip() for line in lines)
 
 
+def test_in_brief_there_are_the_sentences_that_matter_alone() -> None:
+    comparison = compared("tls13-full", "tls12-refused")
+    brief, whole = (show(comparison, width=100, brief=brief).splitlines() for brief in (True, False))
+    assert next(line for line in whole if line.lstrip().startswith("- ")) in brief
+    assert "Notes" in whole
+    assert not [line for line in brief if line == "Notes" or "client_hello (" in line.lower()]
+    assert len(brief) < len(whole)
+
+
 def test_hostile_names_are_escaped() -> None:
     hostile = hello_with(alpn(b"\x1b]52;c;AAAA\x07", "\u202eh2".encode()), extension(0, b""))
     text = show(compare(recorded([hello_with(alpn(b"h2"))]), recorded([hostile], named="b")), width=100)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _TITLE = 34
 
 
-def show(comparison: Comparison, *, width: int, notes: bool = True) -> str:
-    """For a terminal of ``width`` columns; without ``notes`` only what matters and what could not be seen."""
-    return "\n".join(_lines(comparison, max(width, 60), notes)) + "\n"
+def show(comparison: Comparison, *, width: int, brief: bool = False) -> str:
+    """For a terminal of ``width`` columns; in brief, what matters and what could not be seen: no notes, no ladders."""
+    return "\n".join(_lines(comparison, max(width, 60), brief)) + "\n"
 
 
-def _lines(comparison: Comparison, width: int, notes: bool) -> Iterator[str]:  # noqa: FBT001
+def _lines(comparison: Comparison, width: int, brief: bool) -> Iterator[str]:  # noqa: FBT001
     for name, recording in zip(comparison.names, comparison.recordings, strict=True):
         started = f"{recording.started:%Y-%m-%d %H:%M:%S}"
         place = printable(recording.target or recording.sni or "-", limit=80)
@@ -38,15 +38,16 @@ def _lines(comparison: Comparison, width: int, notes: bool) -> Iterator[str]:  #
         yield from _sentences(found, width)
         if several and not found:
             yield "  nothing differs that matters"
-        if notes:
+        if not brief:
             yield from _titled("Notes", _of(pair.differences, Weight.NOTE), width)
         if pair.unseen:
             yield ""
             yield "Could not be compared"
             for one in pair.unseen:
                 yield from wrapped(f"- {one}", width)
-        yield from _ladders(pair, width)
-    if notes:
+        if not brief:
+            yield from _ladders(pair, width)
+    if not brief:
         yield from _titled("Notes on the sessions", _of(comparison.session, Weight.NOTE), width)
 
 
