@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 PIP := pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format lock fuzz bench wheel clean
+.PHONY: help demo test test-long lint format lock fuzz bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -45,6 +45,10 @@ fuzz: $(READY)  ## the decoders against mutated input for FUZZ_SECONDS (60), wit
 
 bench: $(READY)  ## a measurement: handshakes, or BENCH=imports, store or another of bench/, with BENCH_ARGS
 	$(BIN)/python -m bench.$(or $(BENCH),handshakes) $(BENCH_ARGS)
+
+docs: $(READY)  ## the handbook, in build/docs; a link that leads nowhere is an error, and nothing is fetched
+	$(BIN)/python -m sphinx -n -W --keep-going -E -q -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
 
 wheel: $(READY)  ## the wheel, in dist/
 	$(BIN)/python -m hatchling build -t wheel

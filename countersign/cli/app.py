@@ -127,14 +127,20 @@ def _options(
     pass
 
 
+def command_line() -> TyperGroup:
+    """All commands, each option with its variable."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    _prepare(command, "COUNTERSIGN")
+    return command
+
+
 def run() -> None:
     """The command line's way in; ends the process with the exit code."""
     try:
-        command = typer.main.get_command(app)
-        assert isinstance(command, TyperGroup)
+        command = command_line()
         found = _configuration()
         settings = _checked(found[1], command, found[0], "") if found else {}
-        _prepare(command, "COUNTERSIGN")
         command(default_map=settings, obj=found[0] if found else None)
     except ReaderGone as gone:
         sys.exit(gone.exit_code)

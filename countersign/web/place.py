@@ -1,4 +1,4 @@
-"""Where a proxy can be told what to do, and the token for it: a file in the home, 0600, for as long as it runs.
+"""Where a proxy can be told what to do, and the token for it: a file in the home, 0600, for as long as it runs::
 
     HOME/control/4f1c09aa31c2d7e0.json
     {"control": "127.0.0.1:9001", "token": "...", "listen": ["127.0.0.1:8443"], "owner": {"pid": 4711, ...}}

@@ -1,4 +1,4 @@
-"""The control API over HTTP: who asks is judged by :mod:`.guard`, what is asked is done by :mod:`.control`.
+"""The control API over HTTP: who asks is judged by :mod:`.guard`, what is asked is done by :mod:`.control`::
 
     GET  /v1/status                         POST /v1/step      {} or {"to": 2}
     GET  /v1/recordings?limit=&before=      POST /v1/scenario  {"id": "missing-intermediate"} or {"id": null}
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
@@ -26,16 +27,27 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from countersign.errors import EnvironmentFault
 from countersign.proxy.listening import cannot_listen
-from countersign.web.control import Declined
+from countersign.web.control import Control, Declined
 from countersign.web.guard import Head, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from aiohttp.web_request import BaseRequest
 
     from countersign.proxy import Address
-    from countersign.web.control import Control, Json
+    from countersign.web.control import Json
+
+TOLD: Mapping[str, Callable[[Control, Json], Awaitable[Json]]] = MappingProxyType(
+    {
+        "/v1/step": Control.step,
+        "/v1/scenario": Control.scenario,
+        "/v1/fault": Control.fault,
+        "/v1/rotate": Control.rotate,
+        "/v1/pass": Control.pass_,
+    }
+)
+"""What is posted where."""
 
 MOST_BODY = 1 << 16
 """Bytes; the longest that anybody has to say is a fault with bytes in it."""
@@ -63,13 +75,6 @@ class ControlServer:
 
     def __init__(self, control: Control, listen: Address, token: str) -> None:
         self._control, self._listen, self._token = control, listen, token
-        self._told: dict[str, Callable[[Json], Awaitable[Json]]] = {
-            "/v1/step": control.step,
-            "/v1/scenario": control.scenario,
-            "/v1/fault": control.fault,
-            "/v1/rotate": control.rotate,
-            "/v1/pass": control.pass_,
-        }
         self.accepted = 0
         """Connections so far."""
         self._server: web.Server | None = None
@@ -134,11 +139,11 @@ class ControlServer:
         if refused is not None:
             raise Declined(refused.status, refused.text)
         path, _, query = request.raw_path.partition("?")
-        if path in self._told:
+        if path in TOLD:
             _check_method(request, "POST")
             if query:
                 raise Declined(400, "what is told stands in the body, not behind a ?")
-            return await self._told[path](await _body(request))
+            return await TOLD[path](self._control, await _body(request))
         return await self._asked(request, path, query)
 
     async def _asked(self, request: BaseRequest, path: str, query: str) -> Json:
