@@ -12,7 +12,7 @@ from countersign.ca import assemble
 from countersign.recorder import der
 from countersign.recorder.certificates import cut_certificate, cut_extensions
 from countersign.recorder.der import DerError
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,10 +78,9 @@ def outside(leaf: bytes, above: Iterable[bytes]) -> str | None:
     barred = [name for name in _hosts(leaf) if not all(each.allow(name) for each in constraints)] if constraints else []
     if not barred:
         return None
-    shown = ", ".join(printable(name, limit=80) for name in barred[:_SHOWN])
-    more = f" and {len(barred) - _SHOWN} more" if len(barred) > _SHOWN else ""
+    shown = listed([printable(name, limit=80) for name in barred], _SHOWN)
     allowed = "; ".join(dict.fromkeys(each.allowed for each in constraints))
-    return f"{shown}{more} {'are' if len(barred) > 1 else 'is'} outside what this CA may speak for ({allowed})"
+    return f"{shown} {'are' if len(barred) > 1 else 'is'} outside what this CA may speak for ({allowed})"
 
 
 def _hosts(leaf: bytes) -> list[str]:

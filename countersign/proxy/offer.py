@@ -57,6 +57,7 @@ from countersign.recorder.wire.names import (
     version_name,
 )
 from countersign.recorder.wire.reading import summarize_client_hello
+from countersign.recorder.wire.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -313,8 +314,7 @@ def _left_out(offered: _Offered, run: Sequence[int], hello: bytes) -> tuple[str,
 def _named(what: str, wanted: Sequence[int], there: Iterable[int], name: Callable[[int], str]) -> str:
     known = set(there)
     missing = [number for number in wanted if number not in known]
-    more = f" and {len(missing) - _NAMED_AT_MOST} more" if len(missing) > _NAMED_AT_MOST else ""
-    return f"{what}: {', '.join(map(name, missing[:_NAMED_AT_MOST]))}{more}" if missing else ""
+    return f"{what}: {listed([name(number) for number in missing], _NAMED_AT_MOST)}" if missing else ""
 
 
 def _cannot_speak(offered: _Offered) -> CannotSpeak:
@@ -342,8 +342,7 @@ def _cannot_speak(offered: _Offered) -> CannotSpeak:
 
 
 def _list(numbers: Sequence[int], name: Callable[[int], str]) -> str:
-    more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
-    return ", ".join(map(name, numbers[:6])) + more
+    return listed([name(number) for number in numbers], 6)
 
 
 # -- towards the client ------------------------------------------------------------------------------------------

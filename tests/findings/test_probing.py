@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -364,6 +365,25 @@ def test_an_instances_load_balancer_is_asked(
             thread.join(10)
     assert (found.adcv2, found.mutual) == (adcv2, mutual)
     assert server in found.lines[0]
+
+
+def test_an_instance_that_answers_a_byte_at_a_time_is_cut_off_at_the_limit(lab: Lab) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(lab.server.fullchain_pem, lab.server.key_pem)
+
+    def drip(listener: socket.socket) -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as connection, suppress(OSError):
+            while True:
+                connection.sendall(b"H")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        with pytest.raises(EnvironmentFault, match=r"cannot ask \S+ for /: no whole answer within 2 s"):
+            look_at_instance(plan(listener.getsockname()[1], lab, seconds=2.0))
+        thread.join(30)
+    assert not thread.is_alive()
 
 
 @contextmanager

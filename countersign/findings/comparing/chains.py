@@ -14,7 +14,7 @@ from countersign.findings.comparing.model import Difference, Weight
 from countersign.recorder.certificates import CertificateFacts, cut_certificate
 from countersign.recorder.der import DerError
 from countersign.recorder.wire.events import Side
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,5 +188,4 @@ def _shown(value: object) -> str:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(printable(name, limit=_LONGEST) for name in names[:12])
-    return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown
+    return listed([printable(name, limit=_LONGEST) for name in names], 12)

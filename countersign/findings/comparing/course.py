@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from countersign.findings.comparing.model import Difference, Step, Weight
 from countersign.recorder.wire.events import Content, Side
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,5 +124,4 @@ def _course(lines: Sequence[Step], *, first: bool) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    return ", ".join(unique[:8]) + (f" and {len(unique) - 8} more" if len(unique) > 8 else "")
+    return listed(list(dict.fromkeys(names)), 8)

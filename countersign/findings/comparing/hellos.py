@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from countersign.findings.comparing.essence import Value, essence
 from countersign.findings.comparing.model import Difference, Weight
 from countersign.recorder.wire.events import Content, Side
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,8 +230,7 @@ def _begin(left: tuple[str, ...], right: tuple[str, ...]) -> str:
 
 
 def _names(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return listed(names, _LISTED)
 
 
 def _called(path: str) -> str:

@@ -15,7 +15,7 @@ from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import Alpn, SignatureAlgorithms, SupportedGroups, SupportedVersions
 from countersign.recorder.wire.messages import ServerHello
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def _unnamed(case: Case, view: View, hello: ClientHello, evidence: tuple[str, ..
         ):
             if one is not None and offered and one not in offered:
                 told = True
-                shown = _listed(offered)
+                shown = listed(offered, _SHOWN)
                 text = f"{who} agreed on {one} with another client (recording {where}); this one offers only: {shown}"
                 yield Found(f"no-shared-{what}", text, evidence, rank=1, values={"offered": shown, "known": one})
     rank = 2 if told else 1
@@ -137,12 +137,12 @@ def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
     if versions and max(versions) < names.TLS12:
         yield Found("no-shared-version", f"the client offers no more than {names.version_name(max(versions))}")
     if len(suites) <= 3 or (names.TLS13 not in versions and exchanges and exchanges <= {"RSA"}):
-        shown = _listed([names.cipher_suite_name(one) for one in suites])
+        shown = listed([names.cipher_suite_name(one) for one in suites], _SHOWN)
         yield Found(
             "no-shared-cipher", f"the client offers only: {shown}", values={"offered": shown, "known": "others"}
         )
     if groups and len(groups) <= 1:
-        shown = _listed([names.group_name(one) for one in groups])
+        shown = listed([names.group_name(one) for one in groups], _SHOWN)
         yield Found(
             "no-shared-group",
             f"the client offers only the groups: {shown}",
@@ -150,7 +150,7 @@ def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
         )
     schemes = view.extension(SignatureAlgorithms)
     if schemes is not None and len(schemes.schemes) <= 2:
-        shown = _listed([names.signature_scheme_name(one) for one in schemes.schemes])
+        shown = listed([names.signature_scheme_name(one) for one in schemes.schemes], _SHOWN)
         text = f"the client verifies only the signature algorithms: {shown}"
         yield Found("no-shared-signature-algorithm", text, values={"offered": shown})
 
@@ -219,7 +219,7 @@ def _versions(view: View, hello: ClientHello) -> str:
 
 
 def _suites(hello: ClientHello) -> str:
-    return _listed([names.cipher_suite_name(one) for one in hello.cipher_suites if not names.is_grease(one)])
+    return listed([names.cipher_suite_name(one) for one in hello.cipher_suites if not names.is_grease(one)], _SHOWN)
 
 
 def _groups(view: View) -> list[int]:
@@ -237,10 +237,6 @@ def _is_fips(view: View, hello: ClientHello) -> bool:
         and not any("CHACHA20" in one for one in suites)
         and not _X25519 & set(groups)
     )
-
-
-def _listed(each: list[str]) -> str:
-    return ", ".join(each[:_SHOWN]) + (f" and {len(each) - _SHOWN} more" if len(each) > _SHOWN else "")
 
 
 def lost_protocols(case: Case) -> list[str]:

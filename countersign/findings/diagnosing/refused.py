@@ -19,7 +19,7 @@ from countersign.findings.diagnosing.model import Found, Severity, kinds
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Side
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -447,9 +447,9 @@ def _none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[F
         text = "the target asked for a certificate without naming any authority, and the client sent none"
         yield Found("no-client-certificate-empty-list", text, evidence, rank=0)
         return
-    listed = "; ".join(named(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    text = f"the target asked for a certificate of {listed}; the client has none that fits, and sent none"
-    yield Found("no-client-certificate", text, evidence, rank=0, values={"names": listed})
+    wanted = listed([named(name) for name in names], 5, joint="; ")
+    text = f"the target asked for a certificate of {wanted}; the client has none that fits, and sent none"
+    yield Found("no-client-certificate", text, evidence, rank=0, values={"names": wanted})
 
 
 # -- what the proxy itself refused -------------------------------------------------------------------------------------

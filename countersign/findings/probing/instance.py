@@ -7,8 +7,11 @@ whether it takes client certificates.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import ssl
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ from countersign.findings.probing.reaching import reach
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from countersign.findings.probing.model import Plan
 
 _LONGEST = 200
@@ -73,20 +78,47 @@ def look_at_instance(plan: Plan) -> InstanceLook:
 
 
 def _get(plan: Plan, method: str, path: str) -> tuple[int, str | None, bytes]:
-    """Status, ``Server`` header and the beginning of the body. What the chain is worth, the probe itself says."""
+    """Status, ``Server`` header and the beginning of the body, within the plan's time for all of it together.
+
+    What the chain is worth, the probe itself says.
+    """
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if plan.certificate is not None:
         context.load_cert_chain(plan.certificate, plan.key)
     connection = http.client.HTTPConnection(plan.host, plan.port, timeout=plan.seconds)
+    late = threading.Event()
     try:
         connection.sock = context.wrap_socket(reach(plan), server_hostname=plan.name or None)
-        connection.request(method, path, headers={"Host": plan.name or plan.host, "User-Agent": "countersign-probe"})
-        answer = connection.getresponse()
-        return answer.status, answer.getheader("Server"), answer.read(_BODY_AT_MOST)
+        with _cut_off(connection.sock, plan.seconds, late):
+            headers = {"Host": plan.name or plan.host, "User-Agent": "countersign-probe"}
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read(_BODY_AT_MOST)
+        if not late.is_set():
+            return answer.status, answer.getheader("Server"), body
     except (http.client.HTTPException, OSError) as wrong:
-        reason = printable(str(getattr(wrong, "reason", None) or wrong), limit=_LONGEST)
-        raise EnvironmentFault(f"cannot ask {plan.place} for {path}: {reason}") from None
+        if not late.is_set():
+            reason = printable(str(getattr(wrong, "reason", None) or wrong), limit=_LONGEST)
+            raise EnvironmentFault(f"cannot ask {plan.place} for {path}: {reason}") from None
     finally:
         connection.close()
+    raise EnvironmentFault(f"cannot ask {plan.place} for {path}: no whole answer within {plan.seconds:g} s")
+
+
+@contextlib.contextmanager
+def _cut_off(connection: socket.socket, seconds: float, late: threading.Event) -> Iterator[None]:
+    """Ends the connection after so many seconds, however little of an answer each read still brings."""
+
+    def end() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # of the SSLSocket's TCP connection, not of its TLS
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

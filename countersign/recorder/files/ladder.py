@@ -54,7 +54,7 @@ from countersign.recorder.wire.messages import (
     Sslv2ClientHello,
 )
 from countersign.recorder.wire.reading import summarize_client_hello
-from countersign.recorder.wire.text import columns, printable
+from countersign.recorder.wire.text import columns, listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -378,8 +378,7 @@ def _client_hello(raw: bytes) -> Iterator[Detail]:
     yield Detail(f"{len(suites)} suite{'s' * (len(suites) != 1)}")
     groups = [one for one in hello.groups if not names.is_grease(one)]
     if groups:
-        listed = ", ".join(map(names.group_name, groups[:6])) + (f" and {len(groups) - 6} more" if groups[6:] else "")
-        yield Detail(f"groups {listed}")
+        yield Detail(f"groups {listed([names.group_name(one) for one in groups], 6)}")
     shares = [one for one in hello.key_share_groups if not names.is_grease(one)]
     if shares:
         yield Detail("key shares " + ", ".join(map(names.group_name, shares)))

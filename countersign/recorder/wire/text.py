@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -25,6 +29,11 @@ _INVISIBLE = re.compile(
 def host_port(host: str, port: int) -> str:
     """``host:port``, an IPv6 address in brackets (RFC 3986 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listed(names: Sequence[str], most: int, *, joint: str = ", ") -> str:
+    """The first ``most`` of them, and how many more there are."""
+    return joint.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def printable(text: str, *, limit: int | None = None, ascii_only: bool = False) -> str:
