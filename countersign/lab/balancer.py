@@ -7,6 +7,9 @@ cannot replace: that sends no CA names (RFC 8446 4.2.4).
 
 aiohttp speaks to a transport. :class:`_Inside` is one whose bytes are those within TLS; ``get_extra_info`` has the
 chain that the client showed, as :data:`CLIENT_CHAIN`.
+
+aiohttp reads requests that come before their turn (RFC 9112 9.3.2) without a bound. So each is handed on when the one
+before has been answered, which :func:`answered` tells; until then the client is not read from.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+
+import h11
 
 from countersign.errors import EnvironmentFault
 from countersign.proxy import (
@@ -31,7 +36,7 @@ from countersign.proxy import (
 from countersign.proxy.listening import cannot_listen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from countersign.ca import Minted
     from countersign.proxy import Address
@@ -166,13 +171,18 @@ class Balancer:
         """Bytes within TLS to the protocol, until either side has enough."""
         protocol = self._protocol()
         inside = _Inside(stream, connection, self._buffers, protocol)
+        requests = _Requests()
         protocol.connection_made(inside)
         try:
             while not inside.is_closing():
                 count = connection.read(self._buffers)
                 stream.write(connection.drain(self._buffers))
                 if count:
-                    protocol.data_received(self._buffers.read(count))
+                    for piece in requests.cut(self._buffers.read(count)):
+                        protocol.data_received(piece)
+                        await inside.answered(requests.ended)
+                        if inside.is_closing():
+                            break
                     continue
                 await inside.reading.wait()
                 async with asyncio.timeout(_IDLE):
@@ -188,6 +198,37 @@ class Balancer:
             protocol.connection_lost(None)
 
 
+class _Requests:
+    """Where one request ends and the next begins. What is no HTTP is not cut: it gets its 400 and is closed."""
+
+    def __init__(self) -> None:
+        self._current = h11.Connection(h11.SERVER)
+        self._lost = False
+        self.ended = 0
+
+    def cut(self, data: bytes) -> Iterator[bytes]:
+        """The bytes, in pieces that end where requests do."""
+        while data:
+            rest = b"" if self._lost else self._after_one(data)
+            yield data[: len(data) - len(rest)]
+            data = rest
+
+    def _after_one(self, data: bytes) -> bytes:
+        """What comes behind the request that ends in ``data``, if one does."""
+        try:
+            self._current.receive_data(data)
+            while not isinstance(event := self._current.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return b""
+        except h11.RemoteProtocolError:
+            self._lost = True
+            return b""
+        rest = self._current.trailing_data[0]
+        self.ended += 1
+        self._current = h11.Connection(h11.SERVER)
+        return rest
+
+
 class _Inside(asyncio.Transport):
     """What aiohttp writes to; what the client sends is given to it by :meth:`Balancer._pass_on`."""
 
@@ -200,6 +241,18 @@ class _Inside(asyncio.Transport):
         self._closed = False
         self.reading = asyncio.Event()
         self.reading.set()
+        self._answers = 0
+        self._answer = asyncio.Event()
+
+    async def answered(self, requests: int) -> None:
+        """Wait until so many requests have been answered, or there will be no more answers."""
+        while self._answers < requests and not self._closed:
+            self._answer.clear()
+            await self._answer.wait()
+
+    def answer(self) -> None:
+        self._answers += 1
+        self._answer.set()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closed:
@@ -226,11 +279,15 @@ class _Inside(asyncio.Transport):
             self._connection.close_notify()
             self._stream.write(self._connection.drain(self._buffers))
             self._stream.close()
-            self.reading.set()
+            self._wake()
 
     def abort(self) -> None:
         self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         self.reading.set()
+        self._answer.set()
 
     def pause_reading(self) -> None:
         self.reading.clear()
@@ -246,6 +303,12 @@ class _Inside(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
+
+
+def answered(transport: Any) -> None:
+    """A request on this transport has its answer, or is about to have it."""
+    if isinstance(transport, _Inside):
+        transport.answer()
 
 
 def chain_of(transport: Any) -> Sequence[bytes]:

@@ -36,7 +36,7 @@ from aiohttp import web
 
 from countersign.ca.pem import certificates_in, to_pem
 from countersign.errors import UserError
-from countersign.lab.balancer import Asking, Balancer, chain_of
+from countersign.lab.balancer import Asking, Balancer, answered, chain_of
 from countersign.lab.target import HOST, Pki
 from countersign.proxy import Address
 from countersign.recorder.certificates import read_certificate
@@ -219,6 +219,8 @@ class Instance:
             answer = await handler(request.clone(headers=headers))
         except web.HTTPException as refusal:  # aiohttp's 404 and 405
             answer = web.Response(status=refusal.status, text=refusal.text)
+        finally:
+            answered(request.transport)
         answer.headers["Server"] = "snow_adc" if self.plan.adcv2 else "ServiceNow"
         self.requests.append((request.path, answer.status, answer.get(_USER)))
         del self.requests[:-_KEPT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -16,9 +17,11 @@ from countersign.ca.stores import CertificateEntry, Form, KeyEntry, Scheme, Stor
 from countersign.findings.explaining import explain
 from countersign.lab.target import HOST
 from tests.peers.java import BOUNCY_CASTLE, QUICK_START
-from tests.peers.process import run
+from tests.peers.process import Completed, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from countersign.ca import Minted
 
 SOURCES = Path(countersign.__file__).parent / "lab" / "java"
@@ -31,7 +34,8 @@ _PKCS12 = Form(keys=_QUICK, content=_QUICK, mac=Scheme("hmac-sha256", "pkcs12", 
 @cache
 def classes() -> tempfile.TemporaryDirectory[str]:
     directory = tempfile.TemporaryDirectory(prefix="mid-client-")
-    run("javac", "-d", directory.name, *sorted(SOURCES.glob("*.java")), timeout=90).check()
+    sources = (*sorted(SOURCES.glob("*.java")), Path(__file__).parent / "java" / "MidClients.java")
+    run("javac", "-d", directory.name, *sources, timeout=90).check()
     return directory
 
 
@@ -55,14 +59,34 @@ class Said:
         return [name for name in names if "*** WARNING ***" in self.of(name) or "*** ERROR ***" in self.of(name)]
 
 
-async def mid(*args: object, main: str = "MidClient", folder: Path, hosts: tuple[str, ...] = (HOST,)) -> Said:
+async def mid(*args: object, folder: Path, properties: tuple[str, ...] = ()) -> Said:
     """``folder`` gets the hosts file; Bouncy Castle is on the class path where there is a --provider."""
+    done = await _java(*properties, main="MidClient", args=args, folder=folder, hosts=(HOST,), bouncy=_bouncy(args))
+    return Said(done.returncode, done.stdout + done.stderr)
+
+
+def _bouncy(args: Sequence[object]) -> bool:
+    return "--provider" in args
+
+
+async def _java(
+    *properties: str, main: str, args: Sequence[object], folder: Path, hosts: tuple[str, ...], bouncy: bool
+) -> Completed:
     table = folder / "hosts"
     table.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *hosts)))
-    path = [classes().name, *(map(str, BOUNCY_CASTLE) if "--provider" in args else ())]
-    command = ("java", *QUICK_START, f"-Djdk.net.hosts.file={table}", "-cp", ":".join(path), main)
-    done = await asyncio.to_thread(run, *command, *map(str, args), timeout=100)
-    return Said(done.returncode, done.stdout + done.stderr)
+    path = ":".join([classes().name, *(map(str, BOUNCY_CASTLE) if bouncy else ())])
+    command = ("java", *QUICK_START, f"-Djdk.net.hosts.file={table}", *properties, "-cp", path, main)
+    return await asyncio.to_thread(run, *command, *map(str, args), timeout=100)
+
+
+async def mids(*clients: Sequence[object], folder: Path, hosts: tuple[str, ...] = (HOST,)) -> list[Said]:
+    """Several, one after the other in one JVM, which saves its start for each; all on the same provider."""
+    words = folder / "clients"
+    words.write_text("\n\n".join("\n".join(map(str, each)) for each in clients))
+    done = await _java(main="MidClients", args=(words,), folder=folder, hosts=hosts, bouncy=_bouncy(clients[0]))
+    assert done.returncode == 0, done
+    said = re.split(r"^## exit code (\d)\n", done.stdout, flags=re.MULTILINE)
+    return [Said(int(code), log) for log, code in zip(said[::2], said[1::2], strict=False)]
 
 
 def trust_store(folder: Path, *roots: bytes, name: str = "trust.p12") -> Path:

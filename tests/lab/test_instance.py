@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -14,8 +15,10 @@ import pytest
 from countersign.ca.pem import to_pem
 from countersign.errors import UserError
 from countersign.findings.probing.instance import look_at_instance
+from countersign.lab.balancer import Balancer, answered
 from countersign.lab.instance import Inbound, InstancePlan, Policy, SupportsTls
 from countersign.lab.target import HOST
+from countersign.proxy import Address
 from tests.lab.instance_lab import ask, client, files, instance, pki, self_signed
 from tests.peers.process import run
 
@@ -178,6 +181,57 @@ async def test_what_is_no_http_or_no_tls_costs_nobody_else_anything(tmp_path: Pa
         assert bad.status == 400
         assert (await ask(made, "/nowhere", method="GET")).status == 404
         assert (await ask(made, INFO, files(tmp_path, pki().client))).status == 200
+
+
+class Slow(asyncio.Protocol):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.heard: list[bytes] = []
+        self.news = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.append(data)
+        self.news.set()
+
+    async def next(self) -> bytes:
+        async with asyncio.timeout(30):
+            while not self.heard:
+                self.news.clear()
+                await self.news.wait()
+        assert len(self.heard) == 1
+        return self.heard.pop()
+
+
+async def test_a_request_is_handed_on_when_the_one_before_has_been_answered() -> None:
+    protocol = Slow()
+    requests = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(100)]
+    requests[50] = b"POST /50 HTTP/1.1\r\nHost: x\r\nContent-Length: 19\r\n\r\nGET / HTTP/1.1\r\n\r\n\n"
+    requests[51] = b"POST /51 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    async with Balancer(Address("127.0.0.1", 0), pki().server, lambda: None, lambda: protocol) as made:
+        context = ssl.create_default_context(cadata=pki().public.root_pem.decode("ascii"))
+        _, writer = await asyncio.open_connection("127.0.0.1", made.ports[0], ssl=context, server_hostname=HOST)
+        writer.write(b"".join(requests))
+        for request in requests:
+            assert await protocol.next() == request
+            answered(protocol.transport)
+        writer.close()
+
+
+async def test_many_requests_at_once_are_answered_in_their_order() -> None:
+    context = ssl.create_default_context(cadata=pki().public.root_pem.decode("ascii"))
+    async with instance(users={"mid": "x"}) as made:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port, ssl=context, server_hostname=HOST)
+        post = f"POST {INFO} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic('mid', 'x')}\r\nContent-Length: 3\r\n\r\nabc"
+        last = "GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        writer.write(("GET / HTTP/1.1\r\nHost: x\r\n\r\n" + post).encode() * 200 + last.encode())
+        answers = (await asyncio.wait_for(reader.read(-1), 60)).decode()
+        writer.close()
+    assert re.findall(r"HTTP/1\.1 (\d+)", answers) == ["200"] * 400 + ["404"]
 
 
 async def test_a_ca_record_that_is_no_certificate_ends_handshakes_and_is_told(tmp_path: Path) -> None:

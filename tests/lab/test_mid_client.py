@@ -2,53 +2,72 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
 
+from countersign.ca.pem import to_pem
 from countersign.ca.stores import StoreType
-from countersign.lab.instance import Inbound, Policy
-from countersign.lab.target import HOST
+from countersign.findings.explaining import explain
+from countersign.lab.instance import Inbound, Instance, InstancePlan, Policy
+from countersign.lab.target import HOST, Pki
+from countersign.proxy import Address
+from countersign.scenarios.reading import Source, read_scenario
+from countersign.scenarios.running.stage import Props, Stage, Target
 from tests.lab.instance_lab import instance, pki
-from tests.lab.mid import key_store, mid, trust_store
+from tests.lab.mid import key_store, mid, mids, trust_store
+from tests.proxy.test_mtls import relaying
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.peers.certs import Lab
 
 pytestmark = pytest.mark.peer("java", "javac")
 
 CERTIFICATE_REFUSED = "Could not authenticate user 'null' on the ServiceNow instance"
 
 
-@pytest.mark.peer("bcprov", "bctls")
+@pytest.mark.peer("openssl", "bcprov", "bctls")
 @pytest.mark.parametrize(
-    ("kind", "provider"),
+    ("provider", "kinds"),
     [
-        (StoreType.JKS, "sun"),
-        (StoreType.BCFKS, "fips"),
-        pytest.param(StoreType.PKCS12, "sun", marks=pytest.mark.long),
-        pytest.param(StoreType.JCEKS, "sun", marks=pytest.mark.long),
-        pytest.param(StoreType.BCFKS, "bc", marks=pytest.mark.long),
+        ("sun", (StoreType.JKS, StoreType.PKCS12, StoreType.JCEKS)),
+        ("fips", (StoreType.BCFKS,)),
+        pytest.param("bc", (StoreType.BCFKS,), marks=pytest.mark.long),
     ],
 )
 async def test_a_client_certificate_from_a_store_of_ours_opens_an_instance_that_requires_one(
-    kind: StoreType, provider: str, tmp_path: Path
+    provider: str, kinds: tuple[StoreType, ...], lab: Lab, tmp_path: Path
 ) -> None:
-    """R17, R18"""
+    """R17, R18: straight to the instance, and through a proxy that relays the certificate."""
+    shown = pki().client
+    issuer = tmp_path / "asked.pem"
+    issuer.write_bytes(b"".join(map(to_pem, shown.chain[1:])))
     async with instance(inbound=Inbound.ON) as made:
-        said = await mid(
-            *("--url", f"https://{HOST}:{made.port}", "--provider", provider),
-            *("--truststore", trust_store(tmp_path, pki().public.root.der)),
-            *("--keystore", key_store(tmp_path, pki().client, kind)),
-            folder=tmp_path,
-        )
-        assert said.code == 0, said.log
-        assert [(path, user) for path, _, user in made.requests] == [
-            ("/InstanceInfo.do", "mid.server"),
-            ("/mid_cert_check_policy.do", "mid.server"),
-            ("/MIDFileSyncSnapshot.do", "mid.server"),
-        ]
-    assert "Snapshot received" in said.log
+        with relaying(lab, tmp_path, names=(issuer,), mode="www") as (_, proxy):
+            inspected = trust_store(tmp_path, proxy.authority.root.der, name="inspected.p12")
+            public = trust_store(tmp_path, pki().public.root.der)
+            to_instance = ("--url", f"https://{HOST}:{made.port}", "--truststore", public)
+            to_proxy = ("--url", f"https://server.lab.test:{proxy.port}", "--plain", "--truststore", inspected)
+            more = [("--provider", provider, "--keystore", key_store(tmp_path, shown, kind)) for kind in kinds]
+            said = await mids(
+                *((*to, *client) for to in (to_instance, to_proxy) for client in more),
+                folder=tmp_path,
+                hosts=(HOST, "server.lab.test"),
+            )
+            recordings = proxy.recordings(len(kinds))
+        assert [each.code for each in said] == [0] * 2 * len(kinds), said
+        paths = ("/InstanceInfo.do", "/mid_cert_check_policy.do", "/MIDFileSyncSnapshot.do")
+        assert [path for path, _, _ in made.requests] == [*paths] * len(kinds)
+        assert {(status, user) for _, status, user in made.requests} == {(200, "mid.server")}
+    for each in said[: len(kinds)]:
+        assert "Snapshot received" in each.log
+    for recording in recordings:
+        assert recording.outcome.broken_by is None, recording.outcome.text
+        assert recording.mtls["presented"]["subject"] == recording.mtls["chosen"]["subject"] == "CN=mid.lab.test"
 
 
 @pytest.mark.peer("bcprov", "bctls")
@@ -62,6 +81,52 @@ async def test_in_fips_mode_a_store_other_than_bcfks_fails(tmp_path: Path) -> No
     )
     assert said.code == 1
     assert "PKCS12 not found" in said.log
+
+
+FLAWS = {
+    "hostname": 'certificate.recipe = "leaf-other-name"',
+    "chain": 'certificate.issuer = "unknown"',
+    "revocation": 'certificate.recipe.leaf.ocsp = ["http://127.0.0.1:1"]\ncertificate.recipe.leaf.crl = ["http://127.0.0.1:1"]',
+}
+
+
+async def test_the_checks_of_a_policy_hold_from_when_it_was_fetched(tmp_path: Path) -> None:
+    """R16: the third connection shows a certificate with a flaw, which one of the policy's checks would find; with a
+    user's name, for the policy takes the client's certificate away.
+    """
+    names = Pki.make(HOST, "127.0.0.1")
+    met = []
+    async with AsyncExitStack() as opened:
+        for without in (None, *FLAWS):
+            policy = Policy() if without is None else Policy.without(without)
+            made = await opened.enter_async_context(
+                Instance.of(names, InstancePlan(users={"mid": "secret"}, policy=policy))
+            )
+            target = Target(address=Address("127.0.0.1", made.port), roots=(names.public.root.der,))
+            props = await opened.enter_async_context(Props(target=target))
+            for flaw, lines in FLAWS.items():
+                scenario = read_scenario(Source(SCENARIO.format(lines), name=f"{flaw}.toml", id=flaw))
+                stage = await opened.enter_async_context(Stage(scenario, props))
+                place = stage.place()
+                client = ("--url", place.url, "--proxy", place.proxy, "--truststore", place.trust_store)
+                met.append((without, flaw, (*client, "--set", "mid.instance.username=mid", *PASSWORD)))
+        said = await mids(*(client for _, _, client in met), folder=tmp_path)
+    got = {(without, flaw): each.code == 0 for (without, flaw, _), each in zip(met, said, strict=True)}
+    assert got == {(without, flaw): without == flaw for without, flaw, _ in met}, said
+    for each in said:
+        assert "InstanceInfo received" in each.log
+        assert "MID Security Policy received" in each.log
+
+
+SCENARIO = """
+title = "A flaw from the third connection on"
+family = "own"
+[[step]]
+[[step]]
+connections = 2
+{}
+"""
+PASSWORD = ("--set", "mid.instance.password=secret")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +156,22 @@ async def test_a_policy_off_its_defaults_bars_a_mid_server_once_it_has_fetched_i
     assert said.code == (0 if through else 1)
     assert (CERTIFICATE_REFUSED in said.log) is not through
     assert ("mid-user-null" in said.kinds) is not through
+
+
+async def test_the_log_of_a_barred_mid_server_is_explained_with_the_policy(tmp_path: Path) -> None:
+    """R16: with javax.net.debug, as the article has it, and told by the empty list."""
+    async with instance(policy=Policy.without("chain")) as made:
+        said = await mid(
+            *("--url", f"https://{HOST}:{made.port}"),
+            *("--truststore", trust_store(tmp_path, pki().public.root.der)),
+            *("--keystore", key_store(tmp_path, pki().client)),
+            folder=tmp_path,
+            properties=("-Djavax.net.debug=ssl:handshake", "-Djdk.tls.client.protocols=TLSv1.2"),
+        )
+    found = explain(BytesIO(said.log.encode())).findings
+    texts = {each.kind.id: each.kind.text for each in found}
+    assert "the MID Security Policy is not at its defaults" in texts["client-certificate-empty"]
+    assert "mid-user-null" in texts
 
 
 async def test_ca_records_that_do_not_exist_yet_leave_the_mid_server_without_a_certificate(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import ssl
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from cryptography import x509
@@ -55,6 +55,7 @@ def relaying(
     insist: bool = True,
     mtls: Mtls | None = Mtls.RELAY,
     trust: Path | None = None,
+    mode: Literal["rev", "www", "plain"] = "rev",
     **settings: Any,
 ) -> Iterator[tuple[OpensslServer, RunningProxy]]:
     """``s_server`` that asks under the names of these certificates, and the proxy in front of it.
@@ -70,7 +71,7 @@ def relaying(
         asked.write_bytes(b"".join(path.read_bytes() for path in names))
         args += ["-CAfile", asked]
     with (
-        OpensslServer(lab.server, *args, version=version) as server,
+        OpensslServer(lab.server, *args, version=version, mode=mode) as server,
         RunningProxy(
             target=Address("127.0.0.1", server.port),
             roots=(lab.root.certificate.public_bytes(Encoding.DER),),

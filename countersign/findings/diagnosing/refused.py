@@ -448,7 +448,7 @@ def _none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[F
         yield Found("no-client-certificate-empty-list", text, evidence, rank=0)
         return
     wanted = listed([named(name) for name in names], 5, joint="; ")
-    text = f"the target asked for a certificate of {wanted}; the client has none that fits, and sent none"
+    text = f"the target asked for a certificate of {wanted}, and the client sent none, as if it had none of these"
     yield Found("no-client-certificate", text, evidence, rank=0, values={"names": wanted})
 
 

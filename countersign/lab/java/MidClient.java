@@ -39,6 +39,8 @@ import java.util.regex.Pattern;
 import javax.naming.Context;
 import javax.naming.NamingException;
 import javax.naming.ldap.InitialLdapContext;
+import javax.naming.ldap.StartTlsRequest;
+import javax.naming.ldap.StartTlsResponse;
 import javax.net.SocketFactory;
 import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.KeyManager;
@@ -66,8 +68,9 @@ import javax.net.ssl.X509ExtendedTrustManager;
  *
  * Options: --url URL, --profile RELEASE (or several with commas between, or all), --provider sun|bc|fips (Bouncy Castle
  * on the class path), --truststore FILE, --keystore FILE|none, --store-password PASSWORD, --proxy HOST:PORT, --config
- * FILE (config.xml), --set NAME=VALUE (a parameter of config.xml), --key-manager mid|stock, --ldap HOST:PORT, --plain
- * (one GET of the URL, no SOAP).
+ * FILE (config.xml), --set NAME=VALUE (a parameter of config.xml), --key-manager mid|stock, --ldap HOST:PORT, --start-tls
+ * (in clear first, and LDAP's StartTLS then), --plain (one GET of the URL, no SOAP), --ocsp-off (the workaround that turns
+ * the OCSP check off, and the check of the chain with it: one switch).
  * Exit code: 0 when all went well, 1 when something did not, 2 for wrong usage.
  */
 public final class MidClient {
@@ -90,12 +93,17 @@ public final class MidClient {
         RELEASES.put("quebec", new Checks(true, true, true));
     }
 
+    private static final List<String> FLAGS = List.of("plain", "start-tls", "ocsp-off");
     private static final String BOOTSTRAP = "mid.ssl.bootstrap.default.check_cert_";
     private static final int CONNECT = 10_000;
     private static final int READ = 40_000;  // longer than a responder that hangs, OCSP and then CRL
-    private static final String SOAP = "<SOAP-ENV:Envelope xmlns:SOAP-ENV=\"http://schemas.xmlsoap.org/soap/envelope/\""
-        + " xmlns:m=\"http://www.service-now.com\"><SOAP-ENV:Body><m:execute>%s</m:execute></SOAP-ENV:Body>"
-        + "</SOAP-ENV:Envelope>";
+    private static final String SOAP = "<SOAP-ENV:Envelope xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\""
+        + " xmlns:SOAP-ENC=\"http://schemas.xmlsoap.org/soap/encoding/\""
+        + " xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\""
+        + " xmlns:tns=\"http://www.service-now.com/GetMIDInfo\" xmlns:m=\"http://www.service-now.com\""
+        + " xmlns:SOAP-ENV=\"http://schemas.xmlsoap.org/soap/envelope/\""
+        + " SOAP-ENV:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\">"
+        + "<SOAP-ENV:Body><m:execute>%s</m:execute></SOAP-ENV:Body></SOAP-ENV:Envelope>";
 
     private final Map<String, String> options;
     private final Map<String, String> parameters;
@@ -115,7 +123,8 @@ public final class MidClient {
         password = stores.password;
         trusted = stores.trusted;
         own = stores.own;
-        release = RELEASES.get(profile);
+        Checks table = RELEASES.get(profile);
+        release = options.containsKey("ocsp-off") ? new Checks(false, false, table.hostname) : table;
         checks = new Checks(
             bootstrap("revocation", release.revocation),
             bootstrap("chain", release.chain),
@@ -123,33 +132,43 @@ public final class MidClient {
     }
 
     public static void main(String[] args) throws Exception {
+        System.exit(run(args));
+    }
+
+    /** The exit code. What it changes in the JVM it changes back. */
+    static int run(String[] args) throws Exception {
         Map<String, String> options = new LinkedHashMap<>();
         Map<String, String> parameters = new LinkedHashMap<>();
-        Stores stores = null;
+        List<Provider> more;
+        Stores stores;
         try {
             read(args, options, parameters);
             String provider = options.getOrDefault("provider", "sun");
-            List<Provider> more = bouncyCastle(provider);
+            more = bouncyCastle(provider);
             stores = Stores.load(options, more, provider.equals("fips"));
-            for (int n = 0; n < more.size(); n++) {
-                Security.insertProviderAt(more.get(n), n + 1);
-            }
         } catch (IllegalArgumentException e) {
             System.err.println("MidClient: " + e.getMessage());
-            System.exit(2);
+            return 2;
         } catch (IOException | GeneralSecurityException e) {
             severe("StartupSequencer", "Unable to load keystore: " + e);
-            System.exit(1);
+            return 1;
         }
-        boolean well = true;
-        List<String> profiles = profiles(options);
-        for (String profile : profiles) {
-            if (profiles.size() > 1) {
-                say("# " + profile);
+        for (int n = 0; n < more.size(); n++) {
+            Security.insertProviderAt(more.get(n), n + 1);
+        }
+        try {
+            boolean well = true;
+            List<String> profiles = profiles(options);
+            for (String profile : profiles) {
+                if (profiles.size() > 1) {
+                    say("# " + profile);
+                }
+                well &= new MidClient(profile, options, parameters, stores).run();
             }
-            well &= new MidClient(profile, options, parameters, stores).run();
+            return well ? 0 : 1;
+        } finally {
+            more.forEach(each -> Security.removeProvider(each.getName()));
         }
-        System.exit(well ? 0 : 1);
     }
 
     private static List<String> profiles(Map<String, String> options) {
@@ -163,12 +182,12 @@ public final class MidClient {
             "config", "set", "key-manager", "ldap");
         for (int i = 0; i < args.length; i++) {
             String name = args[i].startsWith("--") ? args[i].substring(2) : "";
-            if (name.equals("plain")) {
+            if (FLAGS.contains(name)) {
                 options.put(name, "");
                 continue;
             }
             if (!known.contains(name) || i + 1 == args.length) {
-                throw new IllegalArgumentException("expected --plain or one of --" + String.join(" V, --", known)
+                throw new IllegalArgumentException("expected --" + String.join(", --", FLAGS) + " or one of --" + String.join(" V, --", known)
                     + " V; got " + args[i]);
             }
             String value = args[++i];
@@ -216,7 +235,7 @@ public final class MidClient {
         if (provider.equals("sun")) {
             return List.of();
         }
-        if (System.getProperty("jdk.tls.namedGroups") == null) {
+        if (provider.equals("bc") && System.getProperty("jdk.tls.namedGroups") == null) {
             System.setProperty("jdk.tls.namedGroups", "secp256r1");  // else "BCXDHPublicKey cannot be cast" in TLS 1.3
         }
         try {
@@ -347,7 +366,8 @@ public final class MidClient {
     private void fileSync(String instance) throws Exception {
         String url = instance + "/MIDFileSyncSnapshot.do?SOAP";
         String thread = "File sync worker: ecc_agent_jar";
-        String request = String.format(SOAP, "<attachments>true</attachments><type>ecc_agent_jar</type>");
+        String request = String.format(SOAP, "<attachments xsi:type=\"xsd:string\">true</attachments>"
+            + "<type xsi:type=\"xsd:string\">ecc_agent_jar</type>");
         Answer answer = ask(url, request);
         if (answer.problem != null) {
             warning(thread, answer.problem);
@@ -439,21 +459,47 @@ public final class MidClient {
         LdapSockets.factory = context().getSocketFactory();
         Hashtable<String, String> given = new Hashtable<>();
         given.put(Context.INITIAL_CONTEXT_FACTORY, "com.sun.jndi.ldap.LdapCtxFactory");
-        given.put(Context.PROVIDER_URL, "ldaps://" + server);
-        given.put(Context.SECURITY_AUTHENTICATION, "simple");
-        given.put(Context.SECURITY_PRINCIPAL, parameters.getOrDefault("ldap.user", "cn=mid"));
-        given.put(Context.SECURITY_CREDENTIALS, parameters.getOrDefault("ldap.password", "secret"));
-        given.put("java.naming.ldap.factory.socket", LdapSockets.class.getName());
+        boolean upgraded = options.containsKey("start-tls");
+        given.put(Context.PROVIDER_URL, (upgraded ? "ldap://" : "ldaps://") + server);
+        Map<String, String> bind = Map.of(
+            Context.SECURITY_AUTHENTICATION, "simple",
+            Context.SECURITY_PRINCIPAL, parameters.getOrDefault("ldap.user", "cn=mid"),
+            Context.SECURITY_CREDENTIALS, parameters.getOrDefault("ldap.password", "secret"));
+        if (!upgraded) {
+            given.putAll(bind);
+            given.put("java.naming.ldap.factory.socket", LdapSockets.class.getName());
+        }
         given.put("com.sun.jndi.ldap.connect.timeout", String.valueOf(CONNECT));
         given.put("com.sun.jndi.ldap.read.timeout", String.valueOf(READ));
         try {
-            new InitialLdapContext(given, null).close();
+            InitialLdapContext directory = new InitialLdapContext(given, null);
+            try {
+                if (upgraded) {
+                    StartTlsResponse tls = (StartTlsResponse) directory.extendedOperation(new StartTlsRequest());
+                    if (!checks.hostname) {
+                        tls.setHostnameVerifier((host, session) -> true);
+                    }
+                    tls.negotiate(LdapSockets.factory);
+                    for (Map.Entry<String, String> each : bind.entrySet()) {
+                        directory.addToEnvironment(each.getKey(), each.getValue());
+                    }
+                    directory.reconnect(null);  // the bind
+                }
+            } finally {
+                directory.close();
+            }
             say("Worker-Standard:LDAPProbe bound to " + server);
         } catch (NamingException e) {
             well = false;
             Throwable root = e.getRootCause() == null ? e : e.getRootCause();
             String text = e.getClass().getName() + ": " + server + " [Root exception is " + said(root) + "]";
             say("MID Server reported error: " + text);
+            for (StackTraceElement frame : e.getStackTrace()) {
+                say("at " + frame);
+            }
+        } catch (IOException e) {  // what StartTLS meets is in no exception of JNDI's
+            well = false;
+            say("MID Server reported error: " + said(e));
         }
     }
 
@@ -498,13 +544,27 @@ public final class MidClient {
         /** With the socket the stock one checks the host name too. */
         @Override
         public void checkServerTrusted(X509Certificate[] chain, String type, Socket socket) throws CertificateException {
-            if (checks.chain && checks.hostname) {
-                stock.checkServerTrusted(chain, type, socket);
+            if (checks.hostname) {
+                (checks.chain ? stock : trusting(chain[0])).checkServerTrusted(chain, type, socket);
             } else {
                 checkServerTrusted(chain, type);
             }
             if (checks.revocation) {
                 revocation(chain);
+            }
+        }
+
+        /** A stock one that has this certificate for its root, and so looks at the name alone. */
+        private static X509ExtendedTrustManager trusting(X509Certificate leaf) throws CertificateException {
+            try {
+                KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+                store.load(null, null);
+                store.setCertificateEntry("leaf", leaf);
+                TrustManagerFactory factory = TrustManagerFactory.getInstance("PKIX");
+                factory.init(store);
+                return (X509ExtendedTrustManager) factory.getTrustManagers()[0];
+            } catch (IOException | GeneralSecurityException e) {
+                throw new CertificateException(e);
             }
         }
 
@@ -551,8 +611,14 @@ public final class MidClient {
             return null;
         }
 
+        private static String commonName(X509Certificate certificate) {
+            String subject = certificate.getSubjectX500Principal().getName();
+            Matcher named = Pattern.compile("(?:^|,)CN=((?:[^,\\\\]|\\\\.)*)").matcher(subject);
+            return named.find() ? named.group(1) : subject;
+        }
+
         private static void ask(X509Certificate certificate, X509Certificate issuer) throws CertificateException {
-            String name = certificate.getSubjectX500Principal().getName();
+            String name = commonName(certificate);
             try {
                 CertPathValidator validator = CertPathValidator.getInstance("PKIX", "SUN");
                 PKIXParameters parameters = new PKIXParameters(Set.of(new TrustAnchor(issuer, null)));
