@@ -22,7 +22,7 @@ from countersign.cli.beside import ResponderPlan, log_asked, tell_responder
 from countersign.errors import UserError
 from countersign.recorder.private_files import write_public
 from countersign.scenarios.clock import REAL, Clock
-from countersign.scenarios.directing import ScenarioDirector, direct
+from countersign.scenarios.directing import ScenarioDirector, direct, needs_clients
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ class Directed:
     def __init__(self, plan: ScenarioPlan, authority: Authority, home: Path, register: Register) -> None:
         self._plan, self._home = plan, home
         clients = None
-        if any(scene.client_auth is not None for scene in plan.scenario.scenes):
+        if needs_clients(plan.scenario):
             clients = Authority.open(home / "client-ca", Plan(name="countersign clients"), passphrase=read_passphrase())
         self.director: ScenarioDirector = direct(
             plan.scenario, authority, clients=clients, clock=plan.clock, seed=plan.seed

@@ -17,6 +17,7 @@ from countersign.ca import Authority, Plan, issue
 from countersign.proxy import (
     RECEIVE_BUFFER,
     Buffers,
+    ClientJudging,
     EndOfData,
     Offer,
     Stream,
@@ -24,7 +25,11 @@ from countersign.proxy import (
     TlsServerSide,
     TlsTrouble,
 )
+from countersign.recorder.wire.codes import CLIENT_HELLO
+from countersign.recorder.wire.events import Message, Side
+from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.names import version_name
+from countersign.recorder.wire.reading import summarize_client_hello
 
 if TYPE_CHECKING:
     from countersign.ca import Minted
@@ -58,10 +63,16 @@ class Pki:
 
 
 class EmbeddedTarget:
-    """An HTTPS server on loopback: ``plain_port`` asks for nothing, ``asking_port`` for a client certificate."""
+    """An HTTPS server on loopback: ``plain_port`` asks for nothing, ``asking_port`` for a client certificate.
 
-    def __init__(self, pki: Pki) -> None:
+    ``judges``: that has to be there, of the lab's client CA, of now, and for clients; else whatever is shown is taken.
+    ``default`` is shown to clients that name no server (RFC 6066 3), as a host of many sites does.
+    """
+
+    def __init__(self, pki: Pki, *, judges: bool = False, default: Minted | None = None) -> None:
         self.pki = pki
+        self._judging = ClientJudging(required=True, roots=(pki.clients.root.der,)) if judges else ClientJudging()
+        self._default = default
         self.requests = 0
         self._side = TlsServerSide()
         self._buffers = Buffers()
@@ -103,19 +114,25 @@ class EmbeddedTarget:
 
     async def _serve(self, stream: Stream, asks: bool) -> None:  # noqa: FBT001
         clients = self.pki.clients
-        connection = self._side.connection(
-            Offer(_EVERY_VERSION, _SUITES),
-            chain=self.pki.server.chain,
-            key=self.pki.server.key,
-            alpn=b"http/1.1",
-            ask_for=(clients.issuer.der, clients.root.der) if asks else None,
-        )
         try:
             with contextlib.suppress(TlsTrouble, EndOfData, TimeoutError, h11.RemoteProtocolError):
                 async with asyncio.timeout(_SECONDS):
-                    await self._talk(stream, connection)
+                    begun, shown = b"", self.pki.server
+                    if self._default is not None:
+                        begun, named = await _begun(stream)
+                        shown = shown if named else self._default
+                    connection = self._side.connection(
+                        Offer(_EVERY_VERSION, _SUITES),
+                        chain=shown.chain,
+                        key=shown.key,
+                        alpn=b"http/1.1",
+                        ask_for=(clients.issuer.der, clients.root.der) if asks else None,
+                        judging=self._judging if asks else ClientJudging(),
+                    )
+                    with contextlib.closing(connection):
+                        connection.feed(begun)
+                        await self._talk(stream, connection)
         finally:
-            connection.close()
             stream.close()
 
     async def _talk(self, stream: Stream, connection: TlsConnection) -> None:
@@ -167,3 +184,16 @@ class EmbeddedTarget:
         out += http.send(h11.EndOfMessage()) or b""
         connection.write(out)
         stream.write(connection.drain(self._buffers))
+
+
+async def _begun(stream: Stream) -> tuple[bytes, bool]:
+    """What a client begins with, up to its hello, and whether that names a server."""
+    decoder, begun = LegDecoder(), b""
+    while data := await stream.read():
+        begun += data
+        for event in decoder.receive(Side.CLIENT, data, 0.0):
+            if isinstance(event, Message) and event.code == CLIENT_HELLO:
+                return begun, summarize_client_hello(event.raw).sni_raw is not None
+        if decoder.is_tls is False or len(begun) > RECEIVE_BUFFER:
+            break
+    return begun, True

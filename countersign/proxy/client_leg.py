@@ -25,7 +25,7 @@ from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
 from countersign.recorder.wire.codes import BAD_CERTIFICATE, CERTIFICATE, CERTIFICATE_UNKNOWN
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message
 from countersign.recorder.wire.messages import message_type
-from countersign.recorder.wire.names import TLS13
+from countersign.recorder.wire.names import TLS13, version_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ def check_hello(context: Context, hello: Hello, tap: LegTap) -> Offered:
         raise refused("protocol_version", Party.PROXY, FailureCode.UNSUPPORTED_OFFER, text)
     summary = _as_product_sees_it(context, summary, refused)
     try:
-        mirrored = context.engine.mirror.of(summary)
+        mirrored = _mirrored(context, summary)
     except CannotSpeak as reason:
         if not summary.well_formed:
             text = "sent a ClientHello that cannot be read"
@@ -88,6 +88,19 @@ def check_hello(context: Context, hello: Hello, tap: LegTap) -> Offered:
         raise refused("unrecognized_name", Party.CLIENT, FailureCode.BAD_HELLO, text)
     context.recording.not_mirrored += mirrored.left_out
     return Offered(summary, mirrored)
+
+
+def _mirrored(context: Context, summary: HelloSummary) -> Mirrored:
+    """The offer as it is repeated to the target, with the versions that are ordered. Raises as :meth:`Mirror.of`."""
+    ordered = context.orders.target
+    if ordered is None or ordered.versions is None:
+        return context.engine.mirror.of(summary)
+    lowest, highest = ordered.versions
+    mirrored = context.engine.mirror.offering(summary, tuple(range(lowest, highest + 1)))
+    others = [version_name(each) for each in summary.versions if not lowest <= each <= highest]
+    if others:
+        context.recording.not_mirrored.append(f"versions: {', '.join(others)}, left out as ordered")
+    return mirrored
 
 
 def _as_product_sees_it(context: Context, summary: HelloSummary, refused: Callable[..., Over]) -> HelloSummary:

@@ -35,7 +35,7 @@ from countersign.proxy.orders import NOTHING_ORDERED, Orders
 from countersign.proxy.outward import Outward
 from countersign.proxy.session import Session
 from countersign.proxy.sessions import Sessions
-from countersign.proxy.settings import Address, Mode, SecretsKept
+from countersign.proxy.settings import Address, Mode, Mtls, SecretsKept
 from countersign.proxy.signing import Signing
 from countersign.proxy.splice import Pipes
 from countersign.proxy.stapling import Staples
@@ -215,7 +215,9 @@ class Engine:
 
     def conduct(self, orders: Orders) -> Conduct:
         """What is done under these orders besides certificates."""
-        return conduct_of(self.settings, orders.chain.preset, can_relay=self.certificates.mint is not None)
+        found = conduct_of(self.settings, orders.chain.preset, can_relay=self.certificates.mint is not None)
+        shows = orders.target is not None and orders.target.shows is not None
+        return replace(found, mtls=Mtls.PRESENT) if shows else found
 
     def forget_sessions(self) -> None:
         """From now on no ticket and no session that a client or we have from before is taken up again."""

@@ -16,7 +16,7 @@ from countersign.proxy.dial import DialFailed
 from countersign.proxy.mtls import Exchange
 from countersign.proxy.passthrough import pass_through
 from countersign.proxy.relay import Relay, TlsDirection
-from countersign.proxy.server_leg import open_server_leg
+from countersign.proxy.server_leg import open_server_leg, server_name
 from countersign.proxy.sessions import Place, Resumption
 from countersign.proxy.settings import Action, Mtls
 from countersign.proxy.sniff import Hello
@@ -104,7 +104,7 @@ async def intercept(
 def _place(context: Context, target: Address, offered: Offered) -> Place:
     summary = offered.summary
     alpn = context.conduct.protocols(summary.alpn_raw)
-    return Place(str(target), summary.sni_raw, alpn, offered.mirrored.prepared)
+    return Place(str(target), server_name(context, summary), alpn, offered.mirrored.prepared)
 
 
 def _blocked(context: Context, server: TlsLeg, tap: LegTap) -> Over:

@@ -26,7 +26,7 @@ what differs is on the recording.
 
 *Ordered.* A client can be asked whatever the target asks (:class:`~countersign.proxy.orders.ClientAuthOrders`),
 under names that are not the target's, and its certificate be judged as servers do. What the target is shown is another
-matter.
+matter, which can be ordered as well (:class:`~countersign.proxy.orders.TargetOrders`).
 
 *Asked later.* A renegotiation is answered with the certificate of the first handshake, or with none, for the client
 cannot be asked in mid-connection. Post-handshake authentication (RFC 8446 4.6.2) is offered to the target only where
@@ -200,6 +200,7 @@ class Exchange:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._certificates = context.engine.certificates
+        self._ordered = None if context.orders.target is None else context.orders.target.shows
         self.mode = context.conduct.mtls
         self.request: Request | None = None
         self._ours: Request | None = None
@@ -217,13 +218,18 @@ class Exchange:
     def watch_server(self, leg: TlsLeg, summary: HelloSummary) -> None:
         """Hear what the target asks and what it gets; where the client decides about that, wait for it."""
         if _POST_HANDSHAKE_AUTH in summary.extensions:
-            if self.mode is Mtls.PRESENT:
+            if self.mode is Mtls.PRESENT and self._ordered is None:
                 leg.connection.offer_post_handshake_auth()
             else:
                 self._context.recording.not_mirrored.append("extensions: post_handshake_auth")
         self._listen(leg, lambda written, data: self._on_server(leg, written=written, data=data))
-        if self.mode in {Mtls.RELAY, Mtls.BYPASS, Mtls.BLOCK}:
+        if self.mode in {Mtls.RELAY, Mtls.BYPASS, Mtls.BLOCK} or self._ordered is not None:
             leg.connection.wait_when_asked()
+
+    @property
+    def ordered(self) -> ClientIdentity | None:
+        """What the target is to be shown by order. Raises :class:`IdentityRefused` where OpenSSL cannot show it."""
+        return None if self._ordered is None else self._certificates.identity(self._context, self._ordered)
 
     def _listen(self, leg: TlsLeg, hear: Callable[[bool, bytes], None]) -> None:
         heard = leg.connection.hear

@@ -99,6 +99,10 @@ class Mirrored:
     asks_status: bool | None = None
 
 
+_SUITES_OF_ALL_VERSIONS = (0x1301, 0x1302, 0x1303, 0xC009, 0xC013, 0xC00A, 0xC014, 0x002F, 0x0035)
+"""AES with ECDHE or RSA: GCM of TLS 1.3, and CBC with SHA-1, which every version below has."""
+
+
 class _Offered(NamedTuple):
     """A client's offer, GREASE left out. No ``schemes`` means: no such extension."""
 
@@ -132,6 +136,21 @@ class Mirror:
             if not _possible(offered, offered.ciphers):
                 raise _cannot_speak(offered)
             return self._of_preset(self._hello)
+        return self._repeated(offered)
+
+    def offering(self, summary: HelloSummary, versions: tuple[int, ...]) -> Mirrored:
+        """The same with these versions in the place of the client's, whatever hello is to be offered.
+
+        Where none of the client's suites is for any of them, the usual ones stand behind those. Raises as :meth:`of`.
+        """
+        offered = _offered(summary)._replace(versions=versions)
+        try:
+            return self._repeated(offered)
+        except CannotSpeak:
+            return self._repeated(offered._replace(ciphers=(*offered.ciphers, *_SUITES_OF_ALL_VERSIONS)))
+
+    def _repeated(self, offered: _Offered) -> Mirrored:
+        """What this offer comes to, made once."""
         if self._hello == "own":
             offered = _in_own_order(offered)
         found = self._kept.get(offered)

@@ -27,7 +27,7 @@ from countersign.recorder.wire.names import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from countersign.ca import Authority
+    from countersign.ca import Authority, Minted
     from countersign.ca.presets import Preset
     from countersign.ca.recipes import Recipe
     from countersign.ca.revocation import Fault
@@ -181,6 +181,27 @@ class StaplingOrders:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOrders:
+    """What the target is told, whatever the client offers; what is None is as ever.
+
+    ``versions`` are the lowest and the highest that are offered, those of the client's own hello or not; they stand
+    before ``--hello``. ``sni`` is the server name, empty: none is sent; the certificate still has to be for the
+    client's. ``shows`` is what a target that asks for a certificate gets, and no client is asked.
+    """
+
+    versions: tuple[int, int] | None = None
+    sni: bytes | None = None
+    shows: Minted | None = None
+
+    def __post_init__(self) -> None:
+        if self.versions is not None and not TLS10 <= self.versions[0] <= self.versions[1] <= TLS13:
+            shown = " to ".join(map(version_name, self.versions))
+            raise UserError(
+                f"cannot offer {shown} to the target: expected the lowest and the highest of TLS 1.0 to 1.3"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """What one connection is to meet. ``scenario`` and ``step`` go to its recording.
 
@@ -195,6 +216,7 @@ class Orders:
     client_auth: ClientAuthOrders | None = None
     protocol: ProtocolOrders | None = None
     stapling: StaplingOrders | None = None
+    target: TargetOrders | None = None
     faults: tuple[WireFault, ...] = ()
     network: Network | None = None
     answer: ProxyAnswer | None = None
@@ -203,7 +225,8 @@ class Orders:
     @property
     def resumes(self) -> bool:
         """Whether sessions of earlier connections may be taken up again; who resumes is not asked for a certificate."""
-        return self.client_auth is None and (self.protocol is None or self.protocol.resumption != "none")
+        asked = self.client_auth is not None or (self.target is not None and self.target.shows is not None)
+        return not asked and (self.protocol is None or self.protocol.resumption != "none")
 
     def over(self, base: Orders) -> Orders:
         """These orders, and those of ``base`` where these say nothing."""

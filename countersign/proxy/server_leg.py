@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from countersign.proxy.sessions import Resumption
     from countersign.proxy.settings import Address
     from countersign.proxy.stream import Stream
+    from countersign.recorder.wire.reading import HelloSummary
     from countersign.recorder.wire.tap import LegTap
 
 
@@ -48,10 +49,11 @@ async def open_server_leg(
     """
     summary, mirrored = offered.summary, offered.mirrored
     try:
+        shows = exchange.ordered
         connection = context.engine.client_side.connection(
             mirrored.prepared,
             name=summary.sni or target.host,
-            sni=summary.sni_raw,
+            sni=server_name(context, summary),
             alpn=context.conduct.protocols(summary.alpn_raw),
             enforce=context.conduct.enforce,
             asks_status=summary.has_status_request if mirrored.asks_status is None else mirrored.asks_status,
@@ -68,8 +70,21 @@ async def open_server_leg(
         ) from None
     leg = context.leg(LegRole.SERVER, stream, connection)
     exchange.watch_server(leg, summary)
-    await go_on(context, leg, exchange, resumption, lambda alert: context.alert_client(tap, alert))
+
+    def tell(alert: str) -> None:
+        context.alert_client(tap, alert)
+
+    await go_on(context, leg, exchange, resumption, tell)
+    if shows is not None and not leg.stands and exchange.request is not None:
+        leg.connection.present(shows)
+        await go_on(context, leg, exchange, resumption, tell)
     return leg
+
+
+def server_name(context: Context, summary: HelloSummary) -> bytes | None:
+    """What the target is told in SNI (RFC 6066 3): what the client says, unless something else is ordered."""
+    ordered = context.orders.target
+    return summary.sni_raw if ordered is None or ordered.sni is None else ordered.sni or None
 
 
 async def go_on(

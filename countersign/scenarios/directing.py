@@ -23,15 +23,33 @@ from typing import TYPE_CHECKING
 from countersign.ca import Authority, AuthorityError, KeyPool, Plan
 from countersign.ca.recipes import Recipe
 from countersign.proxy import Action
-from countersign.proxy.orders import ChainOrders, ClientAuthOrders, Orders, ProtocolOrders, StaplingOrders
+from countersign.proxy.orders import (
+    ChainOrders,
+    ClientAuthOrders,
+    Orders,
+    ProtocolOrders,
+    StaplingOrders,
+    TargetOrders,
+)
 from countersign.recorder.wire.names import CIPHER_SUITES, GROUPS, SIGNATURE_SCHEMES, VERSIONS
 from countersign.scenarios.clock import REAL, Clock
-from countersign.scenarios.model import Certificate, ClientAuth, Protocol, Scenario, Scene, Stapling, Step, numbers
+from countersign.scenarios.model import (
+    Certificate,
+    ClientAuth,
+    Protocol,
+    Scenario,
+    Scene,
+    Stapling,
+    Step,
+    Target,
+    numbers,
+)
 from countersign.scenarios.schedule import Course, Entered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from countersign.ca import Minted
     from countersign.ca.authority import Rotated
     from countersign.ca.recipes import CertSpec
 
@@ -40,6 +58,9 @@ log = logging.getLogger("countersign.scenarios")
 _MOST_CLIENTS = 1000
 _OVERLAP = timedelta(days=14)
 _PLAIN = Certificate()
+
+CLIENT_NAME = "client.lab.test"
+"""For whom client certificates are made."""
 
 Who = tuple[str, str | None, int | None]
 """Which authority: the issuer's name, the preset, the number of intermediates."""
@@ -164,12 +185,13 @@ class ScenarioDirector:
         self.scenario, self.clock = scenario, clock
         self._seed, self._now, self._wall = seed, now, wall
         self.clients = clients
-        if _of_strangers(scenario) or (clients is None and any(scene.client_auth for scene in scenario.scenes)):
+        if _of_strangers(scenario) or (clients is None and needs_clients(scenario)):
             self.clients = Authority.make(Plan(name="countersign clients"))
         self._first = _authorities(scenario, authority, clock)
         self._ways: OrderedDict[str, _Way] = OrderedDict()
         self._shared = self._begin("")
         self._called = False
+        self._shown = _shown_to_target(scenario, clients or self.clients)
         self._early = any(_ends_early(scene) for scene in scenario.scenes)
         if scenario.schedule.per == "run":
             for _ in range(run + 1):
@@ -316,6 +338,7 @@ class ScenarioDirector:
             client_auth=_client_auth(scene.client_auth, self.clients),
             protocol=_protocol(scene.protocol),
             stapling=_stapling(scene.stapling),
+            target=_target(scene.target, self._shown),
             faults=scene.wire or (),
             network=scene.network,
             answer=scene.answer,
@@ -375,10 +398,35 @@ def _ends_early(scene: Scene) -> bool:
     )
 
 
+def needs_clients(scenario: Scenario) -> bool:
+    """Whether a CA of client certificates has a part in it: the client is asked for one, or the target is shown one."""
+    return any(scene.client_auth is not None or shown_to_target(scene) is not None for scene in scenario.scenes)
+
+
+def shown_to_target(scene: Scene) -> Recipe | None:
+    """How the certificate is made that the target gets if it asks."""
+    return None if scene.target is None else scene.target.own_shows
+
+
+def _shown_to_target(scenario: Scenario, clients: Authority | None) -> dict[Recipe, Minted]:
+    """Each of these certificates, made once; one that leads to no root of the clients' CA is of another."""
+    made: dict[Recipe, Minted] = {}
+    for recipe in dict.fromkeys(filter(None, map(shown_to_target, scenario.scenes))):
+        assert clients is not None
+        signs = Authority.make(Plan(name="somebody else")) if is_of_strangers(recipe) else clients
+        made[recipe] = recipe.make(signs, name=CLIENT_NAME)
+    return made
+
+
+def is_of_strangers(recipe: Recipe) -> bool:
+    """Whether a client's certificate is to be of a CA that nobody asks for."""
+    return recipe.trust != ("root",)
+
+
 def _of_strangers(scenario: Scenario) -> bool:
-    """Whether the client's certificate is to be of a CA that is not the one asked for."""
+    """The same of the one that the client is given."""
     shown = scenario.client_certificate
-    return shown is not None and shown.own_recipe.trust != ("root",)
+    return shown is not None and is_of_strangers(shown.own_recipe)
 
 
 def _check_can_rotate(scenario: Scenario, step: Step, authority: Authority) -> None:
@@ -413,10 +461,8 @@ def _client_auth(asked: ClientAuth | None, clients: Authority | None) -> ClientA
 def _protocol(spoken: Protocol | None) -> ProtocolOrders | None:
     if spoken is None:
         return None
-    by_name = {name: number for number, name in VERSIONS.items()}
-    versions = None if spoken.versions is None else sorted(by_name[name] for name in spoken.versions)
     return ProtocolOrders(
-        versions=None if versions is None else (versions[0], versions[-1]),
+        versions=_lowest_and_highest(spoken.versions),
         ciphers=numbers(spoken.ciphers, "ciphers", CIPHER_SUITES),
         groups=numbers(spoken.groups, "groups", GROUPS),
         signature_algorithms=numbers(spoken.signature_algorithms, "signature_algorithms", SIGNATURE_SCHEMES),
@@ -424,6 +470,23 @@ def _protocol(spoken: Protocol | None) -> ProtocolOrders | None:
         resumption=spoken.resumption,
         extended_master_secret=spoken.extended_master_secret,
     )
+
+
+def _target(target: Target | None, shown: Mapping[Recipe, Minted]) -> TargetOrders | None:
+    if target is None:
+        return None
+    recipe = target.own_shows
+    return TargetOrders(
+        versions=_lowest_and_highest(target.versions),
+        sni=None if target.server_name is None else target.server_name.encode(),
+        shows=None if recipe is None else shown[recipe],
+    )
+
+
+def _lowest_and_highest(names: Sequence[str] | None) -> tuple[int, int] | None:
+    by_name = {name: number for number, name in VERSIONS.items()}
+    versions = sorted(by_name[name] for name in names or ())
+    return (versions[0], versions[-1]) if versions else None
 
 
 def _stapling(stapled: Stapling | None) -> StaplingOrders | None:

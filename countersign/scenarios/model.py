@@ -47,8 +47,8 @@ Moment = datetime | time
 
 FAMILIES = (
     "plain", "trust", "chain", "rotation", "validity", "names", "keys", "usages", "constraints", "revocation",
-    "stapling", "mtls", "protocol", "wire", "network", "proxy", "middlebox", "channel-binding", "fips", "java",
-    "odd-but-valid", "own",
+    "stapling", "mtls", "protocol", "wire", "network", "proxy", "target", "middlebox", "channel-binding", "fips",
+    "java", "odd-but-valid", "own",
 )  # fmt: skip
 """What scenarios are about; ``own`` is for those of a user."""
 
@@ -182,10 +182,7 @@ class Protocol:
     extended_master_secret: bool = True
 
     def __post_init__(self) -> None:
-        if self.versions is not None and not (
-            1 <= len(self.versions) <= 2 and set(self.versions) <= set(VERSION_NAMES)
-        ):
-            raise Mistake("versions", f"expected one, or the lowest and the highest, of {', '.join(VERSION_NAMES)}")
+        _check_versions(self.versions)
         numbers(self.ciphers, "ciphers", CIPHER_SUITES)
         numbers(self.groups, "groups", GROUPS)
         numbers(self.signature_algorithms, "signature_algorithms", SIGNATURE_SCHEMES)
@@ -207,6 +204,64 @@ class Stapling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The other side of the proxy: what it says to the target, and what that is like.
+
+    ``versions`` are one, or the lowest and the highest that the target is offered. ``server_name`` is what it is told
+    in SNI; empty: nothing. ``shows`` is the recipe (of the role client) of the certificate that it gets if it asks.
+
+    A target of the lab's own may ask for one that is of its clients' CA, of now, and for clients (``asks``), have a
+    ``certificate`` by a recipe, or show its own only to those who name it in SNI (``by_name``). One that was named
+    is as it is.
+    """
+
+    versions: tuple[str, ...] | None = None
+    server_name: str | None = None
+    shows: str | Recipe | None = None
+    asks: bool = False
+    certificate: str | Recipe | None = None
+    by_name: bool = False
+
+    def __post_init__(self) -> None:
+        _check_versions(self.versions)
+        for key, role in (("shows", "client"), ("certificate", "server")):
+            made = _recipe(getattr(self, key), key)
+            if made is not None and made.role != role:
+                raise Mistake(key, f"{made.id!r} is of the role {made.role}; expected one that a {role} shows")
+        if self.server_name is not None and not (self.server_name.isascii() and len(self.server_name) < 256):
+            raise Mistake("server_name", "expected a host name of at most 255 ASCII characters, or nothing")
+
+    @property
+    def own_shows(self) -> Recipe | None:
+        """The recipe of what the proxy shows, looked up."""
+        return _recipe(self.shows, "shows")
+
+    @property
+    def own_certificate(self) -> Recipe | None:
+        """The recipe of what the target shows, looked up."""
+        return _recipe(self.certificate, "certificate")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is about a target that is made for it."""
+        return self.asks or self.by_name or self.certificate is not None
+
+
+def _recipe(recipe: str | Recipe | None, key: str) -> Recipe | None:
+    """The recipe, looked up where it is named."""
+    if not isinstance(recipe, str):
+        return recipe
+    if recipe not in recipes():
+        raise Mistake(key, f"there is no recipe {recipe!r}{nearest(recipe, recipes())}")
+    return recipes()[recipe]
+
+
+def _check_versions(versions: tuple[str, ...] | None) -> None:
+    if versions is not None and not (1 <= len(versions) <= 2 and set(versions) <= set(VERSION_NAMES)):
+        raise Mistake("versions", f"expected one, or the lowest and the highest, of {', '.join(VERSION_NAMES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """What a connection meets; a part that is None is as it would be without a scenario."""
 
@@ -214,6 +269,7 @@ class Scene:
     client_auth: ClientAuth | None = None
     protocol: Protocol | None = None
     stapling: Stapling | None = None
+    target: Target | None = None
     revocation: tuple[Fault, ...] | None = None
     wire: tuple[WireFault, ...] | None = None
     network: Network | None = None
@@ -357,6 +413,10 @@ class Scenario(Scene):
                 raise Mistake(f"parameters.{name}", "a parameter's name is of small letters, and not name or parent")
         self._check_turns()
         for number, scene in enumerate(self.scenes, 1):
+            if _as_it_is(scene.target) != _as_it_is(self.scenes[0].target):
+                text = "the target is the same in all steps; say asks, certificate and by_name of all of them at once"
+                raise Mistake(f"step.{number}.target", text)
+        for number, scene in enumerate(self.scenes, 1):
             check_scene(scene, f"step.{number}" if self.steps else "")
 
     def _check_turns(self) -> None:
@@ -415,6 +475,11 @@ def _later(one: datetime, other: datetime) -> bool:
             "at", "of two moments one says its zone and the other does not; expected both with one (a Z, say)"
         )
     return one > other
+
+
+def _as_it_is(target: Target | None) -> tuple[object, ...]:
+    """What of it is the target's own."""
+    return (False, None, False) if target is None else (target.asks, target.certificate, target.by_name)
 
 
 def check_scene(scene: Scene, key: str) -> None:

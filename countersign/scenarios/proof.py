@@ -36,11 +36,11 @@ from countersign.recorder.wire.messages import (
     ServerKeyExchange,
     Signature,
 )
-from countersign.recorder.wire.names import SIGNATURE_SCHEMES
+from countersign.recorder.wire.names import SIGNATURE_SCHEMES, version_name
 from countersign.recorder.wire.reading import read_leg, summarize_client_hello
 from countersign.scenarios.answered import not_answered, not_stapled
 from countersign.scenarios.clock import REAL, Clock
-from countersign.scenarios.directing import recipe_of
+from countersign.scenarios.directing import is_of_strangers, recipe_of
 from countersign.scenarios.handshaking import key_in_use
 from countersign.scenarios.likeness import Shown, unlike
 from countersign.scenarios.model import (
@@ -52,6 +52,7 @@ from countersign.scenarios.model import (
     Scene,
     Stapling,
     Step,
+    Target,
 )
 
 if TYPE_CHECKING:
@@ -102,11 +103,15 @@ class _Session:
         return tuple(each.der for each in self.leg.certificates if each.sender is Side.SERVER)
 
     @property
+    def server_leg(self) -> LegReading:
+        """What was said with the target."""
+        leg = self.recording.leg(LegRole.SERVER)
+        return read_leg(()) if leg is None else leg.read()
+
+    @property
     def target_leaf(self) -> bytes | None:
         """What the target showed, where it was recorded."""
-        server = self.recording.leg(LegRole.SERVER)
-        sent = server.read().certificates if server is not None else ()
-        return next((each.der for each in sent if each.sender is Side.SERVER), None)
+        return next((each.der for each in self.server_leg.certificates if each.sender is Side.SERVER), None)
 
     @property
     def host(self) -> str:
@@ -213,6 +218,9 @@ def _scene(scene: Scene, step: Step, number: int, sessions: list[_Session], know
     if scene.client_auth is not None:
         asked = scene.client_auth
         found += _told("client_auth", number, _some(sessions, lambda each: asked_otherwise(asked, each, known.clients)))
+    if scene.target is not None:
+        target = scene.target
+        found += _told("target", number, _some(sessions, lambda each: target_otherwise(target, each, known.clients)))
     if scene.stapling is not None:
         found += _stapled(scene.stapling, number, sessions, known)
     if scene.revocation == ():
@@ -456,9 +464,11 @@ def spoken_otherwise(spoken: Protocol, session: _Session) -> str | None:
 
 
 def _versions(spoken: Protocol) -> tuple[str, ...] | None:
-    if spoken.versions is None:
-        return None
-    at = [VERSION_NAMES.index(each) for each in spoken.versions]
+    return None if spoken.versions is None else _between(spoken.versions)
+
+
+def _between(versions: Sequence[str]) -> tuple[str, ...]:
+    at = [VERSION_NAMES.index(each) for each in versions]
     return VERSION_NAMES[min(at) : max(at) + 1]
 
 
@@ -492,6 +502,52 @@ def asked_otherwise(asked: ClientAuth, session: _Session, clients: Authority | N
         "others": bool(found) and not found & set(ours),
     }[asked.names]
     return None if right else f"the request lists {len(found)} names that are not the {asked.names} ones"
+
+
+# -- the target's side ---------------------------------------------------------------------------------------------
+
+
+def target_otherwise(target: Target, session: _Session, clients: Authority | None) -> str | None:
+    """In what the conversation with the target is not what this part of a scene says."""
+    leg = session.server_leg
+    hello = _hello_in(leg)
+    if hello is None:
+        return "no ClientHello went to the target"
+    if target.versions is not None:
+        offered = [version_name(each) for each in hello.versions] or [version_name(hello.legacy_version)]
+        wrong = [each for each in offered if each not in _between(target.versions)]
+        if wrong:
+            return f"the target was offered {', '.join(wrong)}, expected {' to '.join(target.versions)} alone"
+    if target.server_name is not None and (hello.sni or "") != target.server_name:
+        return f"the target was told the server name {hello.sni!r}, expected {target.server_name or None!r}"
+    if target.asks and not any(each.type == "certificate_request" for each in _sent(leg)):
+        return "the target did not ask for a certificate"
+    sent, shown = (
+        tuple(each.der for each in leg.certificates if each.sender is side) for side in (Side.SERVER, Side.CLIENT)
+    )
+    if target.by_name and not target.server_name and (text := _named(sent, session.host)):
+        return text
+    for recipe, chain, whose in ((target.own_shows, shown, "the proxy"), (target.own_certificate, sent, "the target")):
+        if recipe is not None and (text := _made_otherwise(recipe, chain, session)):
+            return f"of what {whose} showed: {text}"
+    ours = () if clients is None else (clients.root.der,)
+    if target.own_shows is not None and is_of_strangers(target.own_shows) and _leads_to(shown, ours):
+        return "what the proxy showed leads to the CA that the target asks for"
+    return None
+
+
+def _named(chain: tuple[bytes, ...], host: str) -> str | None:
+    """Whether the certificate of a target that nobody has named is for that name all the same."""
+    if not chain:
+        return "the target showed no certificate"
+    return f"the target's certificate is for {host}" if f"DNS:{host}" in read_certificate(chain[0]).san else None
+
+
+def _made_otherwise(recipe: Recipe, chain: tuple[bytes, ...], session: _Session) -> str | None:
+    """The chain laid beside the recipe's, of whatever depth its CA is; what is trusted is not looked at."""
+    shown = Shown(chain, (), session.recording.started)
+    texts = [unlike(recipe, shown, base=base, target=None, host=session.host) for base in map(_authority, (1, 0, 2, 3))]
+    return None if None in texts else texts[0]
 
 
 # -- what was stapled --------------------------------------------------------------------------------------------
@@ -529,7 +585,11 @@ def _asks_for_status(session: _Session) -> bool:
 
 
 def _hello(session: _Session) -> HelloSummary | None:
-    found = next((each for each in session.leg.messages if each.type == "client_hello"), None)
+    return _hello_in(session.leg)
+
+
+def _hello_in(leg: LegReading) -> HelloSummary | None:
+    found = next((each for each in leg.messages if each.type == "client_hello"), None)
     return None if found is None else summarize_client_hello(found.message.raw)
 
 

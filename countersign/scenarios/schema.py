@@ -25,13 +25,18 @@ def schema() -> Json:
     properties = made["properties"]
     made.pop("required", None)  # the id is the file's name, unless it says another
     properties["extends"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-    for part, role in (("certificate", "server"), ("client_certificate", "client")):
-        _name(properties[part], "recipe", [each.id for each in catalogue().values() if each.role == role])
+    for part, key, role in (
+        ("certificate", "recipe", "server"),
+        ("client_certificate", "recipe", "client"),
+        ("target", "certificate", "server"),
+        ("target", "shows", "client"),
+    ):
+        _name(properties[part], key, [each.id for each in catalogue().values() if each.role == role])
     _name(properties["certificate"], "preset", list(presets()))
     properties["family"] = {"enum": list(SCENARIO_FAMILIES)}
     properties["wire"]["items"]["properties"]["do"]["enum"] = sorted(FAULTS)
     step = properties["step"]["items"]["properties"]
-    for part in ("certificate", "wire"):
+    for part in ("certificate", "target", "wire"):
         step[part] = properties[part]
     properties["expect"]["properties"]["clients"]["propertyNames"] = {"enum": list(FAMILIES)}
     parameters = properties.pop("parameters")

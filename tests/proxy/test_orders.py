@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -14,8 +14,11 @@ from countersign.ca.presets import Behaviour, behaviour_with, presets
 from countersign.ca.recipes import RecipeError, catalogue
 from countersign.errors import UserError
 from countersign.proxy import Action, Mtls
-from countersign.proxy.orders import NOTHING_ORDERED, ChainOrders, Match, Orders
+from countersign.proxy.hellos import hello_preset
+from countersign.proxy.orders import NOTHING_ORDERED, ChainOrders, Match, Orders, TargetOrders
 from countersign.recorder.recording import LegRole, Party, Status, to_json
+from countersign.recorder.wire.names import TLS10, TLS11, TLS12, TLS13, version_name
+from countersign.recorder.wire.reading import summarize_client_hello
 from tests.peers.curl import PEER_FAILED_VERIFICATION, curl
 from tests.peers.openssl import HELLO_RETRY_REQUEST, OpensslServer
 from tests.proxy.ordered import HOST, Scripted, look, trusting
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from countersign.ca.presets import Preset
+    from countersign.proxy.hellos import HelloPreset
     from countersign.recorder.recording import Recording
     from tests.peers.certs import Lab
 
@@ -111,6 +115,79 @@ def test_what_a_director_leaves_open_is_as_the_settings_have_it() -> None:
         first, second = proxy.recordings(2)
     assert (first.scenario, first.prelude["inspection"]["recipe"]) == ("open", "leaf-expired")
     assert (second.scenario, second.prelude["inspection"]["recipe"]) == ("other", "leaf-signed-with-sha1")
+
+
+# -- what the target is told -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("versions", "offered"),
+    [((TLS12, TLS12), ["TLSv1.2"]), ((TLS10, TLS11), ["TLSv1.1"]), ((TLS13, TLS13), ["TLSv1.3"])],
+)
+@pytest.mark.parametrize("hello", ["mirror", "own", hello_preset("java-17")], ids=["mirror", "own", "java-17"])
+def test_the_target_is_offered_the_versions_that_are_ordered_and_no_others(
+    versions: tuple[int, int], offered: list[str], hello: HelloPreset | Literal["mirror", "own"]
+) -> None:
+    """The client offers TLS 1.2 and less. Below TLS 1.3 a hello names its highest version (RFC 5246 7.4.1.2)."""
+
+    def old(context: ssl.SSLContext) -> None:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    director = Scripted([Orders(target=TargetOrders(versions=versions))])
+    with RunningProxy(director=director, hello=hello) as proxy:
+        if versions == (TLS10, TLS11):
+            with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+                look(proxy, trusting(AUTHORITY.root_pem, change=old))
+        else:
+            assert "200" in look(proxy, trusting(AUTHORITY.root_pem, change=old)).answer
+        recording = proxy.recording()
+    assert sorted(offered_versions(recording), reverse=True) == offered
+
+
+def offered_versions(recording: Recording) -> list[str]:
+    server = recording.leg(LegRole.SERVER)
+    assert server is not None
+    hello = next(each for each in server.read().messages if each.type == "client_hello")
+    summary = summarize_client_hello(hello.message.raw)
+    return [version_name(each) for each in summary.versions or (summary.legacy_version,)]
+
+
+@pytest.mark.parametrize(("sni", "told"), [(None, HOST), (b"", None), (b"other.lab.test", "other.lab.test")])
+def test_the_target_is_told_the_server_name_that_is_ordered(sni: bytes | None, told: str | None) -> None:
+    with RunningProxy(director=Scripted([Orders(target=TargetOrders(sni=sni))])) as proxy:
+        assert "200" in look(proxy, trusting(AUTHORITY.root_pem)).answer
+        recording = proxy.recording()
+    legs = {leg["leg"]: leg for leg in to_json(recording)["legs"]}
+    assert (legs["client"]["sni"], legs["server"]["sni"]) == (HOST, told)
+
+
+@pytest.mark.parametrize("highest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_target_is_shown_the_certificate_that_is_ordered_and_nobody_inherits_it(highest: ssl.TLSVersion) -> None:
+    """Each connection by its own orders, though the client would resume, and the target, too."""
+
+    def of(context: ssl.SSLContext) -> None:
+        context.maximum_version = highest
+
+    clients = Authority.make(Plan(name="somebody"))
+    one, two = (catalogue()["client"].make(clients, name=name) for name in ("one.lab.test", "two.lab.test"))
+    orders = [Orders(target=TargetOrders(shows=one)), Orders(target=TargetOrders(shows=two)), NOTHING_ORDERED]
+    context, session = trusting(AUTHORITY.root_pem, change=of), None
+    with RunningProxy(director=Scripted(orders), asking=True) as proxy:
+        for count in (1, 1, 0):
+            seen = look(proxy, context, session=session)
+            session = seen.session
+            assert ("no client certificate" in seen.answer) is (count == 0), seen.answer
+        recordings = proxy.recordings(3)
+    assert [each.mtls["mode"] for each in recordings] == ["present", "present", "strip"]
+    assert [each.mtls["asked_of_client"] for each in recordings] == [None] * 3
+    subjects = [each.mtls["presented"].get("subject") for each in recordings]
+    assert subjects == ["CN=one.lab.test", "CN=two.lab.test", None]
+
+
+@pytest.mark.parametrize("versions", [(0x0300, TLS12), (TLS13, TLS12)])
+def test_versions_that_cannot_be_offered_are_a_mistake(versions: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match=r"expected the lowest and the highest of TLS 1\.0 to 1\.3"):
+        TargetOrders(versions=versions)
 
 
 # -- chains ------------------------------------------------------------------------------------------------------

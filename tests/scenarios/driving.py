@@ -24,6 +24,7 @@ from countersign.scenarios.clock import REAL, Clock
 from countersign.scenarios.directing import ScenarioDirector
 from countersign.scenarios.model import ENTERING, PARTS, Scene, Stapling, Step
 from countersign.scenarios.proof import Unproved, proofs
+from countersign.scenarios.running.stage import own_target
 
 if TYPE_CHECKING:
     from countersign.ca.revocation import Answer
@@ -224,7 +225,9 @@ async def drive(
     words: list[str] = []
     answers: list[Answer] = []
     responder = Responder(*director.authorities, manner=Manner(clock=clock.factor)) if asks else None
-    async with EmbeddedTarget(pki()) as target:
+    part = scenario.scenes[0].target
+    own = EmbeddedTarget(pki()) if part is None else own_target(part, pki(), HOST, pool=POOL)
+    async with own as target:
         if responder is not None:
             await responder.start()
             director.point(responder.authorities)
@@ -238,7 +241,8 @@ async def drive(
                 **settings,
             )
             made = replace(made, resolve=None)
-            async with _engine(made, director, kept, target.plain_port) as engine:
+            port = target.asking_port if part is not None and part.asks else target.plain_port
+            async with _engine(made, director, kept, port) as engine:
                 engine.signing.mint.pool = POOL
                 anchors = director.anchors(POOL)
                 for moment in visits(scenario) if not times else [0.0] * times:

@@ -85,6 +85,7 @@ def test_the_schema_takes_every_file_and_what_is_written_of_it() -> None:
         ('certificate.recipe = "leaf-expird"', "$.certificate.recipe"),
         ('certificate.preset = "zscalar"', "$.certificate.preset"),
         ('wire = [{ do = "cutt" }]', "$.wire[0].do"),
+        ('target.shows = "leaf-expired"', "$.target.shows"),
         ('[[step]]\n[[step]]\nconnections = "two"', "$.step[1].connections"),
         ('[[step]]\nrotate = "stem"', "$.step[0].rotate"),
         ("expect.clients.jawa = {}", "$.expect.clients"),

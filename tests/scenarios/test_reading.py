@@ -53,6 +53,14 @@ def mistake(text: str, **given: str) -> str:
             "certificate.recipe: leaf: there is no 'not_aftr' here; did you",
         ),
         ("client_certificate.recipe = 'plain'", "'plain' is a server's; expected one that a client shows"),
+        (
+            "target.versions = ['TLSv1.4']",
+            "mine.toml:1: target.versions: expected one, or the lowest and the highest, of",
+        ),
+        ("target.shows = 'client-expird'", "target.shows: there is no recipe 'client-expird'; did you mean client-exp"),
+        ("target.shows = 'leaf-expired'", "'leaf-expired' is of the role server; expected one that a client shows"),
+        ("target.server_name = 'ü'", "target.server_name: expected a host name of at most 255 ASCII characters"),
+        ("target.ask = true", "mine.toml:1: target.ask: there is no such key; did you mean asks?"),
         ("revocation = ['ocsp:revokd']", "mine.toml:1: revocation.1: there is no fault 'revokd'"),
         ("revocation = 'ocsp:revoked'", "revocation: expected a list, got 'ocsp:revoked'"),
         (
@@ -125,6 +133,10 @@ def test_a_mistake_is_shown_with_file_line_key_what_was_expected_and_the_nearest
         ("[[step]]\n[[step]]\nafter = '1s'\nweight = 2.0", "step.2.weight: a weight is for schedule.order"),
         ("schedule.per = 'run'\n[[step]]\n[[step]]\nafter = '1s'", "step.2.after: with schedule.per"),
         ("schedule.order = 'loop'\n[[step]]\nat = 2026-12-01T00:00:00Z", "in a loop a moment comes only once"),
+        (
+            "[[step]]\n[[step]]\nafter = '1s'\ntarget.asks = true",
+            "mine.toml:4: step.2.target: the target is the same in all steps; say asks, certificate and by_name",
+        ),
         ("[[step]]\n[[step]]\nafter = '1s'\naction = 'passthrough'\nprotocol.alpn = ''", "step.2.protocol: this needs"),
     ],
 )

@@ -11,6 +11,7 @@ its own, both proxies as properties, and stores that keytool would have made.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -132,22 +133,54 @@ class Place:
 _PLACEHOLDERS = (
     "url", "host", "port", "ca", "proxy", "client_cert", "client_key", "client_store", "trust_store", "store_password",
 )  # fmt: skip
-_PLACEHOLDER = re.compile(r"\{(" + "|".join(_PLACEHOLDERS) + r")\}")
+_BRACES = re.compile(r"(?<!\$)(?:\{\{([a-z][a-z0-9_]*)\}\}|\{([a-z][a-z0-9_]*)\})")
+_PROGRAM = re.compile(r"""[\s"'`;<>|()]""")
+"""What stands in programs and hardly in addresses and names: braces around a word mean something else there."""
 
 
 def placeholders(argv: Sequence[str]) -> frozenset[str]:
-    """The names of the placeholders in the arguments."""
-    return frozenset(_names(argv))
+    """The names of the placeholders in the arguments. Raises :class:`UserError` for one that there is not."""
+    found: set[str] = set()
 
+    def take(name: str) -> str:
+        found.add(name)
+        return ""
 
-def _names(argv: Sequence[str]) -> Iterator[str]:
     for word in argv:
-        yield from _PLACEHOLDER.findall(word)
+        _with(word, take)
+    return frozenset(found)
 
 
 def filled(argv: Sequence[str], place: Place) -> tuple[str, ...]:
-    """The arguments with ``{url}`` and its like filled in; other braces stay as they are."""
-    return tuple(_PLACEHOLDER.sub(lambda found: str(getattr(place, found[1])), word) for word in argv)
+    """The arguments with ``{url}`` and its like filled in. ``{{url}}`` is ``{url}`` itself.
+
+    Other braces stay as they are: a shell's ``${url}``, JSON, and in an argument that looks like a program's text any
+    word that is no placeholder. Raises :class:`UserError` for such a word anywhere else.
+    """
+    return tuple(_with(word, lambda name: str(getattr(place, name))) for word in argv)
+
+
+def _with(word: str, value: Callable[[str], str]) -> str:
+    """The argument with these values in the places of the names."""
+    is_program = _PROGRAM.search(word) is not None
+
+    def put(found: re.Match[str]) -> str:
+        doubled, name = found[1], found[2] or found[1]
+        if name not in _PLACEHOLDERS and is_program:
+            return found[0]
+        if doubled:
+            return f"{{{name}}}"
+        if name not in _PLACEHOLDERS:
+            near = difflib.get_close_matches(name, _PLACEHOLDERS, 1, 0.5)
+            meant = f"; did you mean {{{near[0]}}}?" if near else ""
+            known = " ".join(f"{{{each}}}" for each in _PLACEHOLDERS)
+            raise UserError(
+                f"there is no placeholder {found[0]}{meant or '.'} There are {known}; where the client is to"
+                f" get {found[0]} itself, write {{{found[0]}}}"
+            )
+        return value(name)
+
+    return _BRACES.sub(put, word)
 
 
 # -- the environment ----------------------------------------------------------------------------------------------

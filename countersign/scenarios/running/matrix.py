@@ -61,6 +61,9 @@ class Client:
     way: Way | None = None
     timeout: float | None = None
 
+    def __post_init__(self) -> None:
+        placeholders(self.argv)  # a mistake in one is told before anything is started
+
     @property
     def own_names(self) -> bool:
         """It can be told which names are this machine's."""
@@ -202,6 +205,8 @@ class Runner:
         assert self.way is not None
         if out_of_reach := not_this_way(scenario, self.way, own_names=self.client.own_names):
             return out_of_reach
+        if self.props.target is not None and any(scene.target and scene.target.is_own for scene in scenario.scenes):
+            return "it is about a target of its own, and one was named"
         if tls is not None and not any(_speaks(scene, tls) for scene in scenario.scenes):
             return f"it is not about {tls}"
         return ""

@@ -36,7 +36,7 @@ from countersign.recorder.recording import LegRole, Status
 from countersign.recorder.wire.events import Side
 from countersign.scenarios.answered import questions
 from countersign.scenarios.clock import REAL, Clock
-from countersign.scenarios.directing import ScenarioDirector, direct
+from countersign.scenarios.directing import CLIENT_NAME, ScenarioDirector, direct
 from countersign.scenarios.proof import Unproved, proofs
 from countersign.scenarios.running.clients import Place, Way
 
@@ -48,10 +48,12 @@ if TYPE_CHECKING:
     from countersign.ca.revocation import Answer, Asked, Fault
     from countersign.proxy.engine import Log
     from countersign.recorder.recording import Recording
-    from countersign.scenarios.model import Scenario
+    from countersign.scenarios.model import Scenario, Target as TargetPart
 
 PASSWORD = "changeit"  # noqa: S105 - what every Java store has, and the JVM prints it anyway
 LOCALHOST = "localhost"
+DEFAULT_HOST = "default.lab.test"
+"""For whom a target's certificate is that its client has not named."""
 
 _LOOPBACK = "127.0.0.1"
 _SETTLES = 3.0  # seconds for sessions to end once their client is gone
@@ -82,6 +84,14 @@ class Target:
             )
             raise EnvironmentFault(f"cannot reach the target {self.address}: {reason}") from None
         writer.close()
+
+
+def own_target(target: TargetPart, pki: Pki, host: str, *, pool: KeyPool) -> EmbeddedTarget:
+    """A target that is as a scenario wants it, for this host."""
+    recipe = target.own_certificate
+    made = issue(pki.public, host) if recipe is None else recipe.make(pki.public, name=host, pool=pool)
+    default = issue(pki.public, DEFAULT_HOST) if target.by_name else None
+    return EmbeddedTarget(replace(pki, server=made), judges=target.asks, default=default)
 
 
 class Props:
@@ -128,9 +138,9 @@ class Props:
             else Address(LOCALHOST, self._embedded_localhost.plain_port)
         )
 
-    def settings(self, way: Way, limits: Limits, *, named: bool, port: int = 0) -> Settings:
-        """Those of an engine for clients that come in this way."""
-        target, address = self.target, self.address(named=named)
+    def settings(self, way: Way, limits: Limits, *, address: Address, port: int = 0) -> Settings:
+        """Those of an engine for clients that come in this way, on their way to the target at ``address``."""
+        target = self.target
         return Settings(
             listen=Address(_LOOPBACK, port),
             mode=Mode.CONNECT if way is Way.CONNECT else Mode.REVERSE,
@@ -160,9 +170,9 @@ class Props:
         if recipe not in self._shown:
             clients = self.pki.clients
             minted: Minted = (
-                issue(clients, "client.lab.test", purpose="client")
+                issue(clients, CLIENT_NAME, purpose="client")
                 if recipe is None
-                else recipe.make(clients, name="client.lab.test", pool=KeyPool())
+                else recipe.make(clients, name=CLIENT_NAME, pool=KeyPool())
             )
             key = minted.key if isinstance(minted.key, bytes) else pkcs8_der(minted.key)
             name = "client" if recipe is None else f"client-{len(self._shown)}"
@@ -218,6 +228,7 @@ class Stage:
         self.scenario, self.props, self.way = scenario, props, way
         self._port, self._log = port, log
         self._named = own_names or way is Way.CONNECT
+        self._address = props.address(named=self._named)
         self._answers, self._patience, self._keeper = answers, patience, keeper
         self._ended = asyncio.Event()
         self._recordings: dict[str, Recording] = {}
@@ -244,10 +255,21 @@ class Stage:
             await self._stack.enter_async_context(self.responder)
             self.director.point(self.responder.authorities)
         limits = Limits(hello=self._patience, handshake=self._patience, idle=self._patience, stop=0.5)
-        settings = self.props.settings(self.way, limits, named=self._named, port=self._port)
+        await self._set_up_target()
+        settings = self.props.settings(self.way, limits, address=self._address, port=self._port)
         self.engine = Engine(settings, self.props.authority, self, director=self.director, log=self._log)
         self.engine.signing.mint.pool = self.props.pool
         await self._stack.enter_async_context(self.engine)
+
+    async def _set_up_target(self) -> None:
+        """Where the scenario is about a target, one of its own."""
+        target = self.scenario.scenes[0].target
+        if self.props.target is not None or target is None or not target.is_own:
+            return
+        host = self._address.host
+        own = own_target(target, self.props.pki, host, pool=self.props.pool)
+        await self._stack.enter_async_context(own)
+        self._address = Address(host, own.asking_port if target.asks else own.plain_port)
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -318,7 +340,7 @@ class Stage:
 
     def place(self) -> Place:
         """Where to send a client."""
-        address, port = self.props.address(named=self._named), self.engine.ports[0]
+        address, port = self._address, self.engine.ports[0]
         ca, store = self.props.trust_files(self.anchors)
         shown = self.scenario.client_certificate
         certificate, key, client_store = self.props.client_files(None if shown is None else shown.own_recipe)

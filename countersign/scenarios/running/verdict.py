@@ -6,7 +6,8 @@ The recordings decide, not the words. In each session the client has
 - *accepted*: it finished the handshake and sent application data, after all there was to be seen had been shown to it;
 - been *turned away*: somebody else ended the session. We did (a cut, an alert, a certificate of the client's that is
   refused), and in TLS 1.3 that comes after the client's first data (RFC 8446 4.4.2.4, E.1.1), so what it had sent by
-  then accepts nothing. Then only its exit code tells what it made of it.
+  then accepts nothing. Or the target's side broke, which the client learns of in the middle of its data at times. Then
+  only its exit code tells what it made of it.
 
 A client that finishes the handshake, sends nothing and ends with 0 has accepted: ``openssl s_client`` with nothing to
 say looks so. With another exit code it is the host name verifier that refuses afterwards.
@@ -307,7 +308,7 @@ def session_of(recording: Recording, *, ended_well: bool) -> Session:
 
 def _did_in(recording: Recording, leg: Leg, *, ended_well: bool) -> Did:
     outcome = recording.outcome
-    if _ended_by_us(leg):
+    if _ended_by_us(leg) or _target_broke(recording, leg):
         return Did.TURNED_AWAY
     if outcome.broken_by is Party.CLIENT and outcome.status is Status.FAILED:
         return Did.REFUSED
@@ -329,3 +330,12 @@ def _ended_by_us(leg: Leg) -> bool:
             return True
     first = leg.count(Side.CLIENT).first
     return first is not None and any(float(fault.get("t", 0.0)) >= first for fault in leg.faults)
+
+
+def _target_broke(recording: Recording, leg: Leg) -> bool:
+    """What the client wanted never came through: the target's side failed, or a fault met its data there."""
+    server, first = recording.leg(LegRole.SERVER), leg.count(Side.CLIENT).first
+    if server is None or first is None:
+        return False
+    failed = recording.outcome.status is Status.FAILED and recording.outcome.leg is LegRole.SERVER
+    return failed or any(float(fault.get("t", 0.0)) >= first for fault in server.faults)

@@ -71,15 +71,47 @@ def test_a_family_can_be_named_where_the_program_does_not_tell() -> None:
         family_named("cobol")
 
 
+@pytest.mark.parametrize(
+    ("word", "becomes"),
+    [
+        ("{{url}}", "{url}"),
+        ("{{foo}}", "{foo}"),
+        ("${url}", "${url}"),
+        ("${HOME}/x", "${HOME}/x"),
+        ('{"a":{"port":{port}}}', '{"a":{"port":443}}'),
+        ("{a,b}{}{1}{readFileSync}{.Names}", "{a,b}{}{1}{readFileSync}{.Names}"),
+        ("curl {url} | awk '{print}'", "curl https://instance.lab.test:443/ | awk '{print}'"),
+        ("print(f'{answer} {{port}} {{answer}} {host}')", "print(f'{answer} {port} {{answer}} instance.lab.test')"),
+    ],
+)
+def test_braces_that_are_no_placeholders_reach_the_client(word: str, becomes: str) -> None:
+    assert filled([word], PLACE) == (becomes,)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("{foo}", r"no placeholder \{foo\}\. There are \{url\} \{host\}"),
+        ("https://{hots}:{port}/", r"no placeholder \{hots\}; did you mean \{host\}\? There are"),
+        ("--cacert={cacert}", r"\{cacert\}.* itself, write \{\{cacert\}\}$"),
+    ],
+)
+def test_a_placeholder_that_there_is_not_is_a_mistake(word: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
+        filled(["curl", word], PLACE)
+    with pytest.raises(UserError, match=hint):
+        placeholders(["curl", word])
+
+
 def test_placeholders_are_filled_in_and_other_braces_stay() -> None:
-    argv = ["x", "{url}", "--at={host}:{port}", '{"json": "{ca}"}', "{proxy}", "{nothing}", "{client_cert}"]
+    argv = ["x", "{url}", "--at={host}:{port}", '{"json": "{ca}"}', "{proxy}", "{no thing}", "{client_cert}"]
     assert filled(argv, PLACE) == (
         "x",
         "https://instance.lab.test:443/",
         "--at=instance.lab.test:443",
         '{"json": "/tmp/ca.pem"}',
         "127.0.0.1:8443",
-        "{nothing}",
+        "{no thing}",
         "/tmp/client.pem",
     )
     assert placeholders(argv) == {"url", "host", "port", "ca", "proxy", "client_cert"}

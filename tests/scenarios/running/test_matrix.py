@@ -65,10 +65,13 @@ NEEDS = {"wget": "wget", "git": "git", "openssl": "openssl", "gnutls-cli": "gnut
 
 def of_clients(*left_out: str) -> list[object]:
     """Each client, with the peer that it needs."""
+    return of_some_clients(*(name for name in CLIENTS if name not in left_out))
+
+
+def of_some_clients(*names: str) -> list[object]:
     return [
         pytest.param(name, id=name, marks=pytest.mark.peer(*(["java", "javac"] if "java" in name else _needed(name))))
-        for name in CLIENTS
-        if name not in left_out
+        for name in names
     ]
 
 
@@ -202,6 +205,18 @@ async def test_a_client_certificate_of_the_right_ca_is_accepted_and_others_are_r
         made = await runner.matrix(scenarios(*names), tls=("TLSv1.2", "TLSv1.3"))
     kinds = [result.verdict.kind for result in made.results]
     assert kinds == [Kind.ACCEPTED, Kind.ACCEPTED, Kind.REFUSED, Kind.REFUSED, Kind.REFUSED, Kind.REFUSED]
+
+
+# -- the target's side ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", of_some_clients("curl", "python ssl", "java HttpURLConnection"))
+async def test_what_breaks_behind_the_proxy_is_no_success_of_the_clients(name: str) -> None:
+    """The client did nothing wrong, and what it wanted never came."""
+    names = ("target-asks-and-gets-none", "target-leaves-after-the-request", "target-without-server-name")
+    async with playing(CLIENTS[name]()) as runner:
+        made = await runner.matrix(scenarios(*names, "target-asks-and-gets-the-right-certificate"), jobs=1)
+    assert [result.verdict.kind for result in made.results] == [*[Kind.REFUSED] * 3, Kind.ACCEPTED], made.results
 
 
 # -- versions, products, clocks ------------------------------------------------------------------------------------
@@ -404,10 +419,11 @@ async def test_a_target_that_is_named_is_asked_by_its_own_name() -> None:
     async with EmbeddedTarget(pki) as target:
         named = Target(address=Address("localhost", target.plain_port), roots=(pki.public.root.der,))
         async with playing(CURL, props={"target": named}) as runner:
-            made = await runner.matrix(scenarios("expired", "root-sent"))
+            made = await runner.matrix(scenarios("expired", "root-sent", "target-asks-and-gets-none"))
         assert f"https://localhost:{target.plain_port}/" in made.results[0].argv
         assert target.requests == 2, "the plain scenario and the one that is accepted"
-    assert [result.verdict.kind for result in made.results] == [Kind.REFUSED, Kind.ACCEPTED]
+    assert [result.verdict.kind for result in made.results] == [Kind.REFUSED, Kind.ACCEPTED, Kind.SKIPPED]
+    assert "a target of its own" in made.results[2].verdict.text
 
 
 @pytest.mark.peer("curl")

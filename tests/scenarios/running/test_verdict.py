@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from countersign.recorder.recording import Failure, FailureCode, LegRole, Party, Recording, Status
+from countersign.recorder.recording import Failure, FailureCode, Leg, LegRole, Outcome, Party, Recording, Status
 from countersign.recorder.wire.events import Side
 from countersign.scenarios.expect import ClientExpect, Expect
 from countersign.scenarios.model import Scenario, Schedule, Step
@@ -73,6 +73,24 @@ def test_data_sent_before_the_fault_is_no_acceptance_either() -> None:
     early = session(Status.ESTABLISHED, sent=87, first=0.2, faults=[{"do": "swap", "t": 0.1}])
     assert verdict(scenario("refuse"), (ran(18), (late,))).kind is Kind.REFUSED
     assert verdict(scenario("refuse"), (ran(18), (early,))).kind is Kind.ACCEPTED_WRONGLY
+
+
+@pytest.mark.parametrize(("code", "kind"), [(52, Kind.REFUSED), (0, Kind.ACCEPTED_WRONGLY)])
+def test_where_the_target_breaks_the_exit_code_tells_what_the_client_made_of_it(code: int, kind: Kind) -> None:
+    """The handshake with the proxy was right, so the client has sent its request; the answer never came."""
+    fine = session(Status.ESTABLISHED, sent=87, first=0.2)
+    cut = replace(fine, legs=(*fine.legs, Leg(LegRole.SERVER, faults=({"do": "cut", "t": 0.3},))))
+    failed = Outcome(Status.FAILED, Party.TARGET, LegRole.SERVER, "certificate_required")
+    refused = replace(fine, legs=(*fine.legs, Leg(LegRole.SERVER)), outcome=failed)
+    for recording in (cut, refused):
+        assert session_of(recording, ended_well=code == 0).did is Did.TURNED_AWAY
+        assert verdict(scenario("refuse"), (ran(code), (recording,))).kind is kind
+
+
+def test_a_fault_on_the_targets_side_before_the_data_turns_nobody_away() -> None:
+    fine = session(Status.ESTABLISHED, sent=87, first=0.2)
+    slow = replace(fine, legs=(*fine.legs, Leg(LegRole.SERVER, faults=({"do": "segments", "t": 0.1},))))
+    assert session_of(slow, ended_well=False).did is Did.ACCEPTED
 
 
 @pytest.mark.parametrize(("code", "level"), [(0, 1), (90, 2), (100, 1)])
