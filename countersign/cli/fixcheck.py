@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, home_of, open_store, print_json, store_location
-from countersign.cli.record import Via, no_connection, recorded, settings_for
+from countersign.cli.record import Via, known_to_daemons, no_connection, recorded, settings_for, who
 from countersign.cli.run import Client, FamilyName, Mode, UpstreamCa, UpstreamInsecure  # noqa: TC001
+from countersign.cli.triggering import (
+    Allow,
+    Listen,
+    Settle,
+    TriggerBody,
+    TriggerCa,
+    TriggerHeaders,
+    TriggerMethod,
+    TriggerUrl,
+    trigger_of,
+)
 from countersign.cli.values import parse_label
 from countersign.errors import UserError
 
@@ -23,13 +34,21 @@ def fixcheck(
         str,
         typer.Argument(metavar="ID|FILE", help="The recording that failed, as in `show`, or a capture or export."),
     ],
-    client: Client,
+    client: Client = None,
     label: Annotated[str | None, typer.Option(help="A name for what is recorded now.", show_default=False)] = None,
     via: Via = None,
     mode: Mode = None,
     upstream_ca: UpstreamCa = None,
     upstream_insecure: UpstreamInsecure = False,
     family: FamilyName = None,
+    trigger: TriggerUrl = None,
+    trigger_method: TriggerMethod = None,
+    trigger_headers: TriggerHeaders = None,
+    trigger_body: TriggerBody = None,
+    trigger_ca: TriggerCa = None,
+    settle: Settle = None,
+    listen: Listen = None,
+    allow: Allow = None,
     home: Home = None,
     store: StoreUrl = None,
     as_json: Json = False,
@@ -41,28 +60,32 @@ def fixcheck(
     """
     from countersign.findings.diagnosing import FAMILIES
     from countersign.findings.subjects import find
-    from countersign.scenarios.running.clients import family_named, family_of
     from countersign.scenarios.running.cured import check_failed, cure, lines, same_again
 
+    asked = trigger_of(locals(), command="fixcheck")
     with open_store(home, store) as kept:
         before = find(what, kept.get, broken=True).recording
     check_failed(before)
     target = _target(before)
     way = mode or ("reverse" if before.mode == "reverse" and target is not None else None)
     name = parse_label(label, what="--label")
-    known = family_of(client) if family is None else family_named(family)
+    settings = settings_for(target, way, via, upstream_ca, insecure=upstream_insecure, label=name)
+    if asked is not None:
+        settings = known_to_daemons(settings, asked, listen, allow)
+    argv, known = who(client, asked, family)
     made = recorded(
-        client,
-        settings_for(target, way, via, upstream_ca, insecure=upstream_insecure, label=name),
+        argv,
+        settings,
         target,
         home=home_of(home),
         store=store_location(home_of(home) if store is None else None, store),
         family=known,
+        trigger=asked,
         once=False,
         limit=None,
     )
     if not made.recordings:
-        raise no_connection(client, made)
+        raise no_connection(argv, made)
     after = same_again(before, made.recordings)
     words = known.name if known.name in FAMILIES else "any"
     found = cure(before, after, well=made.ran is not None and made.ran.well, family=words or "any")

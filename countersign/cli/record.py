@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,18 @@ import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, home_of, print_json, store_location
 from countersign.cli.run import Client, FamilyName, Mode, TargetAt, UpstreamCa, UpstreamInsecure  # noqa: TC001
+from countersign.cli.triggering import (
+    Allow,
+    Listen,
+    Settle,
+    TriggerBody,
+    TriggerCa,
+    TriggerHeaders,
+    TriggerMethod,
+    TriggerUrl,
+    listen_of,
+    trigger_of,
+)
 from countersign.cli.values import parse_duration, parse_label
 from countersign.errors import AnswerIsNo, EnvironmentFault, UserError
 from countersign.recorder.wire.text import printable
@@ -22,6 +35,7 @@ if TYPE_CHECKING:
     from countersign.recorder.store import StoreTrouble
     from countersign.scenarios.running.clients import Family
     from countersign.scenarios.running.single import Recorded
+    from countersign.scenarios.running.trigger import Trigger
 
 Via = Annotated[
     str | None,
@@ -30,7 +44,7 @@ Via = Annotated[
 
 
 def record(
-    client: Client,
+    client: Client = None,
     label: Annotated[
         str | None, typer.Option(help="A name for what is recorded: good, friday, before-the-fix.", show_default=False)
     ] = None,
@@ -45,6 +59,14 @@ def record(
         typer.Option("--for", metavar="TIME", help="End the client after 90s, 10m, 2h, 1d.", show_default=False),
     ] = None,
     family: FamilyName = None,
+    trigger: TriggerUrl = None,
+    trigger_method: TriggerMethod = None,
+    trigger_headers: TriggerHeaders = None,
+    trigger_body: TriggerBody = None,
+    trigger_ca: TriggerCa = None,
+    settle: Settle = None,
+    listen: Listen = None,
+    allow: Allow = None,
     home: Home = None,
     store: StoreUrl = None,
     as_json: Json = False,
@@ -55,27 +77,31 @@ def record(
     root; where it goes is its own affair, unless {url}, {host} or {port} stand among its arguments. Exit code 1 where
     it made no TLS connection.
     """
-    from countersign.scenarios.running.clients import family_named, family_of
-
+    asked = trigger_of(locals(), command="record")
     limit = None if for_ is None else parse_duration(for_, what="--for")
     address = _address(target)
     settings = settings_for(
         address, mode, via, upstream_ca, insecure=upstream_insecure, label=parse_label(label, what="--label")
     )
+    if asked is not None:
+        settings = known_to_daemons(settings, asked, listen, allow)
+    argv, known = who(client, asked, family)
     made = recorded(
-        client,
+        argv,
         settings,
         address,
         home=home_of(home),
         store=store_location(home_of(home) if store is None else None, store),
-        family=family_of(client) if family is None else family_named(family),
+        family=known,
+        trigger=asked,
         once=once,
         limit=limit,
     )
     if not made.recordings:
-        raise no_connection(client, made)
+        raise no_connection(argv, made)
     if as_json:
         from countersign.recorder.recording import summary
+        from countersign.scenarios.running.trigger import Answered
 
         ran = made.ran
         print_json(
@@ -83,16 +109,17 @@ def record(
                 "schema": 1,
                 "label": label,
                 "client": {
-                    "argv": list(client),
+                    "argv": list(argv),
                     "exit_code": None if ran is None else ran.code,
                     "signal": None if ran is None else ran.signal,
+                    "answered": ran.status if isinstance(ran, Answered) else None,
                     "ended_by_us": ran is None,
                 },
                 "recordings": [summary(each) for each in made.recordings],
             }
         )
         return
-    _print(client, made, label)
+    _print(argv, made, label)
 
 
 def _address(text: str | None) -> Address | None:
@@ -134,6 +161,27 @@ def settings_for(
     )
 
 
+def known_to_daemons(settings: Settings, trigger: Trigger, listen: str | None, allow: list[str] | None) -> Settings:
+    """The same settings where a daemon looks for us."""
+    from countersign.proxy import Mode as Modes, parse_network
+
+    return replace(
+        settings,
+        listen=listen_of(listen, trigger, straight=settings.mode is Modes.REVERSE),
+        allow=tuple(parse_network(text) for text in allow or ()),
+    )
+
+
+def who(client: Sequence[str] | None, trigger: Trigger | None, family: str | None) -> tuple[tuple[str, ...], Family]:
+    """The client's command line, or what a daemon is called, and its family."""
+    from countersign.scenarios.running.clients import UNKNOWN, family_named, family_of
+
+    argv = tuple(client or ()) if trigger is None else trigger.words
+    if family is not None:
+        return argv, family_named(family)
+    return argv, family_of(argv) if trigger is None else UNKNOWN
+
+
 def recorded(
     client: Sequence[str],
     settings: Settings,
@@ -142,6 +190,7 @@ def recorded(
     home: Path,
     store: str,
     family: Family,
+    trigger: Trigger | None = None,
     once: bool,
     limit: float | None,
 ) -> Recorded:
@@ -172,6 +221,7 @@ def recorded(
             keeper=writer,
             family=family,
             env=dict(os.environ),
+            trigger=trigger,
             target=target,
             once=once,
             limit=limit,
@@ -191,22 +241,37 @@ def recorded(
 
 def how_it_ended(made: Recorded) -> str:
     """``exit code 60``, and what else there is to its end."""
+    from countersign.scenarios.running.trigger import Answered
+
     ran = made.ran
     if ran is None:
         return "ended by countersign"
+    if isinstance(ran, Answered):
+        return ran.how_it_ended
     return f"{ran.signal} ended it" if ran.signal is not None else f"exit code {ran.code}"
 
 
 def no_connection(client: Sequence[str], made: Recorded) -> AnswerIsNo:
     """The error for a client that made no TLS connection."""
-    from countersign.scenarios.running.texts import what_it_said
+    from countersign.scenarios.running.trigger import Answered
 
-    said = "" if made.ran is None else "; ".join(each.line for each in what_it_said(made.ran.output, made.ran.errors))
-    return AnswerIsNo(
-        f"{client[0]} made no TLS connection through the proxy ({how_it_ended(made)}): it has to obey HTTPS_PROXY, or"
-        " be told of the proxy by {proxy}, or come straight with --target HOST:PORT --mode reverse and {url}"
-        + (f". It said: {printable(said)}" if said else "")
+    said = "" if made.ran is None else "; ".join(each.line for each in made.ran.said)
+    cure = (
+        "what --listen says has to be its proxy, and the trigger has to make it connect anew"
+        if isinstance(made.ran, Answered)
+        else "it has to obey HTTPS_PROXY, or be told of the proxy by {proxy}, or come straight with --target HOST:PORT"
+        " --mode reverse and {url}"
     )
+    return AnswerIsNo(
+        f"{_called(client, made)} made no TLS connection through"
+        f" the proxy ({how_it_ended(made)}): {cure}" + (f". It said: {printable(said)}" if said else "")
+    )
+
+
+def _called(client: Sequence[str], made: Recorded) -> str:
+    from countersign.scenarios.running.trigger import Answered
+
+    return printable(" ".join(client) if isinstance(made.ran, Answered) else client[0])
 
 
 def _print(client: Sequence[str], made: Recorded, label: str | None) -> None:
@@ -219,7 +284,7 @@ def _print(client: Sequence[str], made: Recorded, label: str | None) -> None:
         print_ladder(recording)
     sessions = len(made.recordings)
     typer.echo(
-        f"\n{printable(client[0])}: {how_it_ended(made)}; {sessions} session{'s' * (sessions != 1)} kept"
+        f"\n{_called(client, made)}: {how_it_ended(made)}; {sessions} session{'s' * (sessions != 1)} kept"
         + (f" as {label}" if label else "")
         + f": {', '.join(each.id for each in made.recordings)}"
     )

@@ -24,6 +24,19 @@ from countersign.cli.common import (
     write_out,
 )
 from countersign.cli.scenario import Directories, SetValues, known_scenarios, parse_set
+from countersign.cli.triggering import (
+    Allow,
+    Listen,
+    Settle,
+    ShowsCertificate,
+    TriggerBody,
+    TriggerCa,
+    TriggerHeaders,
+    TriggerMethod,
+    TriggerUrl,
+    stand_of,
+    trigger_of,
+)
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.private_files import FileFault, read_regular
 
@@ -40,7 +53,7 @@ if TYPE_CHECKING:
     from countersign.scenarios.running.verdict import Excuse
 
 Client = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="CLIENT ARGS",
         help="The client and its arguments, in which {url} {host} {port} {ca} {proxy} {client_cert} {client_key}"
@@ -114,7 +127,12 @@ Reports = Annotated[
         show_default=False,
     ),
 ]
-Jobs = Annotated[int | None, typer.Option(help="Clients at the same time (default: one per core).", show_default=False)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="Clients at the same time (default: one per core; of a daemon there is one).", show_default=False
+    ),
+]
 Known = Annotated[
     list[str] | None,
     typer.Option(
@@ -151,7 +169,7 @@ _REPORT_AT_MOST = 256 << 20
 
 
 def run(
-    client: Client,
+    client: Client = None,
     scenario: Scenarios = None,
     select: Select = None,
     scenarios: Directories = None,
@@ -167,6 +185,15 @@ def run(
     timeout: Timeout = None,
     seed: Seed = "0",
     jobs: Jobs = None,
+    trigger: TriggerUrl = None,
+    trigger_method: TriggerMethod = None,
+    trigger_headers: TriggerHeaders = None,
+    trigger_body: TriggerBody = None,
+    trigger_ca: TriggerCa = None,
+    settle: Settle = None,
+    listen: Listen = None,
+    allow: Allow = None,
+    shows_certificate: ShowsCertificate = False,
     keep: Keep = False,
     report: Reports = None,
     known: Known = None,
@@ -178,6 +205,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a client under scenarios and say of each whether it did what a right client does.
+
+    A client that is a daemon is not run, but asked by --trigger URL to connect.
 
     Exit code 0: it did; 1: it did not; 3: it does not even accept a proxy with nothing wrong, or cannot be run; 4: the
     fault of a scenario never was on the wire.
@@ -192,7 +221,7 @@ def run(
 
 def matrix(
     ctx: typer.Context,
-    client: Client,
+    client: Client = None,
     scenario: Scenarios = None,
     select: Select = None,
     scenarios: Directories = None,
@@ -208,6 +237,15 @@ def matrix(
     timeout: Timeout = None,
     seed: Seed = "0",
     jobs: Jobs = None,
+    trigger: TriggerUrl = None,
+    trigger_method: TriggerMethod = None,
+    trigger_headers: TriggerHeaders = None,
+    trigger_body: TriggerBody = None,
+    trigger_ca: TriggerCa = None,
+    settle: Settle = None,
+    listen: Listen = None,
+    allow: Allow = None,
+    shows_certificate: ShowsCertificate = False,
     keep: Keep = False,
     report: Reports = None,
     known: Known = None,
@@ -224,7 +262,7 @@ def matrix(
     Exit codes as those of `countersign run`; with --baseline, 1 only where a verdict is not as it was.
     """
     if ctx.meta[_MERGES]:
-        _merge(client, locals())
+        _merge(client or (), locals())
     else:
         _run(locals())
 
@@ -235,6 +273,7 @@ def matrix(
 def _run(given: dict[str, Any]) -> None:
     import asyncio
 
+    from countersign.cli.inspecting import find_preset
     from countersign.cli.log import logs
     from countersign.scenarios.clock import Clock
     from countersign.scenarios.running.matrix import TLS, Runner
@@ -254,6 +293,8 @@ def _run(given: dict[str, Any]) -> None:
     plain, chosen = _chosen(given, shard)
     excuses = _excuses(given, chosen)
     client = _client(given)
+    product = None if given["preset"] is None else find_preset(given["preset"])
+    stand = None if client.trigger is None else stand_of(given, client.trigger, product)
     with ExitStack() as stack:
         keeper = stack.enter_context(_keeping(given)) if given["keep"] else None
         stack.enter_context(logs(only_errors=True))
@@ -275,10 +316,9 @@ def _run(given: dict[str, Any]) -> None:
             _matrix(
                 make,
                 chosen,
-                target=_target(given),
-                preset=given["preset"],
+                props={"target": _target(given), "preset": product, "stand": stand},
                 tls=versions,
-                jobs=given["jobs"] or os.cpu_count() or 2,
+                jobs=given["jobs"] or (1 if stand is not None else os.cpu_count() or 2),
                 shard=shard,
                 on_result=on_result,
             )
@@ -286,12 +326,9 @@ def _run(given: dict[str, Any]) -> None:
     _finish(made, given, reports, before)
 
 
-async def _matrix(
-    make: Any, chosen: Sequence[Scenario], *, target: Target | None, preset: str | None, **how: Any
-) -> Matrix:
+async def _matrix(make: Any, chosen: Sequence[Scenario], *, props: dict[str, Any], **how: Any) -> Matrix:
     import asyncio
 
-    from countersign.cli.inspecting import find_preset
     from countersign.cli.serve import on_signals
     from countersign.scenarios.running.stage import Props
 
@@ -304,10 +341,9 @@ async def _matrix(
         work.cancel()
 
     on_signals(stop)
-    product = None if preset is None else find_preset(preset)
     try:
-        async with Props(target=target, preset=product) as props:
-            made: Matrix = await make(props).matrix(chosen, **how)
+        async with Props(**props) as there:
+            made: Matrix = await make(there).matrix(chosen, **how)
             return made
     except asyncio.CancelledError:
         if stopped:
@@ -352,19 +388,22 @@ def _excuses(given: dict[str, Any], chosen: Sequence[Scenario]) -> dict[str, Exc
 
 
 def _client(given: dict[str, Any]) -> Any:
-    from countersign.scenarios.running.clients import Way, family_named, family_of
+    from countersign.scenarios.running.clients import UNKNOWN, Way, family_named, family_of
     from countersign.scenarios.running.matrix import Client as RunClient
 
     named, mode = given["family"], given["mode"]
     if mode is not None and mode not in {way.value for way in Way}:
         raise UserError(f"--mode takes {' or '.join(way.value for way in Way)}; got {mode!r}")
-    family: Family = family_of(given["client"]) if named is None else family_named(named)
+    trigger = trigger_of(given, command="run")
+    argv = tuple(given["client"]) if trigger is None else trigger.words
+    of_program: Family = family_of(argv) if trigger is None else UNKNOWN
     return RunClient(
-        argv=tuple(given["client"]),
-        family=family,
+        argv=argv,
+        family=of_program if named is None else family_named(named),
         env=dict(os.environ),
         way=None if mode is None else Way(mode),
         timeout=given["timeout"],
+        trigger=trigger,
     )
 
 

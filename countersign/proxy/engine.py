@@ -230,16 +230,22 @@ class Engine:
             await asyncio.wait(self._accepting)  # a step of the loop each: no session is born after this
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=self.settings.limits.stop)
-        for task in list(self._sessions):
-            task.cancel()
-        if self._sessions:
-            await asyncio.wait(self._sessions)
+        await self.hang_up()
         if self._lingering:
             await asyncio.wait(self._lingering)  # a second at most: the last words of each session go out
         if self._snapshots is not None:
             self._snapshots.cancel()
             await asyncio.gather(self._snapshots, return_exceptions=True)
         self.pipes.close()
+
+    async def hang_up(self) -> int:
+        """End the sessions that are open, and say how many; who connects next is served as before."""
+        ended = list(self._sessions)
+        for task in ended:
+            task.cancel()
+        if ended:
+            await asyncio.wait(ended)
+        return len(ended)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -65,11 +65,24 @@ CLIENT_NAME = "client.lab.test"
 Who = tuple[str, str | None, int | None]
 """Which authority: the issuer's name, the preset, the number of intermediates."""
 
+_OWN: Who = ("trusted", None, None)
+"""The engine's."""
+
 
 def who_signs(certificate: Certificate | None) -> Who:
     """The authority that signs for this part of a scene."""
     one = certificate or _PLAIN
     return (one.issuer, one.preset, one.levels)
+
+
+def wants_another_root(scenario: Scenario, clock: Clock = REAL) -> bool:
+    """Whether a client has to trust a root that is made for the scenario, and not only that of the engine's CA."""
+    for scene in scenario.scenes:
+        recipe = recipe_of(scene.certificate, clock)
+        who = who_signs(scene.certificate)
+        if (recipe is not None and not _leaves_the_root(recipe)) or (who[0] == "trusted" and who != _OWN):
+            return True
+    return False
 
 
 def recipe_of(certificate: Certificate | None, clock: Clock = REAL) -> Recipe | None:
@@ -264,7 +277,7 @@ class ScenarioDirector:
             who = who_signs(scene.certificate)
             recipe = recipe_of(scene.certificate, self.clock)
             if who[0] != "trusted":
-                who = ("trusted", None, None)
+                who = _OWN
             authority = self._first[who]
             if recipe is None or _leaves_the_root(recipe):
                 found[authority.root.der] = None
@@ -371,7 +384,7 @@ def direct(
 
 def _authorities(scenario: Scenario, authority: Authority, clock: Clock) -> dict[Who, Authority]:
     """Every authority that a scene names, the given one first."""
-    found: dict[Who, Authority] = {("trusted", None, None): _unkept(authority)}
+    found: dict[Who, Authority] = {_OWN: _unkept(authority)}
     for step in scenario.steps:
         _check_can_rotate(scenario, step, authority)
     for scene in scenario.scenes:

@@ -44,6 +44,7 @@ def test_a_client_that_refuses_is_recorded_as_well(home: Path, target: ScenarioP
         "argv": [*CURL, "--cacert", str(target.ca)],
         "exit_code": 60,
         "signal": None,
+        "answered": None,
         "ended_by_us": False,
     }
     (recording,) = document["recordings"]

@@ -157,7 +157,12 @@ def filled(argv: Sequence[str], place: Place) -> tuple[str, ...]:
     Other braces stay as they are: a shell's ``${url}``, JSON, and in an argument that looks like a program's text any
     word that is no placeholder. Raises :class:`UserError` for such a word anywhere else.
     """
-    return tuple(_with(word, lambda name: str(getattr(place, name))) for word in argv)
+    return tuple(filled_text(word, place) for word in argv)
+
+
+def filled_text(text: str, place: Place, form: Callable[[str], str] = str) -> str:
+    """The same for one text; ``form`` gives each value the form that it needs there."""
+    return _with(text, lambda name: form(str(getattr(place, name))))
 
 
 def _with(word: str, value: Callable[[str], str]) -> str:

@@ -37,7 +37,7 @@ from countersign.scenarios.running.guard import Guard
 from countersign.scenarios.running.matrix import TLS, held_to, not_this_way
 from countersign.scenarios.running.stage import Props, Stage, Target
 from countersign.scenarios.running.thread import LoopThread
-from countersign.scenarios.running.trial import ScenarioProxy, Watch
+from countersign.scenarios.running.trial import ScenarioProxy
 
 if TYPE_CHECKING:
     import os
@@ -136,17 +136,14 @@ class House:
                     Props(target=target, preset=product, folder=self._guard.folder)
                 )
                 self._props[which] = props
-        watch = Watch()
-        stage = make(props=props, keeper=watch)
+        stage = make(props=props)
         await stage.__aenter__()
         try:
             place = stage.place()
         except BaseException:
             await stage.__aexit__(None, None, None)
             raise
-        proxy = ScenarioProxy(
-            self._thread, stage, watch, place, mark=self._guard.mark, family=family, on_close=self._left
-        )
+        proxy = ScenarioProxy(self._thread, stage, place, mark=self._guard.mark, family=family, on_close=self._left)
         self._open.add(proxy)
         return proxy
 

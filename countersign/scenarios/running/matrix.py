@@ -8,6 +8,9 @@ One that asks about revocation, and refuses what names no responder, gets certif
 A scenario with steps is played until its last step has been met: the client is run again, the time that a step waits
 for is waited for where it is short, and a step that would take too long is called. Scenarios whose point is waiting are
 begun first and beside the others, since they cost nothing but time.
+
+A daemon (:mod:`.trigger`) knows one address, so all of its scenarios are met one after the other, and one root, so
+those for which another has to be trusted are left out.
 """
 
 from __future__ import annotations
@@ -20,20 +23,24 @@ from typing import TYPE_CHECKING
 
 from countersign.ca import AuthorityError, CannotMimic
 from countersign.errors import CountersignError, EnvironmentFault, UserError
+from countersign.proxy.settings import is_loopback
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.wire.text import printable
 from countersign.scenarios.clock import REAL, Clock
+from countersign.scenarios.directing import wants_another_root
 from countersign.scenarios.model import Protocol, Scenario, Scene
 from countersign.scenarios.running.clients import Family, Way, environment, filled, placeholders
 from countersign.scenarios.running.process import run_client
 from countersign.scenarios.running.results import Matrix, Result, Shard
 from countersign.scenarios.running.stage import Stage
+from countersign.scenarios.running.trigger import Answered, Trigger, triggered
 from countersign.scenarios.running.verdict import Excuse, Kind, Take, Verdict, judge, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from countersign.proxy import Keeper
+    from countersign.scenarios.running.process import Ran
     from countersign.scenarios.running.stage import Props
 
 PLAIN = "plain"
@@ -53,13 +60,21 @@ _LADDER_WIDTH = 110
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A client and how it is run. ``way`` None: whichever it takes. ``timeout`` None: as the scenario needs."""
+    """A client and how it is run. ``way`` None: whichever it takes. ``timeout`` None: as the scenario needs.
+
+    One with a ``trigger`` is not run, but asked; its ``argv`` are the trigger's words.
+    """
 
     argv: tuple[str, ...]
     family: Family
     env: Mapping[str, str] = field(repr=False)
     way: Way | None = None
     timeout: float | None = None
+    trigger: Trigger | None = None
+
+    @property
+    def name(self) -> str:
+        return self.argv[0] if self.trigger is None else f"the daemon at {self.trigger.place}"
 
     def __post_init__(self) -> None:
         placeholders(self.argv)  # a mistake in one is told before anything is started
@@ -67,11 +82,13 @@ class Client:
     @property
     def own_names(self) -> bool:
         """It can be told which names are this machine's."""
-        return (self.family.name or "").startswith("java")
+        return self.trigger is None and (self.family.name or "").startswith("java")
 
     @property
     def shows(self) -> bool | None:
         """Whether it has our client certificate to show; None where nobody can know."""
+        if self.trigger is not None:
+            return self.trigger.shows
         if placeholders(self.argv) & {"client_cert", "client_store"} or self.own_names:
             return True
         return None if self.family.name is None else False
@@ -80,6 +97,8 @@ class Client:
         """The ways to try. Where only host and port are asked for, it means to dial by itself."""
         if self.way is not None:
             return (self.way,)
+        if self.trigger is not None:
+            return (Way.CONNECT,)
         named = placeholders(self.argv)
         straight = bool(named & {"host", "port"}) and "url" not in named and "proxy" not in named
         first = Way.REVERSE if straight else self.family.way
@@ -127,9 +146,21 @@ class Runner:
         for version in tls:
             if version is not tls[0] or self.asks:
                 result = await self._played(self._plain, version)
+            self._check_answer(result)
             if result.verdict.kind is not Kind.ACCEPTED:
                 to_localhost = self.props.target is not None and way is Way.REVERSE and not self.client.own_names
                 raise EnvironmentFault(_not_plain(result, self.client, version, to_localhost=to_localhost))
+
+    def _check_answer(self, result: Result) -> None:
+        """A trigger that is declined where nothing is wrong: with 4xx the request is at fault, else the daemon."""
+        status = result.answered
+        if status is None or 200 <= status < 300 or result.verdict.kind not in {Kind.NEVER_CONNECTED, Kind.ACCEPTED}:
+            return
+        went = "although its connection went well" if result.verdict.kind is Kind.ACCEPTED else "and connected nowhere"
+        told = "; ".join(printable(each.line) for each in result.verdict.said[1:])
+        text = f"{self.client.name} answered {printable(result.verdict.said[0].line)} to the trigger, {went}"
+        text += f". It said: {told}" if told else ""
+        raise UserError(text) if 400 <= status < 500 else EnvironmentFault(text)
 
     # -- scenarios -----------------------------------------------------------------------------------------------
 
@@ -145,10 +176,13 @@ class Runner:
         """Every scenario with every version, after :meth:`check`; the results stand in the order of the scenarios."""
         if jobs < 1:
             raise UserError(f"--jobs takes a number from 1 up, got {jobs}")
+        if self.client.trigger is not None and jobs > 1:
+            raise UserError(f"--jobs {jobs}: a daemon meets one scenario at a time; leave --jobs out")
         started, began = datetime.now(UTC), time.monotonic()
         await self.check(tls)
         wanted = [(scenario, version) for scenario in scenarios for version in tls]
-        busy, waiting = asyncio.Semaphore(jobs), asyncio.Semaphore(_WAITING_AT_ONCE)
+        busy = asyncio.Semaphore(jobs)
+        waiting = busy if self.client.trigger is not None else asyncio.Semaphore(_WAITING_AT_ONCE)
 
         async def one(scenario: Scenario, version: str | None) -> Result:
             async with waiting if scenario.waits else busy:
@@ -196,11 +230,19 @@ class Runner:
         known = scenario.expect.of(self.client.family.name).skip
         if known:
             return known
+        if self.client.trigger is not None and (unfit := _not_for_a_daemon(scenario, self.props, self._clock)):
+            return unfit
         shown = scenario.client_certificate
         nothing = shown is not None and shown.own_recipe.send.order == "empty"
+        if nothing and self.client.trigger is not None and self.client.shows:
+            return "the daemon has a certificate to show, and here it shall have none"
         if nothing and placeholders(self.client.argv) & {"client_cert", "client_key"}:
             return "the client has a certificate to show, and here it shall have none"
         if not nothing and self.client.shows is False and any(scene.client_auth for scene in scenario.scenes):
+            if self.client.trigger is not None:
+                return (
+                    "the daemon has no certificate of the home's CA to show; where it has one, say --shows-certificate"
+                )
             return "the client has no certificate to show; give it {client_cert} and {client_key}"
         assert self.way is not None
         if out_of_reach := not_this_way(scenario, self.way, own_names=self.client.own_names):
@@ -241,10 +283,9 @@ class Runner:
                 notes.append("it asked no responder and fetched no CRL")
             found = await stage.unproved()
         recordings = stage.recordings
-        verdict = judge(
+        verdict = self._judged(
             held,
             takes,
-            family=self.client.family.name,
             unproved=[each.text for each in found if not each.not_asked],
             notes=[*notes, *(each.text for each in found if each.not_asked)],
         )
@@ -254,23 +295,42 @@ class Runner:
             argv=ran.argv,
             code=ran.code,
             signal=ran.signal,
+            answered=ran.status if isinstance(ran, Answered) else None,
             seconds=time.monotonic() - began,
             client_seconds=sum(take.ran.seconds for take in takes),
             recordings=tuple(each.id for each in recordings),
             ladders=tuple(render_ladder(each, width=_LADDER_WIDTH) for each in recordings) if self._ladders else (),
         )
 
+    def _judged(
+        self, scenario: Scenario, takes: Sequence[Take], *, unproved: Sequence[str], notes: Sequence[str]
+    ) -> Verdict:
+        """The verdict, if it is the same whatever an answer that does not tell would have said."""
+        well, ill = (
+            [
+                replace(take, ran=take.ran.supposing(well=each)) if isinstance(take.ran, Answered) else take
+                for take in takes
+            ]
+            for each in (True, False)
+        )
+        judged, other = (
+            judge(scenario, each, family=self.client.family.name, unproved=unproved, notes=notes)
+            for each in (well, ill)
+        )
+        if judged.kind is not other.kind:
+            return skipped(
+                "the recordings do not tell what the daemon made of it, and it answered the trigger before it was done"
+            )
+        return judged
+
     async def _takes(self, stage: Stage, limit: float) -> tuple[list[Take], list[str]]:
         """Run the client until the last step has been met, or nothing more will come of it; with notes on how."""
-        place = stage.place()
-        argv, env = filled(self.client.argv, place), environment(self.client.env, place)
         takes: list[Take] = []
         notes: list[str] = []
         seen = 0
         while True:
             await stage.turn()
-            ran = await run_client(argv, env=env, timeout=limit, stdin=self.client.family.says)
-            await stage.settle()
+            ran = await self._ran(stage, limit)
             made = stage.recordings[seen:]
             seen += len(made)
             takes.append(Take(ran, made))
@@ -278,6 +338,17 @@ class Runner:
                 return takes, notes
             if await self._go_on(stage):
                 notes = ["a step was called, for its time would have been long in coming (see --clock)"]
+
+    async def _ran(self, stage: Stage, limit: float) -> Ran | Answered:
+        """One run of the client, whose sessions are over then."""
+        client, place = self.client, stage.place()
+        if client.trigger is not None:
+            return await triggered(client.trigger, place, engine=stage.engine, watch=stage.watch, limit=limit)
+        ran = await run_client(
+            filled(client.argv, place), env=environment(client.env, place), timeout=limit, stdin=client.family.says
+        )
+        await stage.settle()
+        return ran
 
     async def _go_on(self, stage: Stage) -> bool:
         """Bring the next step about, as far as running the client again does not. Says whether it had to be called."""
@@ -296,6 +367,19 @@ class Runner:
                 return False
         director.step_to(number)
         return not following.on_call
+
+
+def _not_for_a_daemon(scenario: Scenario, props: Props, clock: Clock) -> str:
+    """Why the scenario cannot be put to a client that knows one root, shows what it has, and may be elsewhere."""
+    if wants_another_root(scenario, clock):
+        return "a root made for it would have to be trusted, and a daemon trusts that of the home's CA"
+    shown = scenario.client_certificate
+    if shown is not None and shown.own_recipe.send.order != "empty" and shown.own_recipe.id != "client":
+        return "it is about a certificate that the client is given, and a daemon shows its own"
+    asks = any(scene.revocation is not None for scene in scenario.scenes)
+    if asks and props.stand is not None and not is_loopback(props.stand.listen.host):
+        return "answers about revocation are given on loopback, and the daemon may be elsewhere"
+    return ""
 
 
 def _about_answers(scenario: Scenario) -> bool:
@@ -348,12 +432,20 @@ def _not_plain(result: Result, client: Client, tls: str | None, *, to_localhost:
         Kind.HUNG: "give it more time with --timeout, or a client that ends",
         Kind.UNPROVED: "what is behind the proxy has to be there, and trusted (see --upstream-ca, --upstream-insecure)",
     }.get(verdict.kind, "it has to take the roots that it is given: {ca} names them in a file, as does SSL_CERT_FILE")
-    if to_localhost and verdict.kind is Kind.REFUSED_WRONGLY:
+    if client.trigger is not None:
+        cure = {
+            Kind.NEVER_CONNECTED: "what --listen says has to be its proxy (or, with --mode reverse, where it goes), and"
+            " the trigger has to make it connect anew",
+            Kind.REFUSED_WRONGLY: "it has to trust the root of the CA in the home: `countersign ca trust --for java`"
+            " (or python, mid ...) says how",
+            Kind.HUNG: "give it more time with --timeout",
+        }.get(verdict.kind, cure)
+    elif to_localhost and verdict.kind is Kind.REFUSED_WRONGLY:
         cure = "it was sent to localhost, as it obeys no proxy, and the target's certificate is for another name"
     told = [each.line for each in verdict.said]
     parts = [f"It said: {'; '.join(told)}"] * bool(told) + [*verdict.notes]
     text = f"does not accept a proxy with nothing wrong{under}: {verdict.text}; {cure}"
-    return printable(". ".join([f"{client.argv[0]} {text}", *parts]))
+    return printable(". ".join([f"{client.name} {text}", *parts]))
 
 
 # -- versions -----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from countersign.errors import EnvironmentFault, UserError
+from countersign.scenarios.running.texts import Said, what_it_said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,23 @@ class Ran:
     def crashed(self) -> bool:
         """A signal that was not ours ended it. ``SIGPIPE`` is how a filter ends, and no crash."""
         return self.signal is not None and not self.timed_out and self.signal != "SIGPIPE"
+
+    @property
+    def how_it_ended(self) -> str:
+        return f"it ended with exit code {self.code}" if self.signal is None else f"{self.signal} ended it"
+
+    @property
+    def hung(self) -> str:
+        return f"it was still running after {self.seconds:.3g} s and was ended"
+
+    @property
+    def well_said(self) -> str:
+        return "its exit code is 0 all the same"
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """The lines in which it tells what went wrong."""
+        return what_it_said(self.output, self.errors)
 
 
 async def run_client(

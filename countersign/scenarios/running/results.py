@@ -26,7 +26,8 @@ SCHEMA = 1
 class Result:
     """One client under one scenario. ``tls`` is the version that it was held to, if any.
 
-    ``argv`` is what was run, ``code`` its exit code, or ``signal`` what ended it. ``seconds`` is how long it took, and
+    ``argv`` is what was run, ``code`` its exit code, or ``signal`` what ended it; ``answered`` is the status that a
+    daemon answered with. ``seconds`` is how long it took, and
     ``client_seconds`` how much of that the client ran. ``recordings`` are the ids of its sessions, ``ladders`` the
     same as text, for reports that are read without the store.
     """
@@ -40,6 +41,7 @@ class Result:
     argv: tuple[str, ...] = ()
     code: int | None = None
     signal: str | None = None
+    answered: int | None = None
     seconds: float = 0.0
     client_seconds: float = 0.0
     recordings: tuple[str, ...] = ()
@@ -147,6 +149,7 @@ def _result_json(result: Result) -> dict[str, Any]:
         "argv": list(result.argv),
         "exit_code": result.code,
         "signal": result.signal,
+        "answered": result.answered,
         "seconds": round(result.seconds, 3),
         "client_seconds": round(result.client_seconds, 3),
         "recordings": list(result.recordings),
@@ -201,6 +204,7 @@ def _result_from_json(entry: Mapping[str, Any]) -> Result:
         argv=_texts(entry["argv"]),
         code=None if entry["exit_code"] is None else int(_number(entry["exit_code"])),
         signal=None if entry["signal"] is None else _text(entry["signal"]),
+        answered=None if entry.get("answered") is None else int(_number(entry["answered"])),
         seconds=_number(entry["seconds"]),
         client_seconds=_number(entry["client_seconds"]),
         recordings=_texts(entry["recordings"]),

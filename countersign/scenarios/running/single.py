@@ -2,7 +2,8 @@
 
 The client is told of the proxy as under a scenario (:mod:`countersign.scenarios.running.clients`), and goes where it
 always goes; only what it shows of itself stays its own, so a JVM is given no key store. It is run until it ends, until
-its time is up, or, for those that never end, until its first TLS session is over.
+its time is up, or, for those that never end, until its first TLS session is over. A daemon is asked, and waited for
+until it is at rest (:mod:`.trigger`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from countersign.proxy import Engine, Mode
 from countersign.recorder.recording import LegRole
 from countersign.scenarios.running.clients import Place, Way, environment, filled, placeholders
 from countersign.scenarios.running.process import run_client
-from countersign.scenarios.running.stage import PASSWORD, Props
-from countersign.scenarios.running.trial import Watch
+from countersign.scenarios.running.stage import PASSWORD, Props, reached_at
+from countersign.scenarios.running.trigger import Answered, Trigger, triggered
+from countersign.scenarios.running.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from countersign.scenarios.running.process import Ran
 
 _FOR_EVER = 365 * 86400.0
+_A_DAEMON = 30.0  # seconds
 _HOST = "localhost"
 
 
@@ -36,7 +39,7 @@ _HOST = "localhost"
 class Recorded:
     """``ran`` is None where the client was ended by us; ``recordings`` are its sessions with TLS, in their order."""
 
-    ran: Ran | None
+    ran: Ran | Answered | None
     recordings: tuple[Recording, ...]
 
 
@@ -68,6 +71,7 @@ async def record(
     keeper: Keeper,
     family: Family,
     env: Mapping[str, str],
+    trigger: Trigger | None = None,
     target: Address | None = None,
     once: bool = False,
     limit: float | None = None,
@@ -75,11 +79,13 @@ async def record(
 ) -> Recorded:
     """Run a client through an engine of ``settings``, which is in connect or in reverse mode, and record it.
 
+    With a ``trigger`` it is a daemon, and ``argv`` is only what it is called.
+
     ``target`` is what ``{url}``, ``{host}`` and ``{port}`` mean. ``once``: it is ended after its first TLS session;
     ``limit``: after so many seconds; ``stop``: when that is set. Raises :class:`UserError` for a placeholder that
     nothing is known for.
     """
-    named = placeholders(argv)
+    named = placeholders(argv) if trigger is None else trigger.named
     if target is None and named & {"url", "host", "port"}:
         raise UserError("{url}, {host} and {port} need a target: give --target HOST:PORT, or name it in the client")
     if given := named & {"client_cert", "client_key", "client_store"}:
@@ -88,14 +94,19 @@ async def record(
     kept = _Kept(keeper, watch)
     async with Props() as props, Engine(settings, authority, kept) as engine:
         place = _place(props, engine, authority, target)
-        work = asyncio.ensure_future(
-            run_client(
-                filled(argv, place),
-                env=environment(env, place, shows=False),
-                timeout=_FOR_EVER if limit is None else limit,
-                stdin=family.says,
+        work: asyncio.Future[Ran] | asyncio.Future[Answered]
+        if trigger is not None:
+            seconds = _A_DAEMON if limit is None else limit
+            work = asyncio.ensure_future(triggered(trigger, place, engine=engine, watch=watch, limit=seconds))
+        else:
+            work = asyncio.ensure_future(
+                run_client(
+                    filled(argv, place),
+                    env=environment(env, place, shows=False),
+                    timeout=_FOR_EVER if limit is None else limit,
+                    stdin=family.says,
+                )
             )
-        )
         events = [kept.first] if once else []
         events += [] if stop is None else [stop]
         ends = [asyncio.ensure_future(each.wait()) for each in events]
@@ -120,7 +131,7 @@ def _place(props: Props, engine: Engine, authority: Authority, target: Address |
         way=Way.REVERSE if straight else Way.CONNECT,
         host=_HOST if straight or target is None else target.host,
         port=port if straight or target is None else target.port,
-        proxy=f"127.0.0.1:{port}",
+        proxy=reached_at(engine.settings.listen, port),
         ca=ca,
         trust_store=store,
         store_password=PASSWORD,

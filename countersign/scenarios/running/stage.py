@@ -8,17 +8,21 @@
 :class:`Props` are what stages have in common: authorities and keys, the embedded target, the files. They take the time
 and are made once; a :class:`Stage` takes a millisecond or two, and nothing of one is left for the next: each has an
 engine, a director and, where somebody may ask about revocation, a responder of its own, on free ports of loopback.
+
+Clients that are there before us (:mod:`.trigger`) know one address and one root: for them props :class:`Stand` on what
+they know.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
+import socket
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,9 +31,10 @@ from countersign.ca.pem import to_pem
 from countersign.ca.revocation import Manner, Patience, Responder
 from countersign.ca.signer import pkcs8_der
 from countersign.ca.stores import CertificateEntry, Form, KeyEntry, Scheme, StoreType, write_store
-from countersign.errors import EnvironmentFault
+from countersign.errors import EnvironmentFault, UserError
 from countersign.lab.target import HOST, EmbeddedTarget, Pki
 from countersign.proxy import Address, Engine, Keeper, Limits, Mode, Settings
+from countersign.proxy.listening import cannot_listen
 from countersign.proxy.orders import NOTHING_ORDERED, ChainOrders, Orders
 from countersign.proxy.ways.addressing import Overrides
 from countersign.recorder.recording import LegRole, Status
@@ -39,9 +44,11 @@ from countersign.scenarios.clock import REAL, Clock
 from countersign.scenarios.directing import CLIENT_NAME, ScenarioDirector, direct
 from countersign.scenarios.proof import Unproved, proofs
 from countersign.scenarios.running.clients import Place, Way
+from countersign.scenarios.running.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from ipaddress import IPv4Network, IPv6Network
 
     from countersign.ca.presets import Preset
     from countersign.ca.recipes import Recipe
@@ -56,7 +63,7 @@ DEFAULT_HOST = "default.lab.test"
 """For whom a target's certificate is that its client has not named."""
 
 _LOOPBACK = "127.0.0.1"
-_SETTLES = 3.0  # seconds for sessions to end once their client is gone
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - what may have been given, not what is chosen
 _DIAL = 10.0
 _PATIENCE = 1.0
 _QUICK = Scheme("aes-256-cbc", "pbkdf2", 1000, "sha256")
@@ -94,19 +101,44 @@ def own_target(target: TargetPart, pki: Pki, host: str, *, pool: KeyPool) -> Emb
     return EmbeddedTarget(replace(pki, server=made), judges=target.asks, default=default)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """What a client knows of us before we are there: where we ``listen``, and the ``authority`` whose root it trusts.
+
+    ``clients`` is the CA that its own certificate is of, where it has one. ``allow`` says who may connect; it is needed
+    beyond loopback. A port 0 is one that nobody knows yet: it is chosen once, for all stages.
+    """
+
+    listen: Address
+    authority: Authority
+    clients: Authority
+    allow: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
 class Props:
     """See the top of the module. ``preset`` is the product that the proxy is to be, whatever the scenario.
 
-    The files stand in a directory of their own, which is made in ``folder``.
+    ``stand`` is for clients that know us already. The files stand in a directory of their own, which is made in
+    ``folder``.
     """
 
     def __init__(
-        self, *, target: Target | None = None, preset: Preset | None = None, folder: Path | None = None
+        self,
+        *,
+        target: Target | None = None,
+        preset: Preset | None = None,
+        stand: Stand | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.target = target
         self.preset = preset
-        self.authority = Authority.make() if preset is None else preset.make_authority()
+        self.stand = stand
         self.pki = Pki.make(HOST)
+        self.clients = self.pki.clients if stand is None else stand.clients
+        if stand is not None:
+            self.authority = stand.authority
+        else:
+            self.authority = Authority.make() if preset is None else preset.make_authority()
         self.pool = KeyPool()
         self._embedded = EmbeddedTarget(self.pki)
         self._embedded_localhost = EmbeddedTarget(replace(self.pki, server=issue(self.pki.public, LOCALHOST)))
@@ -118,6 +150,9 @@ class Props:
     async def __aenter__(self) -> Self:
         if self.target is not None:
             await self.target.check()
+        if self.stand is not None and not self.stand.listen.port:
+            kept = self._stack.enter_context(_kept_port(self.stand.listen))
+            self.stand = replace(self.stand, listen=Address(self.stand.listen.host, kept.getsockname()[1]))
         made = tempfile.TemporaryDirectory(prefix="countersign-run-", dir=self._parent)
         self._folder = Path(self._stack.enter_context(made))
         if self.target is None:
@@ -142,7 +177,8 @@ class Props:
         """Those of an engine for clients that come in this way, on their way to the target at ``address``."""
         target = self.target
         return Settings(
-            listen=Address(_LOOPBACK, port),
+            listen=Address(_LOOPBACK, port) if self.stand is None else self.stand.listen,
+            allow=() if self.stand is None else self.stand.allow,
             mode=Mode.CONNECT if way is Way.CONNECT else Mode.REVERSE,
             target=None if way is Way.CONNECT else address,
             resolve=Overrides.parse([f"{address}:{_LOOPBACK}"]) if target is None else None,
@@ -201,13 +237,35 @@ class Props:
         return path
 
 
+def reached_at(listen: Address, port: int) -> str:
+    """Where a client on this machine finds what listens there, with its real port."""
+    return str(Address(_LOOPBACK if listen.host in _ANY else listen.host, port))
+
+
+def _kept_port(listen: Address) -> socket.socket:
+    """A socket that has a free port and does not listen, so that the port is ours between one stage and the next."""
+    try:
+        family = socket.AF_INET6 if ip_address(listen.host).version == 6 else socket.AF_INET
+    except ValueError:
+        raise UserError(f"--listen {listen}: any free port goes with an address, not with a name") from None
+    kept = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the listeners do, which share it then
+        kept.bind((listen.host, 0))
+    except OSError as error:
+        kept.close()
+        raise EnvironmentFault(cannot_listen(listen, error)) from None
+    return kept
+
+
 class Stage:
     """See the top of the module. ``way`` is how clients come in, ``patience`` how long the proxy waits, in seconds.
 
     ``own_names``: the client can be given a hosts file, as a JVM can; else, where it comes straight, it can only be
     sent to ``localhost``. ``answers``: certificates name a responder even where the scenario is about something else,
-    for clients that ask about each. ``port`` is where to listen, any free one unless it is given. ``keeper`` gets every
-    recording, too; ``log`` what the engine has to say, else it says it as structlog is configured.
+    for clients that ask about each. ``port`` is where to listen, any free one unless it is given, or the props stand
+    somewhere. ``keeper`` gets every recording, too; ``log`` what the engine has to say, else it says it as structlog is
+    configured. ``watch`` knows the sessions.
     """
 
     def __init__(
@@ -230,11 +288,10 @@ class Stage:
         self._named = own_names or way is Way.CONNECT
         self._address = props.address(named=self._named)
         self._answers, self._patience, self._keeper = answers, patience, keeper
-        self._ended = asyncio.Event()
-        self._recordings: dict[str, Recording] = {}
+        self.watch = Watch()
         self._stack = AsyncExitStack()
         self.director: ScenarioDirector = direct(
-            scenario, props.authority, clients=props.pki.clients, clock=clock, seed=seed
+            scenario, props.authority, clients=props.clients, clock=clock, seed=seed
         )
         self.engine: Engine
         self.responder: Responder | None = None
@@ -275,17 +332,15 @@ class Stage:
         await self._stack.aclose()
 
     def submit(self, recording: Recording) -> None:
-        """What the engine hands over; a finished one stands before a snapshot of it."""
-        self._recordings[recording.id] = recording
-        if recording.ended is not None:
-            self._ended.set()
+        """What the engine hands over."""
+        self.watch.submit(recording)
         if self._keeper is not None:
             self._keeper.submit(recording)
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
         """Those that are finished, in the order in which they began; a client's questions in clear are none of them."""
-        return tuple(each for each in self._recordings.values() if each.ended is not None and not _in_clear(each))
+        return tuple(each for each in self.watch.finished if not _in_clear(each))
 
     @property
     def asked(self) -> Sequence[Asked]:
@@ -331,12 +386,7 @@ class Stage:
 
     async def settle(self) -> None:
         """Wait until the sessions of a client that is gone have ended."""
-        await asyncio.sleep(0.001)  # what it has connected last is accepted
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLES):
-                while self.engine.open_sessions:
-                    self._ended.clear()
-                    await self._ended.wait()
+        await self.watch.settle(lambda: self.engine.open_sessions, to_the_end=True)
 
     def place(self) -> Place:
         """Where to send a client."""
@@ -350,7 +400,7 @@ class Stage:
             way=self.way,
             host=address.host if self._named else LOCALHOST,
             port=port if straight else address.port,
-            proxy=f"{_LOOPBACK}:{port}",
+            proxy=reached_at(self.engine.settings.listen, port),
             ca=ca,
             trust_store=store,
             store_password=PASSWORD,

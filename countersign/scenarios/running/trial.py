@@ -15,8 +15,6 @@ closed.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 
-_SETTLES = 3.0  # seconds for sessions to end, or to carry data both ways, once their client is done
 _LADDER_WIDTH = 110
 _ACCEPTED, _REFUSED = {Kind.ACCEPTED, Kind.ACCEPTED_WRONGLY}, {Kind.REFUSED, Kind.REFUSED_WRONGLY}
 
@@ -59,39 +56,6 @@ class NotOnTheWire(CountersignError):  # noqa: N818 - no fault of the client's
 
 class CannotTell(AssertionError):  # noqa: N818 - an assertion that cannot be judged
     """The recordings leave open what the client did, and nobody has said how it went."""
-
-
-class Watch:
-    """A keeper that knows the latest of each recording, and wakes whoever waits for more."""
-
-    def __init__(self) -> None:
-        self._latest: dict[str, Recording] = {}
-        self._changed = asyncio.Event()
-
-    def submit(self, recording: Recording) -> None:
-        """What the engine hands over."""
-        self._latest[recording.id] = recording
-        self._changed.set()
-
-    @property
-    def still_open(self) -> list[Recording]:
-        """Sessions that go on and have something to tell."""
-        return [each for each in self._latest.values() if each.ended is None and _tells(each)]
-
-    async def settle(self, open_sessions: Callable[[], int]) -> None:
-        """Wait until each session has ended, or tells enough."""
-        await asyncio.sleep(0.001)  # what has been connected last is accepted
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLES):
-                while open_sessions() > len(self.still_open):
-                    self._changed.clear()
-                    await self._changed.wait()
-
-
-def _tells(recording: Recording) -> bool:
-    """There is data both ways: in TLS 1.3 the client's comes before it is known to be taken (RFC 8446 E.1.1)."""
-    leg = recording.leg(LegRole.CLIENT) or recording.leg(LegRole.THROUGH)
-    return leg is not None and all(leg.count(side).length for side in (Side.CLIENT, Side.SERVER))
 
 
 class Attempt:
@@ -161,7 +125,6 @@ class ScenarioProxy:
         self,
         thread: LoopThread,
         stage: Stage,
-        watch: Watch,
         place: Place,
         *,
         mark: str,
@@ -176,7 +139,7 @@ class ScenarioProxy:
         self.client_cert, self.client_key = place.client_cert, place.client_key
         self.answered_for = False
         """Whether an assertion has looked at what there was to see."""
-        self._thread, self._stage, self._watch, self._mark = thread, stage, watch, mark
+        self._thread, self._stage, self._watch, self._mark = thread, stage, stage.watch, mark
         self._family, self._given = family, family is not None
         self._on_close = on_close
         self._takes: list[_Take] = []

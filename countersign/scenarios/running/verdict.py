@@ -28,7 +28,6 @@ from countersign.errors import UserError
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
-from countersign.scenarios.running.texts import Said, what_it_said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from countersign.scenarios.expect import ClientExpect
     from countersign.scenarios.model import Scenario
     from countersign.scenarios.running.process import Ran
+    from countersign.scenarios.running.texts import Said
+    from countersign.scenarios.running.trigger import Answered
 
 
 _OURS = {FailureCode.CANNOT_MIMIC, FailureCode.CANNOT_BEGIN, FailureCode.CA_EXPIRED, FailureCode.INTERNAL}
@@ -135,7 +136,7 @@ class Excuse:
 class Take:
     """One run of a client and the sessions that it made."""
 
-    ran: Ran
+    ran: Ran | Answered
     recordings: tuple[Recording, ...]
 
 
@@ -165,11 +166,11 @@ def judge(
     expect = scenario.expect.of(family)
     did: Did | None = None
     if any(take.ran.timed_out for take in takes):
-        kind, text = Kind.HUNG, f"hung: it was still running after {ran.seconds:.3g} s and was ended"
+        kind, text = Kind.HUNG, f"hung: {next(take.ran.hung for take in takes if take.ran.timed_out)}"
     elif crashed := next((take.ran for take in takes if take.ran.crashed), None):
         kind, text = Kind.CRASHED, f"crashed: {crashed.signal} ended it"
     elif not takes[-1].recordings:
-        kind, text = Kind.NEVER_CONNECTED, f"never connected: {_how_it_ended(ran)}"
+        kind, text = Kind.NEVER_CONNECTED, f"never connected: {ran.how_it_ended}"
     elif reasons := [*_made_impossible(takes), *unproved]:
         kind, text = Kind.UNPROVED, f"the fault never was on the wire: {reasons[0]}"
     else:
@@ -185,7 +186,7 @@ def judge(
         sessions=len(sessions),
         resumed=resumed,
         alerts=alerts,
-        said=() if did is Did.ACCEPTED and ran.well else what_it_said(ran.output, ran.errors),
+        said=() if did is Did.ACCEPTED and ran.well else ran.said,
         known=did is not None and _is_known(expect, did),
         notes=(
             *_why(scenario, kind),
@@ -218,7 +219,7 @@ def _counted(scenario: Scenario, sessions: Sequence[Session]) -> Sequence[Sessio
     return next(refused, sessions)
 
 
-def _did(scenario: Scenario, sessions: Sequence[Session], ran: Ran) -> Did:
+def _did(scenario: Scenario, sessions: Sequence[Session], ran: Ran | Answered) -> Did:
     told = [session.did for session in sessions if session.did is not Did.TURNED_AWAY]
     if not told:
         return Did.ACCEPTED if ran.well else Did.REFUSED
@@ -260,13 +261,13 @@ def _notes(
     expect: ClientExpect,
     did: Did | None,
     sessions: Sequence[Session],
-    ran: Ran,
+    ran: Ran | Answered,
     *,
     alerts: Sequence[str],
 ) -> list[str]:
     notes = []
     if did is Did.REFUSED and ran.well:
-        notes.append("its exit code is 0 all the same")
+        notes.append(ran.well_said)
     if did is Did.REFUSED and expect.alerts and alerts and not set(alerts) & set(expect.alerts):
         notes.append(f"it sent {', '.join(alerts)}, where {' or '.join(expect.alerts)} was expected")
     if did is Did.REFUSED and expect.texts and not any(text in ran.errors + ran.output for text in expect.texts):
@@ -284,12 +285,6 @@ def _of_the_target(recordings: Sequence[Recording]) -> Iterator[str]:
         outcome = recording.outcome
         if outcome.status is Status.FAILED and outcome.leg is LegRole.SERVER:
             yield outcome.text
-
-
-def _how_it_ended(ran: Ran) -> str:
-    if ran.signal is not None:
-        return f"{ran.signal} ended it"
-    return f"it ended with exit code {ran.code}"
 
 
 # -- one session ---------------------------------------------------------------------------------------------------
