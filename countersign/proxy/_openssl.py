@@ -127,6 +127,7 @@ GROUP_NAMES = {
     0x0202: "MLKEM1024", 0x11EB: "SecP256r1MLKEM768", 0x11EC: "X25519MLKEM768", 0x11ED: "SecP384r1MLKEM1024",
 }  # fmt: skip
 """IANA's numbers and OpenSSL's names of the groups that OpenSSL 4 can have."""
+_CERTIFICATE_CURVES = ":".join(GROUP_NAMES[number] for number in range(0x0017, 0x001D)).encode("ascii")
 
 
 # -- what can go wrong -------------------------------------------------------------------------------------------
@@ -238,6 +239,7 @@ def _on_verify_known(_ok: int, _store: Any) -> int:
 
 @_callback("int(int, X509_STORE_CTX *)")
 def _on_verify_take_any(_ok: int, store: Any) -> int:
+    _take_its_curve(store)
     _lib.X509_STORE_CTX_set_error(store, _lib.X509_V_OK)
     return 1
 
@@ -245,9 +247,19 @@ def _on_verify_take_any(_ok: int, store: Any) -> int:
 @_callback("int(int, X509_STORE_CTX *)")
 def _on_verify_client(ok: int, store: Any) -> int:
     """Judges a client's chain; OpenSSL sends the alert that goes with what is wrong."""
+    _take_its_curve(store)
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
     made = _connections.get(_address(ssl))
     return int(made is not None and made.judge_client(store, ok=bool(ok)))
+
+
+def _take_its_curve(store: Any) -> None:
+    """Let a client's certificate have any curve, whatever groups the key exchange, which is over, was bound to.
+
+    OpenSSL has one list for both below TLS 1.3 (``tls12_check_peer_sigalg``: "wrong curve").
+    """
+    ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
+    _lib.SSL_set1_curves_list(ssl, _CERTIFICATE_CURVES)
 
 
 @_callback("int(SSL *, void *)")

@@ -261,12 +261,18 @@ def _asked_again(leg: Leg, used: float) -> int:
 
 
 def _answers_a_cut(recording: Recording, leg: Leg, alert: Message) -> bool:
-    """OpenSSL answers bytes that end without close_notify with decode_error: the end that was passed on came first."""
+    """OpenSSL answers bytes that end without close_notify with decode_error: the end came first, the peer's own or one
+    of the other leg that was passed on.
+    """
     return (
         alert.code == codes.DECODE_ERROR
         and _finished(leg, Side.CLIENT)
         and _finished(leg, Side.SERVER)
-        and any(end.t <= alert.t for other in recording.legs if other is not leg for end in other.ends)
+        and any(
+            end.t <= alert.t and (other is not leg or end.sender is not alert.sender)
+            for other in recording.legs
+            for end in other.ends
+        )
     )
 
 
@@ -520,7 +526,8 @@ def _says_goodbye(message: Message) -> bool:
 
 def _unproven(recording: Recording, leg: Leg) -> Outcome:
     party = party_of(leg.role, Side.SERVER)
-    if leg.role is LegRole.THROUGH:
+    finished = _finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)
+    if leg.role is LegRole.THROUGH and not finished:
         text = "the connection ended before both sides had sent application data; what they said is encrypted"
         text += " (a refusal in TLS 1.3 looks like this from outside:"
         text += " record with --intercept, or with the client's key log)"
@@ -533,10 +540,10 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
                 if sender is Side.CLIENT:  # JDK 17 has no key log, and its alerts are in clear up to TLS 1.2
                     text += " (a Java client says it in clear when it runs with -Djdk.tls.client.protocols=TLSv1.2)"
         return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, text)
-    if not (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)):
+    if not finished:
         text = f"the session ended before the handshake with the {_peer(leg).value} was finished"
         return Outcome(Status.FAILED, Party.UNKNOWN, leg.role, None, f"{text}, and nothing tells who ended it")
-    facing = recording.leg(LegRole.CLIENT)
+    facing = leg if leg.role is LegRole.THROUGH else recording.leg(LegRole.CLIENT)
     if facing is not None and _left(facing, Side.CLIENT) < _left(leg, Side.SERVER):
         if not facing.count(Side.CLIENT).length:
             return _abandoned(facing)

@@ -461,7 +461,7 @@ def _client_auth(asked: ClientAuth | None, clients: Authority | None) -> ClientA
     if asked is None or clients is None:
         return None
     return ClientAuthOrders(
-        names=asked.names,
+        names=asked.names_with((each.subject, each.facts.self_issued) for each in clients.issuers),
         authorities=tuple(each.der for each in clients.issuers),
         signature_algorithms=numbers(asked.signature_algorithms, "signature_algorithms", SIGNATURE_SCHEMES),
         required=asked.required,

@@ -36,6 +36,7 @@ from countersign.proxy.answer import ProxyAnswer  # noqa: TC001 - the same
 from countersign.proxy.faults import WireFault  # noqa: TC001 - the same
 from countersign.proxy.network import Network  # noqa: TC001 - the same
 from countersign.proxy.orders import Match
+from countersign.recorder import der
 from countersign.recorder.wire.names import CIPHER_SUITES, GROUPS, SIGNATURE_SCHEMES
 from countersign.scenarios.expect import Expect
 
@@ -150,11 +151,13 @@ class ClientAuth:
     """The client is asked for a certificate (RFC 8446 4.3.2, RFC 5246 7.4.4), whatever the target asks.
 
     ``names``: whose names the request lists: all of the client CA's (``full``), none (``empty``), its ``roots`` or
-    ``intermediates`` alone, or ``others`` that nobody has. ``verify``: what the client shows has to be of the client
-    CA, of now (``dates``) and for clients (``usage``); ``required``: it may not come without.
+    ``intermediates`` alone, or ``others`` that nobody has; or a list, in its order, of ``roots``, ``intermediates`` and
+    names of somebody else (DER in hexadecimal digits), such as a recorded request had them. ``verify``: what the client
+    shows has to be of the client CA, of now (``dates``) and for clients (``usage``); ``required``: it may not come
+    without.
     """
 
-    names: Literal["full", "empty", "roots", "intermediates", "others"] = "full"
+    names: Literal["full", "empty", "roots", "intermediates", "others"] | tuple[str, ...] = "full"
     signature_algorithms: tuple[str, ...] | None = None
     required: bool = True
     verify: bool = True
@@ -163,6 +166,28 @@ class ClientAuth:
 
     def __post_init__(self) -> None:
         numbers(self.signature_algorithms, "signature_algorithms", SIGNATURE_SCHEMES)
+        for name in self.names if isinstance(self.names, tuple) else ():
+            if name in _OWN_NAMES:
+                continue
+            try:
+                der.whole(bytes.fromhex(name), der.SEQUENCE, "a name")
+            except ValueError as wrong:
+                expected = f"expected {', '.join(_OWN_NAMES)} or a name (DER) in hexadecimal digits"
+                raise Mistake("names", f"{expected}, got {name[:60]!r}: {wrong}") from wrong
+
+    def names_with(
+        self, issuers: Iterable[tuple[bytes, bool]]
+    ) -> Literal["full", "empty", "roots", "intermediates", "others"] | tuple[bytes, ...]:
+        """A list as it goes into the request; ``issuers`` are the client CA's subjects, and whether each is a root."""
+        if not isinstance(self.names, tuple):
+            return self.names
+        issuers = list(issuers)
+        own = {word: [name for name, root in issuers if root is (word == "roots")] for word in _OWN_NAMES}
+        listed = (own[name] if name in own else [bytes.fromhex(name)] for name in self.names)
+        return tuple(dict.fromkeys(each for names in listed for each in names))
+
+
+_OWN_NAMES = ("roots", "intermediates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

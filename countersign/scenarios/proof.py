@@ -494,6 +494,10 @@ def asked_otherwise(asked: ClientAuth, session: _Session, clients: Authority | N
         return "the client was not asked for a certificate"
     found = set(leg.requested_ca_names or ())
     ours = {each.subject: each.facts.self_issued for each in clients.issuers} if clients is not None else {}
+    if isinstance(asked.names, tuple):
+        listed = asked.names_with(ours.items())
+        right = not ours or leg.requested_ca_names == listed
+        return None if right else f"the request lists {len(found)} names that are not those that it should"
     right = {
         "empty": not found,
         "full": bool(found) and (not ours or found >= set(ours)),

@@ -31,7 +31,7 @@ from countersign.recorder.certificates import (
     signed_by,
 )
 from countersign.recorder.der import DerError
-from countersign.recorder.recording import Ending, LegRole, Status
+from countersign.recorder.recording import Ending, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.names import alert_name
@@ -72,6 +72,16 @@ _SHOWN_BY_CLIENT = {
     "client-certificate-not-trusted": "client-of-an-unknown-ca",
     "no-client-certificate": "client-without-a-certificate",
     "no-client-certificate-empty-list": "client-without-a-certificate",
+}
+_OF_CLIENTS_CERTIFICATE = {
+    codes.HANDSHAKE_FAILURE,
+    codes.BAD_CERTIFICATE,
+    codes.UNSUPPORTED_CERTIFICATE,
+    codes.CERTIFICATE_REVOKED,
+    codes.CERTIFICATE_EXPIRED,
+    codes.CERTIFICATE_UNKNOWN,
+    codes.UNKNOWN_CA,
+    codes.CERTIFICATE_REQUIRED,
 }
 _NOT_DONE_AGAIN = {
     "abandoned",
@@ -121,30 +131,35 @@ class _Rebuilding:
     def scenario(self, name: str) -> Scenario:
         recording = self._recording
         broken = recording.outcome.status in {Status.FAILED, Status.ABANDONED}
-        client_auth = self._client_auth()
+        client_auth, certificate, wire = self._client_auth(), self._certificate(), tuple(self._wire())
+        nothing = client_auth is None and certificate is None and not wire
         try:
             return Scenario(
                 id=name,
                 title=f"Like the server of recording {recording.id}",
                 story=recording.outcome.text,
                 sources=(f"recording {recording.id}",),
-                certificate=self._certificate(),
+                certificate=certificate,
                 protocol=self._protocol(),
                 client_auth=client_auth,
                 client_certificate=None if client_auth is None else ClientCertificate(recipe=self._shown()),
-                wire=tuple(self._wire()) or None,
+                wire=wire or None,
                 waits=self._silent is not None,
-                expect=Expect(right=self._right(broken=broken)),
+                expect=Expect(right=self._right(broken=broken, nothing=nothing)),
             )
         except Mistake as wrong:
             raise UserError(f"cannot make a scenario of recording {recording.id}: {wrong}") from None
 
-    def _right(self, *, broken: bool) -> Literal["refuse", "accept", "either"]:
-        """What the recorded client did; either, where what it did that for is not done again."""
+    def _right(self, *, broken: bool, nothing: bool) -> Literal["refuse", "accept", "either"]:
+        """What the recorded client did; either, where what it did that for is not done again.
+
+        ``nothing`` of what the server did but the parameters is: it was encrypted.
+        """
         cause = self._diagnosis.cause
         if not broken:
             return "accept"
-        if cause is None or cause.id in _NOT_DONE_AGAIN:
+        strange = cause is not None and cause.id == "other-alert" and not self._by_alert
+        if cause is None or cause.id in _NOT_DONE_AGAIN or strange or (nothing and self._hidden):
             what = self._recording.outcome.text if cause is None else cause.text
             self.notes.append(f"what broke it is not done again: {what}")
             return "either"
@@ -153,7 +168,12 @@ class _Rebuilding:
     def _shown(self) -> str:
         """The recipe of what the client showed, as far as what was wrong with it is known."""
         cause = self._diagnosis.cause
-        return _SHOWN_BY_CLIENT.get("" if cause is None else cause.id, "client")
+        usual = "client" if self._client_showed or self._failed else "client-without-a-certificate"
+        return _SHOWN_BY_CLIENT.get("" if cause is None else cause.id, usual)
+
+    @property
+    def _client_showed(self) -> bool:
+        return any(one.sender is Side.CLIENT for one in self._reading.certificates)
 
     # -- the chain
 
@@ -202,13 +222,26 @@ class _Rebuilding:
         return Protocol(**given)
 
     def _client_auth(self) -> ClientAuth | None:
-        names = self._reading.requested_ca_texts
-        if names is None and not any(one.type == "certificate_request" for one in self._reading.messages):
+        reading = self._reading
+        names = reading.requested_ca_texts
+        if names is None and not any(one.type == "certificate_request" for one in reading.messages):
             return None
         refused = any(number == codes.CERTIFICATE_REQUIRED for number, _ in self._server_alerts())
-        accepted = self._recording.outcome.status in {Status.ESTABLISHED, Status.ABANDONED}
-        sent = any(one.sender is Side.CLIENT for one in self._reading.certificates)
-        return ClientAuth(names="full" if names else "empty", required=refused or not (accepted and not sent))
+        required = refused or self._failed or self._client_showed
+        given = self._asked_names(reading.requested_ca_names or ())
+        return ClientAuth(names=given or ("full" if names else "empty"), required=required)
+
+    def _asked_names(self, names: Sequence[bytes]) -> tuple[str, ...]:
+        """Those of the recorded request; our client CA's stand for those that the client's chain led to."""
+        chain = [one.der for one in self._reading.certificates if one.sender is Side.CLIENT and one.der]
+        issuers: list[bytes] = []
+        for one in chain:
+            try:
+                issuers.append(cut_certificate(one).issuer)
+            except DerError:
+                continue
+        own = {name: "roots" if place else "intermediates" for place, name in reversed(list(enumerate(issuers)))}
+        return tuple(dict.fromkeys(own.get(name) or name.hex() for name in names))
 
     # -- how it ended
 
@@ -216,9 +249,13 @@ class _Rebuilding:
     def _silent(self) -> str | None:
         """The message after which the server said no more, and the client waited."""
         cause = self._diagnosis.cause
-        if cause is None or cause.id != "target-silent":
+        if cause is None or cause.id != "target-silent" or self._hidden:
             return None
         return next((m.type for m in reversed(self._reading.messages) if m.message.sender is Side.SERVER), "")
+
+    @property
+    def _by_alert(self) -> bool:
+        return next(self._server_alerts(), None) is not None
 
     def _server_alerts(self) -> Iterator[tuple[int, int]]:
         """Description and place of each fatal alert of the server."""
@@ -230,7 +267,12 @@ class _Rebuilding:
     def _wire(self) -> Iterator[WireFault]:
         for number, place in self._server_alerts():
             if number == codes.CERTIFICATE_REQUIRED or self._answers_client(place):
-                return  # what the client showed decides about that
+                if number not in _OF_CLIENTS_CERTIFICATE:
+                    name = alert_name(number)
+                    self.notes.append(
+                        f"what the client shows was refused with {name}, and is with OpenSSL's alert for it"
+                    )
+                return
             yield self._fault("alert", place, alert=alert_name(number))
             return
         if (strange := self._no_tls()) is not None:
@@ -240,8 +282,25 @@ class _Rebuilding:
             yield self._fault("silence", len(self._leg.messages))
             return
         ends = sorted(self._leg.ends, key=lambda one: one.t)
-        if ends and len(self._reading.handshake_finished) < 2 and self._by_server(ends[0].sender, ends[0].how):
+        if self._recording.outcome.broken_by is Party.CLIENT:
+            return  # the server's end answers that
+        if not self._failed or len(self._reading.handshake_finished) == 2 or not ends:
+            return
+        if not self._by_server(ends[0].sender, ends[0].how):
+            return
+        if self._hidden:
+            self.notes.append("after which message the server ended it is not known: its messages are encrypted")
+        else:
             yield self._fault("reset" if ends[0].how is Ending.RESET else "cut", len(self._leg.messages))
+
+    @property
+    def _failed(self) -> bool:
+        return self._recording.outcome.status not in {Status.ESTABLISHED, Status.ABANDONED}
+
+    @property
+    def _hidden(self) -> bool:
+        """Whether the server has sent records of its handshake that nobody opened."""
+        return any(one.sender is Side.SERVER for one in self._leg.encrypted_records)
 
     def _by_server(self, sender: Side, how: Ending) -> bool:
         if how is Ending.STOPPED:

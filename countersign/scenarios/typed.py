@@ -70,9 +70,15 @@ def _one_of(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
             return read(kind, value, path)
         except Mistake as wrong:
             mistakes.append((kind, wrong))
-    kind_of_table = [wrong for kind, wrong in mistakes if isinstance(value, dict) and kind in _OWN]
-    if kind_of_table:
-        raise kind_of_table[0]
+    meant = [
+        wrong
+        for kind, wrong in mistakes
+        if (isinstance(value, dict) and kind in _OWN)
+        or (isinstance(value, str) and typing.get_origin(kind) is Literal)
+        or (isinstance(value, list) and typing.get_origin(kind) is tuple)
+    ]
+    if meant:
+        raise meant[0]
     raise Mistake(
         path, f"expected {' or '.join(_NAMES.get(kind, 'a table') for kind, _ in mistakes)}, got {_shown(value)}"
     )

@@ -102,6 +102,24 @@ def test_given_names_and_schemes_go_out_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.peer("openssl")
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("trusted", [None, ROOTS], ids=["any", "of ours"])
+def test_ordered_groups_bind_the_key_exchange_and_not_the_clients_certificate(
+    trusted: tuple[bytes, ...] | None, version: str, tmp_path: Path
+) -> None:
+    """RFC 8422 5.1.1: below TLS 1.3 the groups speak of certificates too, but of those that the client takes."""
+    shown = identity(issue(CLIENTS, "client.lab.test", purpose="client"), tmp_path)  # its key is of P-256
+    auth = ClientAuthOrders(names="full", authorities=BOTH, trusted=trusted)
+    orders = Orders(client_auth=auth, protocol=ProtocolOrders(groups=(0x001D,)))
+    said, recording = ask(orders, tmp_path, *shown, version=version)
+    assert recording.outcome.status is Status.ESTABLISHED, (said, recording.outcome)
+    leg = recording.leg(LegRole.CLIENT)
+    assert leg is not None
+    assert leg.read().group == "x25519"
+    assert recording.mtls["chosen"]["subject"] == "CN=client.lab.test"
+
+
+@pytest.mark.peer("openssl")
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize(
     ("what", "said", "ordered"),
     [

@@ -258,6 +258,14 @@ def test_the_first_break_counts() -> None:
     assert_judged(judge(recording), Status.FAILED, Party.TARGET, SERVER, "reset the connection")
 
 
+@pytest.mark.parametrize(("closed", "by"), [(0.2, Party.TARGET), (0.4, Party.CLIENT)])
+def test_openssls_decode_error_behind_an_end_of_the_peers_is_no_refusal(closed: float, by: Party) -> None:
+    """A target that closes without a word after the handshake refuses; the client only says that it noticed."""
+    messages = (*tls13(asks=True), alert(0.3, C, 50))
+    leg = Leg(THROUGH, messages, data(), (End(closed, S, Ending.FIN), End(0.5, C, Ending.FIN)))
+    assert_judged(judge(made.recording(leg)), Status.FAILED, by, THROUGH)
+
+
 # -- ends --------------------------------------------------------------------------------------------------------
 
 

@@ -87,6 +87,12 @@ def mistake(text: str, **given: str) -> str:
             "client_auth.names: expected full, empty, roots, intermediates, others, got 'ful'",
         ),
         (
+            "client_auth.names = ['roots', 'CN=x']",
+            "client_auth.names: expected roots, intermediates or a name (DER) in hexadecimal digits, got 'CN=x'",
+        ),
+        ("client_auth.names = ['3003020101', '02']", "in hexadecimal digits, got '02'"),
+        ("client_auth.names = ['roots', 1]", "client_auth.names.2: expected text, got 1"),
+        (
             "expect.right = 'refused'",
             "expect.right: expected refuse, accept, either, got 'refused'; did you mean refuse?",
         ),

@@ -6,22 +6,28 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from countersign.errors import UserError
+from countersign.proxy import Action, Address, Mtls
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.files.pcapng import export_pcapng
 from countersign.recorder.recording import Recording
+from countersign.scenarios.model import ClientAuth
 from countersign.scenarios.reading import Source, read_scenario, to_toml
 from countersign.scenarios.rebuilding import Rebuilt, rebuild
 from countersign.scenarios.running.verdict import Kind
 from tests.findings.test_comparing import recorded
-from tests.proxy.running import Kept
+from tests.peers.openssl import OpensslServer, openssl_client
+from tests.proxy.running import AUTHORITY, Kept, RunningProxy
 from tests.recorder.transcripts import NAMES, transcript
 from tests.scenarios.running.playing import CURL, WITH_CERTIFICATE, known, playing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.peers.certs import Lab
 
 AGAIN = (
     "missing-intermediate", "issuer-name-differs", "leaf-issued-by-a-leaf",
@@ -89,6 +95,82 @@ async def test_what_was_recorded_happens_again(source: Callable[[Recording, Path
     }
     assert not wrong
     assert len(after.results) == len(names) >= 30
+
+
+def through_a_capture(recording: Recording, folder: Path) -> Recording:
+    file = folder / f"{recording.id}.pcapng"
+    file.write_bytes(b"".join(without_ours(export_pcapng(recording))))
+    again = next(iter(import_files([file])))
+    assert isinstance(again, Recording)
+    return again
+
+
+@pytest.mark.peer("openssl")
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("shows", [True, False], ids=["shown", "none"])
+async def test_a_servers_request_is_made_again_with_its_names_in_their_order(
+    version: str,
+    shows: bool,  # noqa: FBT001 - a parameter of the test
+    lab: Lab,
+    tmp_path: Path,
+) -> None:
+    """As s_server made it; our client CA's names stand for those that the client's chain led to. Told by a recording,
+    its capture, and what passed through.
+    """
+    other = lab.issue(common_name="Some Other CA", signer=None, ca=True)
+    asked = tmp_path / "asked.pem"
+    asked.write_bytes(b"".join(each.cert_pem.read_bytes() for each in (lab.intermediate, other, lab.root)))
+    chain = ("-cert", lab.client.cert_pem, "-key", lab.client.key_pem, "-cert_chain", lab.client.chain_pem)
+    ask = ("-verify", "5", "-CAfile", asked)
+    recordings = []
+    with OpensslServer(lab.server, *ask, version=version) as server:
+        target = Address("127.0.0.1", server.port)
+        roots = (lab.root.certificate.public_bytes(Encoding.DER),)
+        for settings in ({"mtls": Mtls.RELAY, "roots": roots, "clients": AUTHORITY}, {"action": Action.PASSTHROUGH}):
+            with RunningProxy(target=target, **settings) as proxy:
+                root = proxy.root_file(tmp_path) if "mtls" in settings else lab.root_pem
+                args = chain if shows else ()
+                openssl_client(f"127.0.0.1:{proxy.port}", *args, ca=root, send=b"ping\n", until="gnip")
+                recordings.append(proxy.recording())
+    seen, passed = recordings
+    of_other = other.certificate.subject.public_bytes().hex()
+    of_lab = [each.certificate.subject.public_bytes().hex() for each in (lab.intermediate, lab.root)]
+    listed = ("intermediates", of_other, "roots") if shows else (of_lab[0], of_other, of_lab[1])
+    met = [seen, through_a_capture(seen, tmp_path), *([passed] if version == "TLSv1.2" else [])]
+    for recording in met:
+        rebuilt = rebuild(recording)
+        assert rebuilt.notes == ()
+        made = read_scenario(Source(to_toml(rebuilt.scenario), name="x.toml", id="x"))
+        assert made.client_auth == ClientAuth(names=listed, required=shows)
+        assert made.expect.right == "accept"
+    words = ("openssl", "s_client", "-connect", "{host}:{port}", "-servername", "{host}", "-ign_eof", "-brief")
+    async with playing((*words, *(CLIENT if shows else ())), timeout=20.0) as runner:
+        (result,) = (await runner.matrix([made], jobs=1)).results
+    assert result.verdict.kind is Kind.ACCEPTED, result.verdict
+    hidden = rebuild(passed)
+    if version == "TLSv1.3":
+        assert (hidden.scenario.client_auth, hidden.scenario.wire) == (None, None)
+        assert hidden.scenario.expect.right == "accept"
+        assert "the chain is not in it" in hidden.notes[0]
+
+
+CLIENT = ("-cert", "{client_cert}", "-cert_chain", "{client_cert}", "-key", "{client_key}")
+
+
+@pytest.mark.peer("openssl")
+async def test_of_a_refusal_that_is_encrypted_nothing_is_made_up(lab: Lab, tmp_path: Path) -> None:
+    """TLS 1.3 passed through: where the server ended it is not known, so nobody has to refuse what is made of it."""
+    refusing = ("-Verify", "5", "-CAfile", lab.root_pem, "-verify_return_error")
+    with OpensslServer(lab.server, *refusing, version="TLSv1.3") as server:
+        target = Address("127.0.0.1", server.port)
+        with RunningProxy(target=target, action=Action.PASSTHROUGH) as proxy:
+            openssl_client(f"127.0.0.1:{proxy.port}", ca=lab.root_pem, send=b"ping\n", until="alert|closed|errno")
+            recording = proxy.recording()
+    for each in (recording, through_a_capture(recording, tmp_path)):
+        rebuilt = rebuild(each)
+        assert (rebuilt.scenario.wire, rebuilt.scenario.waits) == (None, False)
+        assert rebuilt.scenario.expect.right == "either", rebuilt
+        assert each.outcome.text == recording.outcome.text.replace(str(target), "192.0.2.1:443")
 
 
 @pytest.mark.parametrize("name", NAMES)

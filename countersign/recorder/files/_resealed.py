@@ -16,9 +16,9 @@ again from the first application secret. So the client's keys do that here.
 
 Record boundaries are not those of the wire: each message has records to itself. Where there is nothing to seal with (a
 suite that no sealer knows, a ServerHello that was not kept) or nothing to seal (a message that nobody opened), a record
-of zeros of the right kind and length stands for it. Application data was never kept: one empty record stands for all
-that one side sent. A message that a log told of is put together from what was told; without its certificates it would
-be another, so then it is left out.
+of zeros of the right kind and length stands for it, as for each record that nobody opened. Application data was never
+kept: one record stands for all that one side sent. A message that a log told of is put together from what was told;
+without its certificates it would be another, so then it is left out.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from countersign.recorder.recording import DataCount, Leg
+    from countersign.recorder.wire.events import EncryptedRecord
 
 _CONTENT = {content: number for number, content in codes.CONTENTS.items()}
 
@@ -92,11 +93,16 @@ class ResealedLeg:
 
     def __iter__(self) -> Iterator[Sent]:
         waiting = [(side, count) for side in Side if (count := self._leg.count(side)).records or count.length]
+        closed = list(self._leg.encrypted_records)
         for number, message in enumerate(self._leg.messages):
             for side, count in [entry for entry in waiting if _before(entry[1], message)]:
                 waiting.remove((side, count))
                 yield self._data(side, count)
+            while closed and closed[0].t < message.t:
+                yield self._unopened(closed.pop(0))
             yield self._message(number, message)
+        for record in closed:
+            yield self._unopened(record)
         end = self._leg.messages[-1].t if self._leg.messages else 0.0
         for side, count in sorted(waiting, key=lambda entry: end if entry[1].first is None else entry[1].first):
             yield self._data(side, count)
@@ -157,8 +163,13 @@ class ResealedLeg:
             size = min(count.length, _STAND_IN)
             note = f"encrypted records that were not opened: {held}; one record of {size} zeros stands for them"
             return Sent(t, sender, _zeros(APPLICATION_DATA, self._record_version, size), note=note)
-        note = f"application data: {held}; one empty record stands for it"
-        return Sent(t, sender, sealer.seal(APPLICATION_DATA, b""), note=note)
+        size = min(count.length, 1)
+        note = f"application data: {held}; one record of {'a zero' if size else 'nothing'} stands for it"
+        return Sent(t, sender, sealer.seal(APPLICATION_DATA, bytes(size)), note=note)
+
+    def _unopened(self, record: EncryptedRecord) -> Sent:
+        data = _zeros(record.content_type, self._record_version, record.length)
+        return Sent(record.t, record.sender, data, note="an encrypted record that was not opened: zeros stand for it")
 
     # -- the keys ------------------------------------------------------------------------------------------------
 

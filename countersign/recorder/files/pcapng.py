@@ -9,7 +9,7 @@ made up here, so that a dissector finds a whole conversation, and what was made 
 - The encrypted messages are encrypted once more under throwaway keys, and these are in a Decryption Secrets Block
   (:mod:`._resealed`). No real secret is ever in the file, whatever ``--secrets`` was: they would not open this
   ciphertext, and a recording has to be safe to attach to a ticket. ``export --format keylog`` gives them.
-- Application data was never kept: one empty record stands for it, with the true count in a comment.
+- Application data was never kept: one record stands for it, with the true count in a comment.
 - Some ports belong to other protocols in every dissector (5432, 25, 8080). Where the target's does, 443 stands in.
 
 Problems, faults and failures are comments on the packets during which they were noticed. Nothing in a comment or name
