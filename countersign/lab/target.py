@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import h11
@@ -40,37 +40,45 @@ _SUITES = (0x1302, 0x1303, 0x1301, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA
 _SECONDS = 20.0
 
 
-@dataclass(frozen=True, slots=True)
 class Pki:
-    """The public-looking CA of the lab, the CA of its clients, and what was issued under both."""
+    """The public-looking CA of the lab, the CA of its clients, and what is issued under both; each is made when it is
+    first asked for.
+    """
 
-    public: Authority
-    clients: Authority
-    server: Minted
-    client: Minted
+    def __init__(self, public: Authority, hosts: tuple[str, ...]) -> None:
+        self.public, self._hosts = public, hosts
 
     @classmethod
     def make(cls, *hosts: str) -> Self:
         """New keys throughout; nothing is written anywhere."""
-        public = Authority.make(Plan(name="Lab Public Trust"))
-        clients = Authority.make(Plan(name="Lab Client Trust"))
-        return cls(
-            public,
-            clients,
-            issue(public, *(hosts or (HOST, "localhost", "127.0.0.1"))),
-            issue(clients, "mid.lab.test", purpose="client"),
-        )
+        return cls(Authority.make(Plan(name="Lab Public Trust")), hosts or (HOST, "localhost", "127.0.0.1"))
+
+    @cached_property
+    def server(self) -> Minted:
+        return issue(self.public, *self._hosts)
+
+    @cached_property
+    def clients(self) -> Authority:
+        return Authority.make(Plan(name="Lab Client Trust"))
+
+    @cached_property
+    def client(self) -> Minted:
+        return issue(self.clients, "mid.lab.test", purpose="client")
 
 
 class EmbeddedTarget:
     """An HTTPS server on loopback: ``plain_port`` asks for nothing, ``asking_port`` for a client certificate.
 
     ``judges``: that has to be there, of the lab's client CA, of now, and for clients; else whatever is shown is taken.
-    ``default`` is shown to clients that name no server (RFC 6066 3), as a host of many sites does.
+    ``default`` is shown to clients that name no server (RFC 6066 3), as a host of many sites does. ``server`` is its
+    certificate, that of the ``pki`` unless it is given.
     """
 
-    def __init__(self, pki: Pki, *, judges: bool = False, default: Minted | None = None) -> None:
+    def __init__(
+        self, pki: Pki, *, judges: bool = False, default: Minted | None = None, server: Minted | None = None
+    ) -> None:
         self.pki = pki
+        self._server = pki.server if server is None else server
         self._judging = ClientJudging(required=True, roots=(pki.clients.root.der,)) if judges else ClientJudging()
         self._default = default
         self.requests = 0
@@ -113,11 +121,10 @@ class EmbeddedTarget:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, stream: Stream, asks: bool) -> None:  # noqa: FBT001
-        clients = self.pki.clients
         try:
             with contextlib.suppress(TlsTrouble, EndOfData, TimeoutError, h11.RemoteProtocolError):
                 async with asyncio.timeout(_SECONDS):
-                    begun, shown = b"", self.pki.server
+                    begun, shown = b"", self._server
                     if self._default is not None:
                         begun, named = await _begun(stream)
                         shown = shown if named else self._default
@@ -126,7 +133,7 @@ class EmbeddedTarget:
                         chain=shown.chain,
                         key=shown.key,
                         alpn=b"http/1.1",
-                        ask_for=(clients.issuer.der, clients.root.der) if asks else None,
+                        ask_for=(self.pki.clients.issuer.der, self.pki.clients.root.der) if asks else None,
                         judging=self._judging if asks else ClientJudging(),
                     )
                     with contextlib.closing(connection):

@@ -690,10 +690,14 @@ class TlsServerSide:
     def forget(self) -> None:
         """No session of an earlier connection can be taken up again from now on."""
         self._bases = (*[_base(resumes=self._resumes) for _ in range(2)], _base(resumes=False))
-        self._key_names = [_ticket_key_name(base) for base in self._bases] if self._resumes else []
+        self._key_names: list[bytes] | None = None  # each takes a handshake: known when the first ticket comes
 
     def base_of(self, ticket: bytes) -> int | None:
         """Which of the bases has made this ticket (0 or 1); None where it is not of ours."""
+        if not self._resumes:
+            return None
+        if self._key_names is None:
+            self._key_names = [_ticket_key_name(base) for base in self._bases]
         name = ticket[:_KEY_NAME]
         return self._key_names.index(name) if name in self._key_names else None
 

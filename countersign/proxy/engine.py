@@ -28,7 +28,7 @@ from countersign.proxy._openssl import Buffers, TlsClientSide, TlsServerSide
 from countersign.proxy.conduct import Conduct, conduct_of
 from countersign.proxy.decide import policy_of, turned_down
 from countersign.proxy.dial import DialFailed, Dialled, literal, resolve
-from countersign.proxy.listening import cannot_listen, listen_on
+from countersign.proxy.listening import AddressInfo, cannot_listen, listen_on
 from countersign.proxy.mtls import ClientCertificates
 from countersign.proxy.offer import Mirror
 from countersign.proxy.orders import NOTHING_ORDERED, Orders
@@ -72,6 +72,14 @@ class Keeper(Protocol):
 
     def submit(self, recording: Recording) -> None:
         """Keep this; a later one with the same id replaces it. Must not block and must not raise."""
+
+
+async def _places(where: Address) -> list[AddressInfo]:
+    """The addresses to listen on. One that stands there already needs no resolver, nor the thread that it runs in."""
+    if stands := literal(where):
+        return [(family, socket.SOCK_STREAM, 0, "", address) for family, address in stands]
+    loop = asyncio.get_running_loop()
+    return [*await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)]
 
 
 class Engine:
@@ -283,7 +291,7 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         if self._given is None:
-            found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = await _places(where)
             self._listeners += listen_on(found, transparent=self.settings.tproxy)
         else:
             self._listeners += self._given

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.ca.revocation import Answer, Doubt, Fault, Kind, Verdict, What, ask_all, judge_staple
+from countersign.ca.revocation import Answer, Doubt, Fault, Kind, Verdict, What, judge_staple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,6 +93,8 @@ async def questions(
     chain: Iterable[bytes], *, root: bytes | None = None, patience: Patience | None = None
 ) -> list[Answer]:
     """Ask for each certificate of a chain all that it names, as the proof of faults that wait for a question."""
+    from countersign.ca.revocation import ask_all
+
     certificates = list(chain)
     answers: list[Answer] = []
     for certificate, issuer in zip(certificates, [*certificates[1:], *([] if root is None else [root])], strict=False):

@@ -7,6 +7,7 @@ and what ends in ``.toml`` is a file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -33,10 +34,9 @@ class Catalogue(Mapping[str, Scenario]):
     @cached_property
     def files(self) -> dict[str, Path]:
         """The file of each id."""
-        found: dict[str, Path] = {path.stem: path for path in sorted(BUILT_IN.rglob("*.toml"))}
+        found = _files_in(BUILT_IN)
         for directory in reversed(self._directories):
-            if directory.is_dir():
-                found |= {path.stem: path for path in sorted(directory.rglob("*.toml"))}
+            found |= _files_in(directory)
         return found
 
     def __getitem__(self, name: str) -> Scenario:
@@ -74,6 +74,13 @@ class Catalogue(Mapping[str, Scenario]):
         if text.endswith(".toml") or "/" in text or "\\" in text:
             return Source.load(text)
         return self.source(text)
+
+
+def _files_in(directory: Path) -> dict[str, Path]:
+    """The scenario files in it and below, in the order of their paths."""
+    found = [(place, name) for place, _, names in os.walk(directory) for name in names if name.endswith(".toml")]
+    found.sort(key=lambda each: (each[0].replace(os.sep, "\0"), each[1]))  # folder by folder, by their parts
+    return {name.removesuffix(".toml"): Path(place, name) for place, name in found}
 
 
 def _of(source: Source, given: dict[str, str], catalogue: Catalogue, several: int) -> dict[str, str]:

@@ -109,14 +109,24 @@ def family_named(name: str) -> Family:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a client is sent, with what it is given to trust and to show; ``proxy`` is ``host:port`` of ours."""
+class Where:
+    """Where a client is sent, and the roots that it has to trust; ``proxy`` is ``host:port`` of ours."""
 
     way: Way
     host: str
     port: int
     proxy: str
     ca: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place(Where):
+    """The same with all that a program may be given to trust and to show."""
+
     trust_store: Path
     store_password: str
     client_cert: Path
@@ -124,10 +134,6 @@ class Place:
     client_store: Path
     hosts: Path | None
     wgetrc: Path
-
-    @property
-    def url(self) -> str:
-        return f"https://{self.host}:{self.port}/"
 
 
 _PLACEHOLDERS = (

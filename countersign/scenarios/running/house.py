@@ -138,12 +138,7 @@ class House:
                 self._props[which] = props
         stage = make(props=props)
         await stage.__aenter__()
-        try:
-            place = stage.place()
-        except BaseException:
-            await stage.__aexit__(None, None, None)
-            raise
-        proxy = ScenarioProxy(self._thread, stage, place, mark=self._guard.mark, family=family, on_close=self._left)
+        proxy = ScenarioProxy(self._thread, stage, mark=self._guard.mark, family=family, on_close=self._left)
         self._open.add(proxy)
         return proxy
 

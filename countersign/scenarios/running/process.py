@@ -122,6 +122,9 @@ async def run_client(
         process.wait()
         for kept in outputs:
             kept.hang_up()
+        for pipe in (process.stdout, process.stderr):  # one that was not listened to yet has nobody else to close it
+            assert pipe is not None
+            pipe.close()
     code = process.returncode
     return Ran(
         argv=tuple(argv),

@@ -6,8 +6,9 @@
         stage.recordings
 
 :class:`Props` are what stages have in common: authorities and keys, the embedded target, the files. They take the time
-and are made once; a :class:`Stage` takes a millisecond or two, and nothing of one is left for the next: each has an
-engine, a director and, where somebody may ask about revocation, a responder of its own, on free ports of loopback.
+and are made once, each when it is first needed, for many a client is shown no store and asked for no certificate; a
+:class:`Stage` takes a millisecond or two, and nothing of one is left for the next: each has an engine, a director and,
+where somebody may ask about revocation, a responder of its own, on free ports of loopback.
 
 Clients that are there before us (:mod:`.trigger`) know one address and one root: for them props :class:`Stand` on what
 they know.
@@ -20,6 +21,7 @@ import hashlib
 import os
 import socket
 import tempfile
+import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Self
 
 from countersign.ca import Authority, KeyPool, Minted, issue
 from countersign.ca.pem import to_pem
-from countersign.ca.revocation import Manner, Patience, Responder
+from countersign.ca.revocation import Manner, Patience
 from countersign.ca.signer import pkcs8_der
 from countersign.ca.stores import CertificateEntry, Form, KeyEntry, Scheme, StoreType, write_store
 from countersign.errors import EnvironmentFault, UserError
@@ -41,9 +43,9 @@ from countersign.recorder.recording import LegRole, Status
 from countersign.recorder.wire.events import Side
 from countersign.scenarios.answered import questions
 from countersign.scenarios.clock import REAL, Clock
-from countersign.scenarios.directing import CLIENT_NAME, ScenarioDirector, direct
+from countersign.scenarios.directing import CLIENT_NAME, ScenarioDirector, direct, needs_clients
 from countersign.scenarios.proof import Unproved, proofs
-from countersign.scenarios.running.clients import Place, Way
+from countersign.scenarios.running.clients import Place, Way, Where
 from countersign.scenarios.running.watch import Watch
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
     from countersign.ca.presets import Preset
     from countersign.ca.recipes import Recipe
-    from countersign.ca.revocation import Answer, Asked, Fault
+    from countersign.ca.revocation import Answer, Asked, Fault, Responder
     from countersign.proxy.engine import Log
     from countersign.recorder.recording import Recording
     from countersign.scenarios.model import Scenario, Target as TargetPart
@@ -98,7 +100,7 @@ def own_target(target: TargetPart, pki: Pki, host: str, *, pool: KeyPool) -> Emb
     recipe = target.own_certificate
     made = issue(pki.public, host) if recipe is None else recipe.make(pki.public, name=host, pool=pool)
     default = issue(pki.public, DEFAULT_HOST) if target.by_name else None
-    return EmbeddedTarget(replace(pki, server=made), judges=target.asks, default=default)
+    return EmbeddedTarget(pki, server=made, judges=target.asks, default=default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +136,13 @@ class Props:
         self.preset = preset
         self.stand = stand
         self.pki = Pki.make(HOST)
-        self.clients = self.pki.clients if stand is None else stand.clients
         if stand is not None:
             self.authority = stand.authority
         else:
             self.authority = Authority.make() if preset is None else preset.make_authority()
         self.pool = KeyPool()
-        self._embedded = EmbeddedTarget(self.pki)
-        self._embedded_localhost = EmbeddedTarget(replace(self.pki, server=issue(self.pki.public, LOCALHOST)))
+        self._targets: dict[str, EmbeddedTarget] = {}
+        self._making, self._one = asyncio.Lock(), threading.RLock()
         self._parent, self._folder = folder, Path()
         self._trust: dict[tuple[bytes, ...], tuple[Path, Path]] = {}
         self._shown: dict[Recipe | None, tuple[Path, Path, Path]] = {}
@@ -155,23 +156,27 @@ class Props:
             self.stand = replace(self.stand, listen=Address(self.stand.listen.host, kept.getsockname()[1]))
         made = tempfile.TemporaryDirectory(prefix="countersign-run-", dir=self._parent)
         self._folder = Path(self._stack.enter_context(made))
-        if self.target is None:
-            await self._stack.enter_async_context(self._embedded)
-            await self._stack.enter_async_context(self._embedded_localhost)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def address(self, *, named: bool) -> Address:
+    @property
+    def clients(self) -> Authority:
+        """The CA that clients' certificates are of. Any thread may ask."""
+        with self._one:
+            return self.pki.clients if self.stand is None else self.stand.clients
+
+    async def address(self, *, named: bool) -> Address:
         """Where the target is. One of our own has a host name of its own; or it is ``localhost``, if not ``named``."""
         if self.target is not None:
             return self.target.address
-        return (
-            Address(HOST, self._embedded.plain_port)
-            if named
-            else Address(LOCALHOST, self._embedded_localhost.plain_port)
-        )
+        host = HOST if named else LOCALHOST
+        async with self._making:
+            if host not in self._targets:
+                target = EmbeddedTarget(self.pki, server=issue(self.pki.public, host))
+                self._targets[host] = await self._stack.enter_async_context(target)
+        return Address(host, self._targets[host].plain_port)
 
     def settings(self, way: Way, limits: Limits, *, address: Address, port: int = 0) -> Settings:
         """Those of an engine for clients that come in this way, on their way to the target at ``address``."""
@@ -192,33 +197,38 @@ class Props:
 
     def trust_files(self, anchors: tuple[bytes, ...]) -> tuple[Path, Path]:
         """These roots as a PEM bundle and as a store for a JVM."""
-        if anchors not in self._trust:
-            name = hashlib.sha256(b"".join(anchors)).hexdigest()[:12]
-            entries = [CertificateEntry(f"root-{number}", der) for number, der in enumerate(anchors)]
-            self._trust[anchors] = (
-                self._file(f"ca-{name}.pem", b"".join(map(to_pem, anchors))),
-                self._file(f"ca-{name}.p12", write_store(StoreType.PKCS12, entries, PASSWORD, form=_STORE)),
-            )
-        return self._trust[anchors]
+        with self._one:
+            if anchors not in self._trust:
+                bundle = self.trust_bundle(anchors)
+                entries = [CertificateEntry(f"root-{number}", der) for number, der in enumerate(anchors)]
+                store = write_store(StoreType.PKCS12, entries, PASSWORD, form=_STORE)
+                self._trust[anchors] = (bundle, self._file(f"{bundle.stem}.p12", store))
+            return self._trust[anchors]
+
+    def trust_bundle(self, anchors: tuple[bytes, ...]) -> Path:
+        """These roots as a PEM bundle."""
+        name = hashlib.sha256(b"".join(anchors)).hexdigest()[:12]
+        return self._file(f"ca-{name}.pem", b"".join(map(to_pem, anchors)))
 
     def client_files(self, recipe: Recipe | None) -> tuple[Path, Path, Path]:
         """A client's certificate with its chain, its key, and both as a store: a right one, or as the recipe has it."""
-        if recipe not in self._shown:
-            clients = self.pki.clients
-            minted: Minted = (
-                issue(clients, CLIENT_NAME, purpose="client")
-                if recipe is None
-                else recipe.make(clients, name=CLIENT_NAME, pool=KeyPool())
-            )
-            key = minted.key if isinstance(minted.key, bytes) else pkcs8_der(minted.key)
-            name = "client" if recipe is None else f"client-{len(self._shown)}"
-            entry = KeyEntry("client", minted.chain, key)
-            self._shown[recipe] = (
-                self._file(f"{name}.pem", b"".join(map(to_pem, minted.chain))),
-                self._file(f"{name}.key", to_pem(key, "PRIVATE KEY")),
-                self._file(f"{name}.p12", write_store(StoreType.PKCS12, [entry], PASSWORD, form=_STORE)),
-            )
-        return self._shown[recipe]
+        with self._one:
+            if recipe not in self._shown:
+                clients = self.pki.clients
+                minted: Minted = (
+                    issue(clients, CLIENT_NAME, purpose="client")
+                    if recipe is None
+                    else recipe.make(clients, name=CLIENT_NAME, pool=KeyPool())
+                )
+                key = minted.key if isinstance(minted.key, bytes) else pkcs8_der(minted.key)
+                name = "client" if recipe is None else f"client-{len(self._shown)}"
+                entry = KeyEntry("client", minted.chain, key)
+                self._shown[recipe] = (
+                    self._file(f"{name}.pem", b"".join(map(to_pem, minted.chain))),
+                    self._file(f"{name}.key", to_pem(key, "PRIVATE KEY")),
+                    self._file(f"{name}.p12", write_store(StoreType.PKCS12, [entry], PASSWORD, form=_STORE)),
+                )
+            return self._shown[recipe]
 
     def hosts_file(self, *names: str) -> Path:
         """A hosts file in which these are this machine; a JVM asks nobody else then."""
@@ -231,9 +241,10 @@ class Props:
 
     def _file(self, name: str, data: bytes) -> Path:
         path = self._folder / name
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_bytes(data)
+        with self._one:
+            if not path.exists():
+                path.touch(mode=0o600)
+                path.write_bytes(data)
         return path
 
 
@@ -265,7 +276,7 @@ class Stage:
     sent to ``localhost``. ``answers``: certificates name a responder even where the scenario is about something else,
     for clients that ask about each. ``port`` is where to listen, any free one unless it is given, or the props stand
     somewhere. ``keeper`` gets every recording, too; ``log`` what the engine has to say, else it says it as structlog is
-    configured. ``watch`` knows the sessions.
+    configured. ``watch`` knows the sessions; ``where`` is where clients are sent, once it has begun.
     """
 
     def __init__(
@@ -286,12 +297,17 @@ class Stage:
         self.scenario, self.props, self.way = scenario, props, way
         self._port, self._log = port, log
         self._named = own_names or way is Way.CONNECT
-        self._address = props.address(named=self._named)
+        self._address: Address
+        self.where: Where
         self._answers, self._patience, self._keeper = answers, patience, keeper
         self.watch = Watch()
         self._stack = AsyncExitStack()
         self.director: ScenarioDirector = direct(
-            scenario, props.authority, clients=props.clients, clock=clock, seed=seed
+            scenario,
+            props.authority,
+            clients=props.clients if needs_clients(scenario) else None,
+            clock=clock,
+            seed=seed,
         )
         self.engine: Engine
         self.responder: Responder | None = None
@@ -307,16 +323,27 @@ class Stage:
     async def _set_up(self) -> None:
         asked = (scene.revocation is not None or scene.stapling is not None for scene in self.scenario.scenes)
         if self._answers or any(asked):
+            from countersign.ca.revocation import Responder
+
             manner = Manner(clock=self.director.clock.factor)
             self.responder = Responder(*self.director.authorities, faults=self._faults(), manner=manner)
             await self._stack.enter_async_context(self.responder)
             self.director.point(self.responder.authorities)
         limits = Limits(hello=self._patience, handshake=self._patience, idle=self._patience, stop=0.5)
+        self._address = await self.props.address(named=self._named)
         await self._set_up_target()
         settings = self.props.settings(self.way, limits, address=self._address, port=self._port)
         self.engine = Engine(settings, self.props.authority, self, director=self.director, log=self._log)
         self.engine.signing.mint.pool = self.props.pool
         await self._stack.enter_async_context(self.engine)
+        port = self.engine.ports[0]
+        self.where = Where(
+            way=self.way,
+            host=self._address.host if self._named else LOCALHOST,
+            port=port if self.way is Way.REVERSE else self._address.port,
+            proxy=reached_at(settings.listen, port),
+            ca=self.props.trust_bundle(self.anchors),
+        )
 
     async def _set_up_target(self) -> None:
         """Where the scenario is about a target, one of its own."""
@@ -389,25 +416,23 @@ class Stage:
         await self.watch.settle(lambda: self.engine.open_sessions, to_the_end=True)
 
     def place(self) -> Place:
-        """Where to send a client."""
-        address, port = self._address, self.engine.ports[0]
+        """Where to send a client that is a program, with all that it may be given. Any thread may ask."""
+        where, shown = self.where, self.scenario.client_certificate
         ca, store = self.props.trust_files(self.anchors)
-        shown = self.scenario.client_certificate
         certificate, key, client_store = self.props.client_files(None if shown is None else shown.own_recipe)
         straight = self.way is Way.REVERSE
-        hosts = self.props.hosts_file(address.host) if straight or self.props.target is None else None
         return Place(
-            way=self.way,
-            host=address.host if self._named else LOCALHOST,
-            port=port if straight else address.port,
-            proxy=reached_at(self.engine.settings.listen, port),
+            way=where.way,
+            host=where.host,
+            port=where.port,
+            proxy=where.proxy,
             ca=ca,
             trust_store=store,
             store_password=PASSWORD,
             client_cert=certificate,
             client_key=key,
             client_store=client_store,
-            hosts=hosts,
+            hosts=self.props.hosts_file(self._address.host) if straight or self.props.target is None else None,
             wgetrc=self.props.wgetrc(ca),
         )
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from countersign.errors import CountersignError, UserError
@@ -118,25 +119,23 @@ class ScenarioProxy:
 
     ``url``, ``host`` and ``port`` are where a client is to go, ``ca`` is the file (PEM) of what it has to trust,
     ``proxy_url`` the proxy that it has to be told of (None where it goes straight). ``client_cert`` and ``client_key``
-    are files with what it may show. All of these are plain values, good in any thread or process.
+    are files with what it may show. All of these are good in any thread or process.
     """
 
     def __init__(
         self,
         thread: LoopThread,
         stage: Stage,
-        place: Place,
         *,
         mark: str,
         family: str | None,
         on_close: Callable[[ScenarioProxy], None],
     ) -> None:
         self.scenario: Scenario = stage.scenario
-        self.place = place
-        self.url, self.host, self.port = place.url, place.host, place.port
-        self.ca: Path = place.ca
-        self.proxy_url = f"http://{place.proxy}" if place.way is Way.CONNECT else None
-        self.client_cert, self.client_key = place.client_cert, place.client_key
+        self.where = where = stage.where
+        self.url, self.host, self.port = where.url, where.host, where.port
+        self.ca: Path = where.ca
+        self.proxy_url = f"http://{where.proxy}" if where.way is Way.CONNECT else None
         self.answered_for = False
         """Whether an assertion has looked at what there was to see."""
         self._thread, self._stage, self._watch, self._mark = thread, stage, stage.watch, mark
@@ -153,7 +152,7 @@ class ScenarioProxy:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<ScenarioProxy {self.scenario.id} at {self.place.proxy}{'' if self._final is None else ', stopped'}>"
+        return f"<ScenarioProxy {self.scenario.id} at {self.where.proxy}{'' if self._final is None else ', stopped'}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -162,6 +161,19 @@ class ScenarioProxy:
         )
 
     # -- for clients ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def place(self) -> Place:
+        """All that a client may be given, made when somebody wants more than ``url`` and ``ca``."""
+        return self._stage.place()
+
+    @property
+    def client_cert(self) -> Path:
+        return self.place.client_cert
+
+    @property
+    def client_key(self) -> Path:
+        return self.place.client_key
 
     @property
     def env(self) -> dict[str, str]:

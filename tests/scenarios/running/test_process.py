@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -157,3 +158,25 @@ async def test_who_is_cancelled_leaves_no_client_behind(tmp_path: Path, before: 
 async def test_many_run_at_the_same_time() -> None:
     runs = await asyncio.gather(*(run_client(["sh", "-c", f"exit {n}"], env=ENV, timeout=30) for n in range(40)))
     assert [ran.code for ran in runs] == list(range(40))
+
+
+def descriptors() -> set[int]:
+    """Those that are open in this process."""
+    found = set()
+    for number in range(1024):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            found.add(number)
+    return found
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_run_that_is_given_up_at_any_step_leaves_no_descriptor_open(steps: int) -> None:
+    before = descriptors()
+    running = asyncio.ensure_future(run_client(["sleep", "60"], env=ENV, timeout=30))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await asyncio.sleep(0.05)  # transports close in their turn
+    assert descriptors() - before == set()
