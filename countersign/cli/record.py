@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, home_of, print_json, store_location
-from countersign.cli.run import Client, FamilyName, Mode, TargetAt, UpstreamCa, UpstreamInsecure  # noqa: TC001
+from countersign.cli.run import Client, FamilyName, Mode, UpstreamCa, UpstreamInsecure  # noqa: TC001
 from countersign.cli.triggering import (
     Allow,
     Listen,
@@ -49,7 +49,9 @@ def record(
         str | None, typer.Option(help="A name for what is recorded: good, friday, before-the-fix.", show_default=False)
     ] = None,
     via: Via = None,
-    target: TargetAt = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="What {url}, {host} and {port} name.", show_default=False)
+    ] = None,
     mode: Mode = None,
     upstream_ca: UpstreamCa = None,
     upstream_insecure: UpstreamInsecure = False,

@@ -11,8 +11,8 @@ from tests.handbook.reading import PAGES, ROOT, Typed, commands, known_options, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OTHERS = {"--help", "--profile"}
-"""Options of every command, and of other programs (the lab's Java client) that a page names by themselves."""
+OTHERS = {"--help", "--cert", "--curves", "--tls-keylog"}
+"""Options of every command, and of other programs (curl, node) that a page names."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -22,8 +22,9 @@ def test_every_command_of_a_page_is_one_that_the_command_line_takes(page: Path) 
     assert options(page) - known_options() - OTHERS == set()
 
 
-def test_the_commands_of_a_page_are_found_at_all() -> None:
+def test_the_commands_and_options_of_pages_are_found_at_all() -> None:
     assert len(commands(ROOT / "README.md")) > 40
+    assert {"--ldap", "--ocsp-off", "--listen", "--no-resumption"} <= known_options()
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,7 @@ def test_a_line_of_shell_is_cut_into_its_commands(line: str, found: list[tuple[s
         ("countersign run --scenario expired+no-such-scenario -- curl", "no-such-scenario"),
         ("countersign proxy --preset no-such-product", "no-such-product"),
         ("countersign proxy --workers none", "BadParameter"),
+        ("countersign lab mid --profil quebec", "--profil"),
     ],
 )
 def test_a_command_that_is_none_is_seen(line: str, said: str) -> None:
