@@ -39,6 +39,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "dumpcap": ("--version",),
     "git": ("--version",),
     "gnutls-cli": ("--version",),
+    "go": ("version",),
     "gnutls-serv": ("--version",),
     "initdb": ("--version",),
     "ip": ("-V",),
@@ -123,6 +124,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip("long: runs with --long")  # so that CI need not have the peers of those that it does not run
     for mark in item.iter_markers("peer"):
         missing = [peer for peer in mark.args if where(peer) is None]
         if missing:
@@ -130,8 +133,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if peers_required():
                 pytest.fail(f"{text} (REQUIRE_PEERS is set)", pytrace=False)
             pytest.skip(text)
-    if item.get_closest_marker("long") and not item.config.getoption("--long"):
-        pytest.skip("long: runs with --long")
 
 
 # Nothing left behind

@@ -22,7 +22,7 @@ from countersign.cli.beside import ResponderPlan, log_asked, tell_responder
 from countersign.errors import UserError
 from countersign.recorder.private_files import write_public
 from countersign.scenarios.clock import REAL, Clock
-from countersign.scenarios.directing import ScenarioDirector, direct, needs_clients
+from countersign.scenarios.directing import ScenarioDirector, direct, needs_clients, shown_to_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 0.1  # seconds
 _ROOTS = "scenario-roots.pem"
+_CLIENTS = "client-ca"
 
 log = structlog.get_logger("countersign")
 
@@ -80,7 +81,7 @@ class Directed:
         self._plan, self._home = plan, home
         clients = None
         if needs_clients(plan.scenario):
-            clients = Authority.open(home / "client-ca", Plan(name="countersign clients"), passphrase=read_passphrase())
+            clients = Authority.open(home / _CLIENTS, Plan(name="countersign clients"), passphrase=read_passphrase())
         self.director: ScenarioDirector = direct(
             plan.scenario, authority, clients=clients, clock=plan.clock, seed=plan.seed
         )
@@ -126,6 +127,7 @@ class Directed:
 
     def _tell(self, anchors: tuple[bytes, ...]) -> None:
         scenario, roots = self._plan.scenario, self._home / _ROOTS
+        shows = any(shown_to_target(scene) is not None for scene in scenario.scenes)
         write_public(roots, b"".join(map(to_pem, anchors)), overwrite=True)
         log.warning(
             "runs a scenario",
@@ -135,6 +137,7 @@ class Directed:
             steps=len(scenario.steps) or None,
             clock=None if self._plan.clock is REAL else f"{self._plan.clock.factor:g}x",
             clients_trust=str(roots),
+            target_trusts=str(self._home / _CLIENTS / "root.pem") if shows else None,
         )
 
     def _next(self) -> None:

@@ -94,7 +94,7 @@ FamilyName = Annotated[
     str | None,
     typer.Option(
         "--family",
-        help="What the client is, where its name does not tell: curl, java, python, node ...",
+        help="What the client is, where its name does not tell: curl, java, java-fips, python, node ...",
         show_default=False,
     ),
 ]

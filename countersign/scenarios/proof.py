@@ -13,7 +13,7 @@ that does is needed, and each that does has to.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
@@ -90,25 +90,25 @@ class Unproved:
     not_asked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that what is read is kept
 class _Session:
     """A recording, its client leg read."""
 
     recording: Recording
     leg: LegReading
 
-    @property
+    @cached_property
     def chain(self) -> tuple[bytes, ...]:
         """What the client was shown."""
         return tuple(each.der for each in self.leg.certificates if each.sender is Side.SERVER)
 
-    @property
+    @cached_property
     def server_leg(self) -> LegReading:
         """What was said with the target."""
         leg = self.recording.leg(LegRole.SERVER)
         return read_leg(()) if leg is None else leg.read()
 
-    @property
+    @cached_property
     def target_leaf(self) -> bytes | None:
         """What the target showed, where it was recorded."""
         return next((each.der for each in self.server_leg.certificates if each.sender is Side.SERVER), None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -92,7 +92,11 @@ def _java(family: Family, argv: Sequence[str]) -> Family:
     """A JVM with Bouncy Castle builds paths by other rules, and says so in other words."""
     line = " ".join(argv)
     name = "java-fips" if _FIPS.search(line) else "java-bc" if _BOUNCY_CASTLE.search(line) else "java"
-    return Family(name=name, title=family.title, programs=family.programs, way=family.way)
+    return replace(family, name=name)
+
+
+_JAVA_WITH = ("java-bc", "java-fips")
+"""JVMs whose providers are set in a file, where no command line shows them."""
 
 
 def family_named(name: str) -> Family:
@@ -101,7 +105,9 @@ def family_named(name: str) -> Family:
     for each in FAMILIES:
         if wanted in {each.title.lower(), each.name}:
             return each
-    known = ", ".join(dict.fromkeys(each.title.lower() for each in FAMILIES))
+        if each.name == "java" and wanted in _JAVA_WITH:
+            return replace(each, name=wanted)
+    known = ", ".join(dict.fromkeys((*(each.title.lower() for each in FAMILIES), *_JAVA_WITH)))
     raise UserError(f"--family takes {known}; got {name!r}")
 
 

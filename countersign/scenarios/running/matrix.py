@@ -444,7 +444,8 @@ def _not_plain(result: Result, client: Client, tls: str | None, *, to_localhost:
         cure = "it was sent to localhost, as it obeys no proxy, and the target's certificate is for another name"
     told = [each.line for each in verdict.said]
     parts = [f"It said: {'; '.join(told)}"] * bool(told) + [*verdict.notes]
-    text = f"does not accept a proxy with nothing wrong{under}: {verdict.text}; {cure}"
+    what = verdict.text.removeprefix("the fault never was on the wire: ")  # there is none
+    text = f"does not accept a proxy with nothing wrong{under}: {what}; {cure}"
     return printable(". ".join([f"{client.name} {text}", *parts]))
 
 

@@ -19,7 +19,8 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     "nobody listens where it went": ("connection refused", "econnrefused"),
     "the proxy gave it no tunnel": (
         "proxy authentication required", "response 407", "connect tunnel failed", "tunnel connection failed",
-        "unable to tunnel through proxy", "proxy connect aborted", "proxy tunneling failed",
+        "unable to tunnel through proxy", "proxy connect aborted", "proxy tunneling failed", "clienthttpproxyerror",
+        "proxyerror",
     ),
     # Dates
     "a certificate has expired": (
@@ -129,7 +130,9 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _COMPLAINS = re.compile(r"error|exception|fail|cannot|could not|unable|refused|fatal|\*\*\*", re.IGNORECASE)
-_STACK = re.compile(r"\s+(at |File \"|\.\.\. \d+ more|\^+$)")
+_STACK = re.compile(r"\s+(at |\.\.\. \d+ more)")
+_TRACEBACK = re.compile(r"^([ |]*)  File \"[^\n]*\n(?:\1    [^\n]*(?:\n|$))*", re.MULTILINE)
+"""A frame of Python's: where it is, and the program's line, which is not what the program says."""
 _ECHOED = re.compile(r"^(NOTE: )?Picked up \w+_OPTIONS:.*\n?", re.MULTILINE)
 _MOST_LINES = 4
 _LONGEST_LINE = 400
@@ -150,18 +153,24 @@ def meaning_of(line: str) -> str | None:
 
 
 def what_it_said(output: str, errors: str) -> tuple[Said, ...]:
-    """The lines in which a client tells what went wrong: the first of each meaning, else those that complain."""
-    lines = [
-        line.strip()[:_LONGEST_LINE]
+    """The lines in which a client tells what went wrong: the first of each meaning, else those that complain, else the
+    last one among its errors.
+    """
+    said, printed = (
+        [
+            line.strip()[:_LONGEST_LINE]
+            for line in _TRACEBACK.sub("", text).splitlines()
+            if line.strip() and not _STACK.match(line)
+        ]
         for text in (without_echo(errors), output)
-        for line in text.splitlines()
-        if line.strip() and not _STACK.match(line)
-    ]
+    )
+    lines = said + printed
     understood: dict[str, Said] = {}
     for line in lines:
         if (meaning := meaning_of(line)) is not None:
             understood.setdefault(meaning, Said(line, meaning))
     others = dict.fromkeys(Said(line, None) for line in lines if _COMPLAINS.search(line))
+    others = others or dict.fromkeys(Said(line, None) for line in said[-1:])
     return tuple(understood.values() or others)[:_MOST_LINES]
 
 

@@ -201,9 +201,10 @@ def _made_impossible(takes: Sequence[Take]) -> Iterator[str]:
     """What kept the proxy from showing the client anything at all."""
     for take in takes:
         for recording in take.recordings:
+            ours = [f"the proxy {each.text}" for each in recording.failures if each.code in _OURS]
             leg = recording.leg(LegRole.CLIENT)
-            if leg is None or not any(sent.sender is Side.SERVER for sent in leg.read().certificates):
-                yield from (f"the proxy {each.text}" for each in recording.failures if each.code in _OURS)
+            if ours and (leg is None or not any(sent.sender is Side.SERVER for sent in leg.read().certificates)):
+                yield from ours
 
 
 def _counted(scenario: Scenario, sessions: Sequence[Session]) -> Sequence[Session]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.scenarios.running.baseline import read_baseline
 from countersign.scenarios.running.verdict import Kind
+from tests.peers.java import BOUNCY_CASTLE
+from tests.peers.process import run
 from tests.scenarios.running.playing import CARELESS, CURL, WITH_CERTIFICATE, java, known, playing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from countersign.scenarios.model import Scenario
     from countersign.scenarios.running.results import Matrix
@@ -24,12 +28,18 @@ EXPECTED = Path(__file__).parent / "expected"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A client with its verdicts. ``careless``: it verifies nothing, and meets what should be refused alone."""
+    """A client with its verdicts. ``family`` is how ``expect`` calls it, where its program does not tell.
+
+    ``careless``: it verifies nothing, and meets what should be refused alone. ``differs``: scenarios in which it does
+    not what is said of its family, and why.
+    """
 
     name: str
     argv: Callable[[], Sequence[str]]
     peers: tuple[str, ...]
+    family: str | None = None
     careless: bool = False
+    differs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -44,7 +54,7 @@ class Kept:
         return read_baseline(self.path.read_bytes(), name=self.path.name)
 
     async def run(self, scenarios: Sequence[Scenario], *, jobs: int) -> Matrix:
-        async with playing(self.argv(), timeout=_SECONDS) as runner:
+        async with playing(self.argv(), timeout=_SECONDS, family=self.family) as runner:
             return await runner.matrix(scenarios, jobs=jobs)
 
 
@@ -71,6 +81,72 @@ const [url, cert, key] = process.argv.slice(1), {readFileSync} = require('fs');
 require('https').get(url, {cert: readFileSync(cert), key: readFileSync(key)}, answer => answer.resume());
 """
 
+REQUESTS = """
+import sys, requests
+requests.get(sys.argv[1], cert=tuple(sys.argv[2:])).raise_for_status()
+"""
+HTTPX = """
+import sys, httpx
+with httpx.Client(cert=tuple(sys.argv[2:]), timeout=None) as client:
+    client.get(sys.argv[1]).raise_for_status()
+"""
+AIOHTTP = """
+import asyncio, ssl, sys, aiohttp
+async def main():
+    context = ssl.create_default_context()
+    context.load_cert_chain(*sys.argv[2:])
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        async with session.get(sys.argv[1], ssl=context) as answer:
+            answer.raise_for_status()
+asyncio.run(main())
+"""
+OFFERS_ALPN = {"alpn-that-nobody-offered": "it offers ALPN, which ssl alone does not"}
+NO_COMMON_NAMES = {"common-name-only": "urllib3 takes no common name for a host name"}
+OF_WGET = {
+    "ca-names-of-others": "it shows no certificate of a CA that was not asked for",
+    "target-leaves-after-the-request": "it says that nothing came",
+    **dict.fromkeys(
+        (
+            "code-signing-certificate", "intermediate-for-clients", "key-may-only-encrypt",
+            "key-may-only-sign-certificates", "server-shows-client-certificate",
+        ),
+        "it does not ask GnuTLS what a certificate is for",
+    ),
+}  # fmt: skip
+WGET = (
+    "wget", "-nv", "-O", "-", "--tries=1", "--certificate={client_cert}", "--private-key={client_key}", "{url}",
+)  # fmt: skip
+
+
+def script(text: str) -> tuple[str, ...]:
+    """A program in Python that is given the URL and a client certificate."""
+    return (sys.executable, "-W", "ignore", "-c", text, "{url}", "{client_cert}", "{client_key}")
+
+
+def java_fips() -> tuple[str, ...]:
+    """The same program; its security properties leave it no JSSE but BCJSSE in FIPS mode."""
+    program, *options, main, url = java("HandshakeClient", "{url}")
+    path = ":".join([options.pop(), *map(str, BOUNCY_CASTLE)])
+    properties = Path(__file__).parent / "java" / "fips.security"
+    return (program, f"-Djava.security.properties={properties}", *options, path, main, url)
+
+
+GO_CLIENT = Path(__file__).parent / "go" / "client.go"
+
+
+@cache
+def go_program() -> tempfile.TemporaryDirectory[str]:
+    """The client in Go, built once a session; the directory goes when the interpreter does."""
+    directory = tempfile.TemporaryDirectory(prefix="matrix-clients-")
+    env = {"GOCACHE": f"{directory.name}/cache", "CGO_ENABLED": "0"}
+    run("go", "build", "-o", f"{directory.name}/client", GO_CLIENT, env=env, timeout=300).check()
+    return directory
+
+
+def go() -> tuple[str, ...]:
+    return (f"{go_program().name}/client", "{url}", "{client_cert}", "{client_key}")
+
+
 CLIENTS = {
     each.name: each
     for each in (
@@ -85,12 +161,22 @@ CLIENTS = {
             lambda: (sys.executable, "-S", "-c", PYTHON, "{host}", "{port}", "{client_cert}", "{client_key}"),
             (),
         ),
+        Kept("requests", lambda: script(REQUESTS), (), differs=OFFERS_ALPN | NO_COMMON_NAMES),
+        Kept("httpx", lambda: script(HTTPX), (), differs=OFFERS_ALPN),
+        Kept("aiohttp", lambda: script(AIOHTTP), ()),
+        Kept("wget", lambda: WGET, ("wget",), differs=OF_WGET),
+        Kept("java-fips", java_fips, ("java", "javac", "bcprov", "bctls"), family="java-fips"),
+        Kept("go", go, ("go",), family="go"),
         Kept("java-that-verifies-nothing", lambda: java("TrustAllClient", "{url}"), ("java", "javac"), careless=True),
     )
 }
 
-FAMILIES = ("curl", "java", "openssl", "gnutls", "node", "python")
-"""Those of the clients above after which a family is called in the scenarios' ``expect``."""
+FAMILIES = {
+    **{name: name for name in ("curl", "java", "openssl", "gnutls", "node", "python", "java-fips", "go")},
+    **dict.fromkeys(("requests", "httpx", "aiohttp"), "python"),
+    "wget": "gnutls",
+}
+"""How the scenarios' ``expect`` calls the clients above; those that verify nothing are of no family."""
 
 AGREES = {
     "accept": {Kind.ACCEPTED, Kind.ACCEPTED_WRONGLY},

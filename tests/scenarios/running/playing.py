@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.cli.log import logs
 from countersign.scenarios.catalogue import catalogue
-from countersign.scenarios.running.clients import family_of
+from countersign.scenarios.running.clients import family_named, family_of
 from countersign.scenarios.running.matrix import PLAIN, Client, Runner
 from countersign.scenarios.running.stage import Props
 from tests.peers.process import run
@@ -38,8 +38,9 @@ def scenarios(*names: str) -> list[Scenario]:
     return [known().open(name) for name in names]
 
 
-def client(argv: Sequence[str], **settings: Any) -> Client:
-    return Client(argv=tuple(argv), family=family_of(argv), env=dict(os.environ), **settings)
+def client(argv: Sequence[str], *, family: str | None = None, **settings: Any) -> Client:
+    known = family_of(argv) if family is None else family_named(family)
+    return Client(argv=tuple(argv), family=known, env=dict(os.environ), **settings)
 
 
 @asynccontextmanager

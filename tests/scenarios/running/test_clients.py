@@ -67,6 +67,7 @@ def test_the_family_is_told_by_the_program(line: str, name: str | None) -> None:
 def test_a_family_can_be_named_where_the_program_does_not_tell() -> None:
     assert family_named("Java").name == "java"
     assert family_named("gnutls-cli").title == "gnutls-cli"
+    assert (family_named("java-fips").name, family_named("Java-BC").name) == ("java-fips", "java-bc")
     with pytest.raises(UserError, match=r"--family takes curl, wget, .*; got 'cobol'"):
         family_named("cobol")
 

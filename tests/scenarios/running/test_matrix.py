@@ -56,6 +56,8 @@ CLIENTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "python ssl": lambda: (sys.executable, "-c", PYTHON_SSL, "{host}", "{port}"),
     "python urllib": lambda: (sys.executable, "-c", "import sys, urllib.request as u; u.urlopen(sys.argv[1])", "{url}"),
     "python aiohttp": lambda: (sys.executable, "-c", AIOHTTP, "{url}"),
+    "python requests": lambda: (sys.executable, "-c", "import requests, sys; requests.get(sys.argv[1])", "{url}"),
+    "python httpx": lambda: (sys.executable, "-c", "import httpx, sys; httpx.get(sys.argv[1])", "{url}"),
     "java HttpURLConnection": lambda: java("HandshakeClient", "{url}"),
     "java SSLSocket": lambda: java("HandshakeClient", "{host}:{port}"),
     "java HttpClient": lambda: java("HttpClientClient", "{url}"),
@@ -210,7 +212,7 @@ async def test_a_client_certificate_of_the_right_ca_is_accepted_and_others_are_r
 # -- the target's side ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", of_some_clients("curl", "python ssl", "java HttpURLConnection"))
+@pytest.mark.parametrize("name", of_some_clients("curl", "python ssl"))
 async def test_what_breaks_behind_the_proxy_is_no_success_of_the_clients(name: str) -> None:
     """The client did nothing wrong, and what it wanted never came."""
     names = ("target-asks-and-gets-none", "target-leaves-after-the-request", "target-without-server-name")

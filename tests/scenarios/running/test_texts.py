@@ -44,6 +44,32 @@ def test_a_line_is_understood_by_a_phrase_in_it(line: str, meaning: str | None) 
     assert meaning_of(line) == meaning
 
 
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/lib/httpcore/_sync/http_proxy.py", line 333, in handle_request
+    raise ProxyError(msg)
+httpcore.ProxyError: 403 Forbidden
+
+The above exception was the direct cause of the following exception:
+
+  + Exception Group Traceback (most recent call last):
+  |   File "<string>", line 4, in <module>
+  |     stream = self._stream.start_tls(ssl_context, timeout)
+  |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  | ssl.SSLError: certificate has expired
+"""
+
+
+def test_of_a_traceback_the_exceptions_are_quoted_and_not_the_program() -> None:
+    lines = [said.line for said in what_it_said("", TRACEBACK)]
+    assert lines == ["httpcore.ProxyError: 403 Forbidden", "| ssl.SSLError: certificate has expired"]
+
+
+def test_who_complains_in_no_word_that_is_known_is_quoted_by_the_last_line_of_the_errors() -> None:
+    assert what_it_said("hello\n", "one\nGet: Forbidden\n") == (Said("Get: Forbidden", None),)
+    assert what_it_said("hello\n", "") == ()
+
+
 def test_what_is_not_understood_is_quoted_where_it_complains() -> None:
     said = what_it_said("all is well\n", "loading\nfrobnication failed: no flux\n    at a.b.C(C.java:1)\n")
     assert said == (Said("frobnication failed: no flux", None),)
@@ -65,7 +91,7 @@ def test_what_a_jvm_says_of_its_options_is_no_line_of_the_client() -> None:
     text = "Picked up JAVA_TOOL_OPTIONS: -Djavax.net.ssl.trustStorePassword=changeit\nreal\n"
     assert without_echo(text) == "real\n"
     assert without_echo("NOTE: Picked up JDK_JAVA_OPTIONS: -Dx=error\nreal\n") == "real\n"
-    assert what_it_said("", text.replace("real", "fine")) == ()
+    assert what_it_said("", text.replace("real\n", "")) == ()
 
 
 def test_a_line_of_any_length_is_cut() -> None:
