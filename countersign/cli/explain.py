@@ -22,8 +22,9 @@ def explain(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A log, a stack trace or an error text of a MID Server, Java, curl, OpenSSL, Python, Node, Go, .NET,"
-            " a browser, Windows or keytool; - for standard input.",
+            help="A log, a stack trace or an error text of a MID Server, Java, keytool, curl, OpenSSL, GnuTLS, Python,"
+            " Node, Go, Rust, Ruby, PHP, .NET, Windows, a browser, git, wget, PostgreSQL, OpenLDAP, nginx, Apache,"
+            " HAProxy, Envoy or a mail server; - for standard input.",
         ),
     ],
     as_json: Json = False,

@@ -3,7 +3,14 @@
 The table is in ``texts/``: one file for each family of programs says what its texts are and which *kind* of failure
 each is of; ``kinds.toml`` says of a kind what the cause is, which evidence would prove it, and the cure, for each
 family where cures differ. A text is recognised by literal pieces that stand on one line in their order, never by an
-expression: what is read may be hostile, and a search for literals takes linear time.
+expression: what is read may be hostile, and a search for literals takes linear time. The case of letters is passed
+over, for programs and their versions differ in it; a piece of one or two words stands for these whole words.
+
+Many texts come from a table of their program's own (OpenSSL's reasons, the alerts of each library): such a *list* names
+its entries by kind, and in which *forms* which families print an entry.
+
+*Whose text it is.* What a library or the system says (``library = true``) is printed by many programs: where the line
+bears the mark of one, it is that one's, and gets its cure.
 
 *One line, several texts.* A text that lies within a longer one is not told (``self-signed certificate`` within
 ``self-signed certificate in certificate chain``), nor is one that only says that something failed (``vague``) where
@@ -13,31 +20,40 @@ its cause.
 *What is not known* is said to be unknown: lines that look like an error and match nothing are shown, and nothing is
 guessed of them.
 
-A file is searched in blocks of whole lines for each text's longest piece, and only blocks with a hit are taken line by
-line, so a gigabyte streams.
+A file is searched in blocks of whole lines. A block's words say which texts can be in it at all (each has words that no
+line with it lacks), so the time goes with the file and hardly with the number of texts, and a gigabyte streams.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from countersign.recorder.files.javalog import decoded, read_blocks, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SEVERITIES: Final = ("cause", "warning", "note")
 _PLACES_KEPT: Final = 5
 _UNKNOWN_KEPT: Final = 20
+_BLOCK: Final = 1 << 11
+"""Bytes whose words are looked at together: the fewer, the fewer texts there are to search for."""
 _TROUBLED: Final = (
-    b"Exception", b"rror:", b"ERROR", b"ERR_", b"SEVERE", b"FATAL", b"fatal", b"failed", b"refused", b"denied",
-    b"alert",
+    b"Exception", b"rror:", b"ERROR", b"ERR_", b"SEVERE", b"FATAL", b"fatal", b"Fatal", b"failed", b"Failed",
+    b"refused", b"denied", b"alert", b"annot ", b"ould not ", b"nable to ", b"ot trusted", b"timed out",
 )  # fmt: skip
 """One of these is in a line that tells of trouble."""
+_SHORT: Final = 2
+"""Words of a piece that must not be part of others; a longer one is telling even so."""
+_IN_WORDS: Final = b"_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FOLD: Final = bytes(range(256)).lower()
+_TO_WORDS: Final = bytes(_FOLD[code] if code in _IN_WORDS else 32 for code in range(256))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,19 +73,37 @@ class Kind:
     vague: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """Programs that speak alike. ``marks`` show that a line is theirs; a library's texts are printed by others too."""
+
+    name: str
+    marks: tuple[bytes, ...]
+    library: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of a family of programs: pieces that stand on one line in this order."""
+    """A text of a family of programs: pieces that stand on one line in this order, in small letters.
+
+    One that ``yields`` (an exit code, say) is told only where nothing else on its line is known.
+    """
 
     id: str
-    family: str
+    family: Family
     kind: Kind
     says: tuple[bytes, ...]
+    yields: bool = False
 
     @property
     def key(self) -> bytes:
         """The piece that is looked for first."""
         return max(self.says, key=len)
+
+    @property
+    def words(self) -> frozenset[bytes]:
+        """The words that each line with this text has: those that no letter can stand against."""
+        return frozenset(word for piece in self.says for word in _words(piece))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +194,77 @@ def kinds() -> Mapping[str, Kind]:
 @cache
 def texts() -> tuple[Text, ...]:
     """Every text that is known."""
+    documents = [
+        tomllib.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(files(__package__).joinpath("texts").iterdir(), key=lambda one: one.name)
+        if path.name.endswith(".toml") and path.name != "kinds.toml"
+    ]
+    families = {
+        said["family"]: Family(said["family"], _folded(said.get("marks", ())), said.get("library", False))
+        for said in documents
+    }
     found: list[Text] = []
-    for path in sorted(files(__package__).joinpath("texts").iterdir(), key=lambda one: one.name):
-        if not path.name.endswith(".toml") or path.name == "kinds.toml":
-            continue
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    for document in documents:
+        family = families[document["family"]]
         found += [
-            Text(said["id"], document["family"], kinds()[said["kind"]], tuple(one.encode() for one in said["says"]))
-            for said in document["text"]
+            Text(said["id"], family, kinds()[said["kind"]], _folded(said["says"]), said.get("yields", False))
+            for said in document.get("text", ())
         ]
+        for entries in document.get("list", ()):
+            found += _listed(entries, families)
     return tuple(found)
+
+
+def _listed(entries: Mapping[str, Any], families: Mapping[str, Family]) -> Iterator[Text]:
+    """The texts of a program's own table: each entry in each form.
+
+    In a form stands ``{words}`` for an entry, ``{name}`` for it with ``_`` between its words.
+    """
+    for kind, several in entries["kinds"].items():
+        for words in several:
+            name = words.replace(" ", "_")
+            for family, form in entries["forms"].items():
+                says = _folded(piece.replace("{words}", words).replace("{name}", name) for piece in form)
+                identity = f"{family}-{entries['name']}-{name}".lower()
+                yield Text(identity, families[family], kinds()[kind], says, entries.get("yields", False))
+
+
+def _folded(pieces: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(one.encode().translate(_FOLD) for one in pieces)
+
+
+def _words(piece: bytes) -> Sequence[bytes]:
+    """The words of a piece that a line with it has: in a long one not those that a letter could stand against."""
+    words = piece.translate(_TO_WORDS).split()
+    if len(words) <= _SHORT:
+        return words
+    return words[piece[0] in _IN_WORDS : len(words) - (piece[-1] in _IN_WORDS)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """The texts by a word that few others have, and all words that are looked for."""
+
+    by_word: Mapping[bytes, Sequence[tuple[Text, bytes, frozenset[bytes]]]]
+    needed: frozenset[bytes]
+
+    def within(self, folded: bytes) -> Iterator[tuple[Text, bytes]]:
+        """The texts whose longest piece is there, with it."""
+        there = self.needed.intersection(folded.translate(_TO_WORDS).split())
+        for word in there:
+            for text, key, words in self.by_word.get(word, ()):
+                if words <= there and key in folded:
+                    yield text, key
+
+
+@cache
+def _index() -> _Index:
+    common = Counter(word for text in texts() for word in text.words)
+    by_word: dict[bytes, list[tuple[Text, bytes, frozenset[bytes]]]] = {}
+    for text in texts():
+        rarest = min(text.words, key=lambda word: (common[word], -len(word), word))
+        by_word.setdefault(rarest, []).append((text, text.key, text.words))
+    return _Index(by_word, frozenset(common))
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -199,41 +294,85 @@ class _Tally:
     count: int = 0
 
 
-def explain(source: BinaryIO, *, tell: Callable[[], None] | None = None) -> Explanation:
-    """What is known of the error texts in a file. Never raises on what is in it; ``tell`` is called now and then."""
+def explain(source: BinaryIO) -> Explanation:
+    """What is known of the error texts in a file. Never raises on what is in it."""
     tallies: dict[tuple[str, str], _Tally] = {}
     unknown: list[Place] = []
     more, last = False, 0
-    for number, block in read_blocks(source):
-        if tell is not None:
-            tell()
+    for number, block in _blocks(source):
         last = number + block.count(b"\n")
-        wanted = [text for text in texts() if text.key in block]
-        troubled = not more and any(word in block for word in _TROUBLED)
-        if not wanted and not troubled:
+        folded = _without_escapes(block).translate(_FOLD)
+        known = _known(folded, number)
+        for line, (start, end, matches) in known.items():
+            for match in matches:
+                family = _whose(match.text, folded[start:end])
+                _count(tallies, match.text, family, line, block[start:end])
+        if more or not any(word in block for word in _TROUBLED):
             continue
         for line, raw in enumerate(block.split(b"\n"), number):
-            matches = _matches(raw, wanted)
-            for match in matches:
-                _count(tallies, match.text, line, raw)
-            if not matches and troubled and not more and _tells_of_trouble(raw):
+            if not more and line not in known and _tells_of_trouble(raw):
                 more = len(unknown) == _UNKNOWN_KEPT
                 if not more:
-                    unknown.append(Place(line, without_credentials(decoded(raw))))
-    return Explanation(tuple(_in_order(tallies.values())), tuple(unknown), more, last)
+                    unknown.append(Place(line, _shown(raw)))
+    return Explanation(tuple(_in_order(_joined(tallies.values()))), tuple(unknown), more, last)
 
 
-def _matches(raw: bytes, wanted: Sequence[Text]) -> list[_Match]:
+def meanings(line: str) -> tuple[Explained, ...]:
+    """What is known of one line."""
+    return explain(BytesIO(line.encode("utf-8", "replace"))).findings
+
+
+def _blocks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Some whole lines at a time, with the number of the first."""
+    for number, block in read_blocks(source):
+        start, line = 0, number
+        while len(block) - start > _BLOCK and (end := block.find(b"\n", start + _BLOCK)) >= 0:
+            yield line, block[start:end]
+            line += block.count(b"\n", start, end) + 1
+            start = end + 1
+        yield line, block[start:]
+
+
+def _without_escapes(block: bytes) -> bytes:
+    """Line ends and tabs that a program has written as ``\\n`` and ``\\t`` would else stand against the next word."""
+    if b"\\" not in block:
+        return block
+    return block.replace(b"\\n", b"  ").replace(b"\\t", b"  ").replace(b"\\r", b"  ")
+
+
+def _known(folded: bytes, number: int) -> dict[int, tuple[int, int, list[_Match]]]:
+    """The lines of a block that hold texts: where each starts and ends, and what is in it."""
+    hits: dict[int, list[Text]] = {}
+    for text, key in _index().within(folded):
+        at = folded.find(key)
+        while at >= 0:
+            hits.setdefault(folded.rfind(b"\n", 0, at) + 1, []).append(text)
+            end = folded.find(b"\n", at)
+            at = folded.find(key, end) if end >= 0 else -1
+    known: dict[int, tuple[int, int, list[_Match]]] = {}
+    line, counted = number, 0
+    for start in sorted(hits):
+        line += folded.count(b"\n", counted, start)
+        counted = start
+        end = folded.find(b"\n", start)
+        end = len(folded) if end < 0 else end
+        if matches := _matches(folded[start:end], hits[start]):
+            known[line] = (start, end, matches)
+    return known
+
+
+def _matches(raw: bytes, wanted: Iterable[Text]) -> list[_Match]:
     """The texts in one line, without those that another one there makes needless."""
-    found = [match for text in wanted if text.key in raw and (match := _match(raw, text)) is not None]
+    found = [match for text in wanted if (match := _match(raw, text)) is not None]
     if len(found) < 2:
         return found
+    found = [one for one in found if not one.text.yields] or found
     found = [one for one in found if not any(one.within(other) for other in found)]
     telling = [one for one in found if not one.text.kind.vague]
     if any(one.text.kind.severity == "cause" for one in telling):
         found = telling
     first: dict[str, _Match] = {}
-    for one in sorted(found, key=lambda match: match.spans[0]):
+    for one in sorted(found, key=lambda match: (match.spans[0], match.text.id)):
         first.setdefault(one.text.kind.id, one)
     return list(first.values())
 
@@ -242,7 +381,7 @@ def _match(raw: bytes, text: Text) -> _Match | None:
     spans: list[tuple[int, int]] = []
     at = 0
     for piece in text.says:
-        start = raw.find(piece, at)
+        start = _find(raw, piece, at)
         if start < 0:
             return None
         at = start + len(piece)
@@ -250,17 +389,72 @@ def _match(raw: bytes, text: Text) -> _Match | None:
     return _Match(text, tuple(spans))
 
 
+def _find(raw: bytes, piece: bytes, at: int) -> int:
+    """Where a piece stands; a short one only where its words are whole."""
+    start = raw.find(piece, at)
+    if start < 0 or len(piece.translate(_TO_WORDS).split()) > _SHORT:
+        return start
+    while start >= 0:
+        end = start + len(piece)
+        before = start and piece[0] in _IN_WORDS and raw[start - 1] in _IN_WORDS
+        if not before and not (end < len(raw) and piece[-1] in _IN_WORDS and raw[end] in _IN_WORDS):
+            return start
+        start = raw.find(piece, end)
+    return -1
+
+
+def _whose(text: Text, raw: bytes) -> str:
+    """The family whose text it is here: that whose mark stands first, where a library's text may be anyone's."""
+    if not text.family.library:
+        return text.family.name
+    marked = [(at, name) for mark, name in _marks() if (at := _find(raw, mark, 0)) >= 0]
+    return min(marked)[1] if marked else text.family.name
+
+
+@cache
+def _marks() -> tuple[tuple[bytes, str], ...]:
+    return tuple({(mark, text.family.name): None for text in texts() for mark in text.family.marks})
+
+
+def _shown(raw: bytes) -> str:
+    return without_credentials(decoded(raw))
+
+
 def _tells_of_trouble(raw: bytes) -> bool:
     """Whether a line tells of an error; the frames of a stack trace do not."""
     return not raw.lstrip().startswith(b"at ") and any(word in raw for word in _TROUBLED)
 
 
-def _count(tallies: dict[tuple[str, str], _Tally], text: Text, line: int, raw: bytes) -> None:
-    tally = tallies.setdefault((text.kind.id, text.family), _Tally(text.kind, text.family, {}, []))
+def _count(tallies: dict[tuple[str, str], _Tally], text: Text, family: str, line: int, raw: bytes) -> None:
+    tally = tallies.setdefault((text.kind.id, family), _Tally(text.kind, family, {}, []))
     tally.texts[text.id] = None
     tally.count += 1
     if len(tally.places) < _PLACES_KEPT:
-        tally.places.append(Place(line, without_credentials(decoded(raw))))
+        tally.places.append(Place(line, _shown(raw)))
+
+
+def _joined(tallies: Iterable[_Tally]) -> Iterator[_Tally]:
+    """A library's texts with those of the one program that says the same: it prints the library's on a line apart."""
+    of_kind: dict[str, list[_Tally]] = {}
+    for one in tallies:
+        of_kind.setdefault(one.kind.id, []).append(one)
+    for several in of_kind.values():
+        programs = [one for one in several if one.family not in _libraries()]
+        if len(programs) != 1:
+            yield from several
+            continue
+        (program,) = programs
+        for one in several:
+            if one is not program:
+                program.texts.update(one.texts)
+                program.count += one.count
+                program.places = sorted(program.places + one.places, key=lambda place: place.line)[:_PLACES_KEPT]
+        yield program
+
+
+@cache
+def _libraries() -> frozenset[str]:
+    return frozenset(text.family.name for text in texts() if text.family.library)
 
 
 def _in_order(tallies: Iterable[_Tally]) -> Iterator[Explained]:
