@@ -10,7 +10,7 @@ from countersign.findings.diagnosing.model import kinds
 from docs.generating.writing import bullets, code, paragraph, section, strong, ticked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from docutils import nodes
 
@@ -37,20 +37,30 @@ def _cure(fix: str, fixes: Mapping[str, str]) -> list[nodes.Element]:
 
 def texts_made() -> list[nodes.Element]:
     """A section a kind, with the texts of each family that are of it."""
-    known = sorted(explaining.texts(), key=lambda each: (each.kind.id, each.family))
-    by_kind = {kind: list(some) for kind, some in groupby(known, key=lambda each: each.kind.id)}
+    known = sorted(explaining.texts(), key=lambda each: (each.kind.id, each.family.name))
+    by_kind = {
+        kind: {family: list(texts) for family, texts in groupby(some, key=lambda each: each.family.name)}
+        for kind, some in groupby(known, key=lambda each: each.kind.id)
+    }
     return [
         section(
             code(kind.id),
             f"text-{kind.id}",
             paragraph(strong(kind.text)),
-            bullets([f"{text.family}: ", *_pieces(text)] for text in by_kind.get(kind.id, [])),
+            bullets([strong(family), ": ", *_told(some)] for family, some in by_kind.get(kind.id, {}).items()),
             *_cure(kind.fix, kind.fixes),
             paragraph(strong("Would prove it: "), ticked(kind.wanted)),
             paragraph(f"Source: {kind.source}"),
         )
         for kind in explaining.kinds().values()
     ]
+
+
+def _told(texts: Sequence[explaining.Text]) -> list[str | nodes.Node]:
+    found: list[str | nodes.Node] = []
+    for text in texts:
+        found += [*([", "] if found else []), *_pieces(text)]
+    return found
 
 
 def _pieces(text: explaining.Text) -> list[str | nodes.Node]:
