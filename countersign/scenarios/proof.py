@@ -255,6 +255,8 @@ def _network_unproved(network: Network, session: _Session) -> str | None:
     for place, do in ((network.stall_after_bytes, "network_stall"), (network.reset_after_bytes, "network_reset")):
         if place is not None and not any(fault.get("do") == do for fault in noted):
             return f"fewer than {place} bytes came through the network, so there was no {do.removeprefix('network_')}"
+    if network.reset_after_seconds is not None and not any(fault.get("do") == "network_reset" for fault in noted):
+        return f"the connection was over before {network.reset_after_seconds:g} s had passed, so there was no reset"
     return None
 
 

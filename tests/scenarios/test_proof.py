@@ -103,6 +103,11 @@ PLAIN = own("")
         ('revocation = ["crl:500"]', "", "nobody asked the responder about CRL, we neither"),
         ('wire = [{ do = "cut" }]', "", "the fault 'cut' was not applied"),
         ("network.latency = 0.01", "", "nothing came through the network that was ordered"),
+        (
+            "network.latency = 0.01\nnetwork.reset_after_seconds = 60.0",
+            "network.latency = 0.01\nnetwork.reset_after_seconds = 60.0",
+            "the connection was over before 60 s had passed, so there was no reset",
+        ),
         ("answer.status = 201", "answer.status = 200", "or got another answer than the one that was ordered"),
         ('target.versions = ["TLSv1.2"]', "", "expected TLSv1.2 alone"),
         ('target.server_name = ""', "", "the target was told the server name 'instance.lab.test', expected None"),
