@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import pytest
 
-from countersign.scenarios.running.texts import Said, meaning_of, what_it_said, without_echo
-
-TRUST = "it finds no way to a root that it trusts: that one is not in its store, or a certificate between is missing"
+from countersign.findings.explaining import kinds
+from countersign.scenarios.running.texts import Said, what_it_said, without_echo
 
 
 @pytest.mark.parametrize(
-    ("line", "meaning"),
+    ("line", "kind"),
     [
-        ("curl: (60) SSL certificate problem: unable to get local issuer certificate", TRUST),
-        ("ssl.SSLCertVerificationError: certificate verify failed: unable to get local issuer certificate", TRUST),
-        ("SunCertPathBuilderException: unable to find valid certification path to requested target", TRUST),
-        ("PKIX path building failed: No issuer certificate for certificate in certification path found.", TRUST),
-        ("Error: unable to verify the first certificate", TRUST),
-        ("x509: certificate signed by unknown authority", TRUST),
-        ("|<1>| Certificate is not trusted: the certificate issuer is unknown.", TRUST),
-        ("curl: (60) SSL certificate problem: certificate has expired", "a certificate has expired"),
-        ("NotAfter: Sat Nov 21 10:00:00 UTC 2026", "a certificate has expired"),
-        ("curl: (60) SSL certificate problem: certificate is not yet valid", "a certificate is not valid yet"),
-        ("curl: (60) SSL: no alternative certificate subject name matches target host name 'x'",
-         "the certificate is for another name"),
-        ("java.io.IOException: HTTPS hostname wrong:  should be <x>", "the certificate is for another name"),
-        ("Error [ERR_TLS_CERT_ALTNAME_INVALID]: Hostname/IP does not match", "the certificate is for another name"),
-        ("curl: (60) SSL certificate problem: self-signed certificate in certificate chain",
-         "it does not trust the root that was sent"),
-        ("curl: (35) error:0A000086: self-signed certificate",
-         "it does not trust a certificate that vouches for itself"),
-        ("javax.net.ssl.SSLException: peer not authenticated", "the handshake failed, and the reason was swallowed"),
-        ("OSError: [Errno 98] Address already in use", "a port that it wants for itself is taken"),
-        ("curl: (6) Could not resolve host: instance.lab.test", "it does not find the host's address"),
-        ("curl: (56) CONNECT tunnel failed, response 403", "the proxy gave it no tunnel"),
-        ("curl: (28) Operation timed out after 5000 milliseconds", "it waited too long"),
-        ("curl: (35) Recv failure: Connection reset by peer", "the connection was reset"),
-        ("Error: socket hang up", "the connection ended too early"),
-        ("nothing of the kind", None),
+        ("curl: (60) SSL certificate problem: unable to get local issuer certificate", "untrusted"),
+        ("SunCertPathBuilderException: unable to find valid certification path to requested target", "untrusted"),
+        ("Error: unable to verify the first certificate", "missing-intermediate"),
+        ("NotAfter: Sat Nov 21 10:00:00 UTC 2026", "expired"),
+        ("java.io.IOException: HTTPS hostname wrong:  should be <x>", "host-name"),
+        ("javax.net.ssl.SSLException: peer not authenticated", "swallowed"),
+        ("OSError: [Errno 98] Address already in use", "port-taken"),
+        ("curl: (56) CONNECT tunnel failed, response 403", "proxy-refuses"),
+        ('Get "https://server.lab.test/": Forbidden', "proxy-refuses"),
+        ("Error: socket hang up", "closed"),
     ],
-)  # fmt: skip
-def test_a_line_is_understood_by_a_phrase_in_it(line: str, meaning: str | None) -> None:
-    assert meaning_of(line) == meaning
+)
+def test_a_line_means_what_explain_says_of_it(line: str, kind: str) -> None:
+    assert what_it_said("", line) == (Said(line, kinds()[kind].text),)
+
+
+def test_who_says_nothing_of_the_kind_is_not_quoted() -> None:
+    assert what_it_said("nothing of the kind", "") == ()
+
+
+def test_what_only_says_that_it_failed_is_left_out_where_something_says_why() -> None:
+    (said,) = what_it_said("", "*** Handshake has failed\n*** Received alert [48]: CA is unknown\n")
+    assert said == Said("*** Received alert [48]: CA is unknown", kinds()["peer-does-not-know-our-ca"].text)
+    (said,) = what_it_said("", "*** Handshake has failed\n")
+    assert said.meaning == kinds()["tls-failed"].text
 
 
 TRACEBACK = """\
@@ -77,13 +71,13 @@ def test_what_is_not_understood_is_quoted_where_it_complains() -> None:
 
 def test_each_meaning_is_said_once_and_stack_traces_are_left_out() -> None:
     errors = """\
-javax.net.ssl.SSLHandshakeException: PKIX path building failed: unable to find valid certification path
+javax.net.ssl.SSLHandshakeException: unable to find valid certification path to requested target
 \tat java.base/sun.security.ssl.Alert.createSSLException(Alert.java:130)
 Caused by: sun.security.validator.ValidatorException: PKIX path building failed
 \t... 12 more
 """
     (said,) = what_it_said("", errors)
-    assert said.meaning == TRUST
+    assert said.meaning == kinds()["untrusted"].text
     assert said.line.startswith("javax.net.ssl.SSLHandshakeException")
 
 
