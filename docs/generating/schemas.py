@@ -37,6 +37,7 @@ _TABLES: dict[str, type[Any]] = {
     "client_auth": model.ClientAuth,
     "protocol": model.Protocol,
     "stapling": model.Stapling,
+    "target": model.Target,
     "network": Network,
     "answer": ProxyAnswer,
     "match": Match,

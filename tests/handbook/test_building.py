@@ -16,7 +16,8 @@ from docutils.utils import new_document
 from countersign.scenarios.catalogue import catalogue
 from countersign.scenarios.expect import ClientExpect, Expect
 from countersign.scenarios.model import Parameter, Scenario
-from docs.generating import scenarios, writing
+from countersign.scenarios.typed import table_schema
+from docs.generating import scenarios, schemas, writing
 from tests.handbook.reading import DOCS, PAGES, ROOT, blocks
 
 if TYPE_CHECKING:
@@ -105,3 +106,12 @@ def test_the_scenario_that_the_handbook_shows_is_right(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text, encoding="utf-8")
     assert len(catalogue().open(str(file), {"connections": "3"}).steps) == 2
+
+
+def test_every_table_of_a_scenario_file_is_told_key_by_key() -> None:
+    """Faults of the wire have a page of their own."""
+    keys = table_schema(Scenario)["properties"].items()
+    tables = {key for key, said in keys if "properties" in said or "properties" in said.get("items", {})}
+    page = page_of(schemas.scenario_keys())
+    assert tables - {"wire"}
+    assert [key for key in sorted(tables - {"wire"}) if f"[{key}]" not in page.text] == []
