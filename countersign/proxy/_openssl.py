@@ -198,14 +198,11 @@ def _accepted(result: int) -> None:
 
 # -- callbacks ---------------------------------------------------------------------------------------------------
 
-_connections: dict[int, TlsConnection] = {}
+_connections: dict[Any, TlsConnection] = {}
+"""By their ``SSL *``: cffi's pointers are equal where they point to the same."""
 
 
 _callback: Callable[[str], Callable[[Callable[..., Any]], Any]] = _ffi.callback
-
-
-def _address(ssl: Any) -> int:
-    return int(_ffi.cast("uintptr_t", ssl))
 
 
 @_callback("void(int, int, int, void *, size_t, SSL *, void *)")
@@ -214,7 +211,7 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
 ) -> None:
     if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers
         return
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     if made is None:
         return
     data = _ffi.buffer(buf, length)[:]
@@ -227,7 +224,7 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
 def _on_verify(ok: int, store: Any) -> int:
     """Notes the first thing that is wrong with the target's chain; OpenSSL sends the alert that goes with it."""
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     return int(made is not None and made.judge(store, ok=bool(ok)))
 
 
@@ -249,7 +246,7 @@ def _on_verify_client(ok: int, store: Any) -> int:
     """Judges a client's chain; OpenSSL sends the alert that goes with what is wrong."""
     _take_its_curve(store)
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     return int(made is not None and made.judge_client(store, ok=bool(ok)))
 
 
@@ -265,7 +262,7 @@ def _take_its_curve(store: Any) -> None:
 @_callback("int(SSL *, void *)")
 def _on_status_asked(ssl: Any, _arg: Any) -> int:
     """The client asks for an OCSP response (RFC 6066 8): it gets ours, where there is one, from OpenSSL's memory."""
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     staple = b"" if made is None else made.staple
     if not staple:
         return int(_lib.SSL_TLSEXT_ERR_NOACK)
@@ -278,7 +275,7 @@ def _on_status_asked(ssl: Any, _arg: Any) -> int:
 @_callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")
 def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _arg: Any) -> int:
     """RFC 7301 3.2: the protocol that the target chose, where the client offered it; ours points into the offer."""
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     chosen = None if made is None else made.alpn
     at = 0
     while chosen and at < length:
@@ -296,13 +293,13 @@ def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _ar
 @_callback("int(SSL *, void *)")
 def _on_certificate_asked(ssl: Any, _arg: Any) -> int:
     """SSL_CTX_set_cert_cb(3): 1 goes on with what there is, -1 waits, 0 ends the handshake."""
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     return 0 if made is None else made.answer
 
 
 @_callback("void(SSL *, char *)")
 def _on_secret(ssl: Any, line: Any) -> None:
-    made = _connections.get(_address(ssl))
+    made = _connections.get(ssl)
     if made is not None:
         made.on_secret(_ffi.string(line))
 
@@ -962,8 +959,8 @@ class TlsConnection:
         self.early_data = 0  # bytes of 0-RTT data that the server would take of a session that it has given
         self.at_close: Callable[[], None] = lambda: None
         self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
-        self._address = _address(self.ssl)
-        _connections[self._address] = self
+        self._address = made
+        _connections[made] = self
 
     def tap(self, callback: Callable[[bool, int, int, bytes], None]) -> None:
         """``callback(written, content type, version, bytes)`` for every message, in clear."""

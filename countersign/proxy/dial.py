@@ -16,6 +16,7 @@ import errno
 import os
 import re
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -99,13 +100,20 @@ def literal(target: Address) -> list[SockAddr]:
     IPv4 addresses are read as resolvers read them: in hex, octal, with fewer than four parts (POSIX ``inet_addr``).
     """
     host = target.host.removesuffix(".")
-    try:
-        address = ip_address(socket.inet_aton(host)) if _OLD_IPV4.fullmatch(host) else ip_address(host)
-    except (OSError, ValueError):
+    address = _written_in(host)
+    if address is None:
         return []
     if isinstance(address, IPv4Address):
         return [(socket.AF_INET, (str(address), target.port))]
     return [] if address.scope_id else [(socket.AF_INET6, (target.host, target.port, 0, 0))]
+
+
+@lru_cache(maxsize=256)
+def _written_in(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(socket.inet_aton(host)) if _OLD_IPV4.fullmatch(host) else ip_address(host)
+    except (OSError, ValueError):
+        return None
 
 
 # -- what a client may not have us dial ----------------------------------------------------------------------------
@@ -271,6 +279,8 @@ async def _first(
     dialled: Dialled | None = None,
 ) -> socket.socket:
     """Happy eyeballs: the first socket that connects; the others are closed. Raises the last OSError."""
+    if len(addresses) == 1:  # then there is nobody to race
+        return await _connect(*addresses[0], source, dialled)
     dials: list[asyncio.Task[socket.socket]] = []
     waiting: set[asyncio.Task[socket.socket]] = set()
     rest = list(addresses)

@@ -1,8 +1,8 @@
 """The running proxy: listeners, the sessions in progress, their recordings on the way to the store, a graceful stop.
 
 The engine never waits for the store. Every 100 ms it hands over a snapshot of each open session that has something
-new, and a finished session at once, before anything is logged of it; what the store does with them happens in its own
-thread.
+new and is 50 ms old at least (most of those that are younger will be over when the next turn comes), and a finished
+session at once, before anything is logged of it; what the store does with them happens in its own thread.
 
 Without a descriptor left no connection can be accepted, and trying on would be a spin. The listener is set aside then
 and taken up again as soon as a connection of ours is closed, for that is when there is a descriptor, or after half a

@@ -10,6 +10,8 @@ would hold up all other names, and the stop of the proxy. Here instead:
   counted until then.
 - The same name is looked up once, however many ask for it, also while it hangs: a name takes one thread, not one for
   each of its clients.
+- What was found is good for :data:`KEPT` seconds more: to ask a thread costs more than all else that dialling does, and
+  a proxy dials the same name again and again. Errors are not kept.
 - While all threads are taken, at most :data:`WAITING` names wait for one; beyond that a lookup fails at once. A name
   for which nobody waits any more is not begun.
 
@@ -22,6 +24,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 THREADS = 128
 WAITING = 512
+KEPT = 1.0
+_KEPT_AT_MOST = 1024
 _IDLE = 30.0  # seconds after which a thread without work ends
 
 Found = list[tuple[socket.AddressFamily, str, int]]
@@ -56,10 +61,13 @@ class Resolver:
         threads: int = THREADS,
         waiting: int = WAITING,
         lookup: Callable[[str], Found] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most_threads = threads
         self._most_waiting = waiting
         self._lookup = lookup or system_lookup
+        self._monotonic = monotonic
+        self._found: dict[str, tuple[float, Found]] = {}  # until when it is good
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._queue: deque[_Lookup] = deque()
@@ -69,6 +77,9 @@ class Resolver:
 
     async def addresses(self, name: str, *, limit: float) -> Found:
         """The addresses of this name. Raises what the lookup does, :class:`TimeoutError` or :class:`ResolverBusy`."""
+        good_until, found = self._found.get(name, (0.0, []))
+        if good_until > self._monotonic():
+            return list(found)
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         lookup = self._ask(name, future)
         try:
@@ -113,6 +124,10 @@ class Resolver:
             with self._lock:
                 self._free += 1
                 del self._known[lookup.name]
+                if error is None:
+                    if len(self._found) >= _KEPT_AT_MOST:
+                        self._found.clear()
+                    self._found[lookup.name] = self._monotonic() + KEPT, found
                 waiting = list(lookup.waiting)
             for future in waiting:
                 with contextlib.suppress(RuntimeError):  # its loop is over

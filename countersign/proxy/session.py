@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from countersign.recorder.wire.events import Problem
 
 _LAST_WORDS = 1.0  # seconds
+_YOUNG = 0.05  # seconds that a session has to be open to be worth a snapshot
 _SMALL = 128 * 1024  # bytes of a recording whose snapshots are taken as often as any
 _SNAPSHOT_AGAIN = 0.1 / (256 * 1024)  # seconds until the next one for each byte beyond that
 
@@ -63,7 +64,7 @@ class Session:
         self._client_left = False
         self._was_stopped = False
         self._task: asyncio.Task[object] | None = None
-        self._snapshot_at = 0.0
+        self._snapshot_at = _YOUNG
         self._fetched: list[Stream] = []  # for what a prelude serves by itself
         self._fetched_bytes = 0
         self.recording = context.recording

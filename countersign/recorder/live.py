@@ -123,6 +123,9 @@ class LiveLeg:
         )
 
 
+_STILL_OPEN = Outcome(Status.OPEN, text="The session is still open.")
+
+
 class LiveRecording:
     """One session being recorded. ``changed`` tells whoever stores it that there is something new."""
 
@@ -220,9 +223,13 @@ class LiveRecording:
     def snapshot(self) -> Recording:
         """The session so far; its outcome is ``open``."""
         self.changed = False
+        return self._recording(None)
+
+    def _recording(self, ended: datetime | None) -> Recording:
         return Recording(
             id=self.id,
             started=self.started,
+            ended=ended,
             mode=self.mode,
             action=self.action,
             scenario=self.scenario,
@@ -231,7 +238,7 @@ class LiveRecording:
             target=self.target,
             sni=self.sni,
             label=self.label,
-            outcome=Outcome(Status.OPEN, text="The session is still open."),
+            outcome=_STILL_OPEN,
             from_client=self.from_client,
             from_target=self.from_target,
             legs=tuple(leg.frozen() for leg in self.legs.values()),
@@ -247,5 +254,5 @@ class LiveRecording:
         """The whole session with its judgement; what its messages had borrowed from the pool is given back."""
         for leg in self.legs.values():
             leg.budget.release()
-        recording = replace(self.snapshot(), ended=ended)
+        recording = self._recording(ended)
         return replace(recording, outcome=judge(recording, not_tls=self.not_tls, stopped=self.stopped))

@@ -248,12 +248,12 @@ def _asked_again(leg: Leg, used: float) -> int:
     """
     finished: set[Side] = set()
     for number, message in enumerate(leg.messages):
-        if _is(message, codes.FINISHED):
+        if message.code == codes.FINISHED and message.content is Content.HANDSHAKE:
             finished.add(message.sender)
         elif (
-            len(finished) == len(Side)
+            message.code in _ASK_AGAIN
             and message.content is Content.HANDSHAKE
-            and message.code in _ASK_AGAIN
+            and len(finished) == len(Side)
             and message.t >= used
         ):
             return number
@@ -462,7 +462,10 @@ def _server_accepted(leg: Leg) -> bool:
 
 def _is_tls13(messages: Sequence[Message]) -> bool:
     """Only TLS 1.3 has EncryptedExtensions, always; a renegotiation below it has an encrypted Certificate, too."""
-    return any(message.encrypted and _is(message, codes.ENCRYPTED_EXTENSIONS) for message in messages)
+    for message in messages:
+        if message.code == codes.ENCRYPTED_EXTENSIONS and message.encrypted and message.content is Content.HANDSHAKE:
+            return True
+    return False
 
 
 def _hidden_but_used(leg: Leg) -> bool:
@@ -511,9 +514,10 @@ def _goes_on_unseen(leg: Leg, end: End) -> bool:
 
 def _finished(leg: Leg, side: Side) -> bool:
     """Its Finished is there; without keys, below TLS 1.3, the first handshake record under encryption is it."""
-    return any(_is(message, codes.FINISHED) and message.sender is side for message in leg.messages) or any(
-        record.content_type == HANDSHAKE and record.sender is side for record in leg.encrypted_records
-    )
+    for message in leg.messages:
+        if message.code == codes.FINISHED and message.sender is side and message.content is Content.HANDSHAKE:
+            return True
+    return any(record.content_type == HANDSHAKE and record.sender is side for record in leg.encrypted_records)
 
 
 def _is(message: Message, code: int) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign.proxy.dial import DialFailed, resolve
-from countersign.proxy.resolver import Found, Resolver, ResolverBusy, system_lookup
+from countersign.proxy.resolver import KEPT, Found, Resolver, ResolverBusy, system_lookup
 from countersign.proxy.settings import Address
 from countersign.recorder.recording import FailureCode, Party
 
@@ -120,7 +120,8 @@ async def test_a_name_takes_one_thread_however_many_ask_for_it(names: Names) -> 
 
 
 async def test_a_name_that_was_given_up_is_still_the_same_lookup(names: Names) -> None:
-    resolver = Resolver(lookup=names)
+    resolver = Resolver(lookup=names, monotonic=lambda: now[0])
+    now = [100.0]
     for _ in range(5):
         with pytest.raises(TimeoutError):
             await resolver.addresses("slow.test", limit=0.02)
@@ -129,8 +130,22 @@ async def test_a_name_that_was_given_up_is_still_the_same_lookup(names: Names) -
     names.let_go.set()
     assert await again == FOUND
     assert names.asked["slow.test"] == 1
-    assert await resolver.addresses("slow.test", limit=5) == FOUND  # answered, so that it is looked up anew
+    now[0] += KEPT
+    assert await resolver.addresses("slow.test", limit=5) == FOUND  # answered long ago, so that it is looked up anew
     assert names.asked["slow.test"] == 2
+
+
+async def test_what_was_found_is_good_for_a_moment_and_an_error_is_not(names: Names) -> None:
+    now = [100.0]
+    resolver = Resolver(lookup=names, monotonic=lambda: now[0])
+    for _ in range(3):
+        assert await resolver.addresses("good.test", limit=5) == FOUND
+        with pytest.raises(socket.gaierror):
+            await resolver.addresses("unknown.test", limit=5)
+    assert names.asked == {"good.test": 1, "unknown.test": 3}
+    now[0] += KEPT
+    assert await resolver.addresses("good.test", limit=5) == FOUND
+    assert names.asked["good.test"] == 2
 
 
 async def test_threads_and_queue_are_bounded(names: Names) -> None:

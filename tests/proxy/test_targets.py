@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from countersign.ca.pem import to_pem
 from countersign.proxy import Address, Identity, Limits, Mode
+from countersign.proxy.resolver import RESOLVER
 from countersign.recorder import der as asn1
 from countersign.recorder.certificates import cut_certificate, read_certificate
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Recording, Status, to_json
@@ -100,6 +101,8 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], Any]]:
         return odd[host]() if host in odd else known(host, *args, **settings)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(RESOLVER, "_found", {})  # nothing is known from before, nor for long
+    monkeypatch.setattr("countersign.proxy.resolver.KEPT", 0.0)
     return odd
 
 

@@ -221,3 +221,17 @@ def test_what_is_made_readable_is_printable_ascii_and_stays_apart(data: bytes) -
     assert text.isascii()
     assert text.isprintable() or not text
     assert text.encode("ascii").decode("unicode_escape").encode("latin-1") == data
+
+
+def test_what_is_read_again_is_the_same_and_its_problems_are_noted_again() -> None:
+    good = e.SignatureAlgorithms((0x0403, 0x0804)).build()
+    odd = b"\x00\x0d\x00\x05\x00\x03\x04\x03\x08"  # three bytes of numbers that have two
+    for _ in range(3):
+        problems: list[FieldProblem] = []
+        block = Reader((len(good) + len(odd)).to_bytes(2, "big") + good + odd, problems, name="hello")
+        found = e.ExtensionBlock(e.Where.CERTIFICATE_REQUEST).read(block, "extensions")
+        assert found == (e.SignatureAlgorithms((0x0403, 0x0804)), e.SignatureAlgorithms((0x0403,)))
+        assert [problem.field for problem in problems] == [
+            "hello.extensions[1].signature_algorithms",
+            "hello.extensions[1].signature_algorithms.schemes",
+        ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import brotli  # type: ignore[import-untyped]
@@ -123,6 +124,21 @@ def test_the_hellos_of_rfc_8448_say_what_the_rfc_says() -> None:
     assert encrypted.value.fields()["extensions"][2] == {"type": "server_name", "code": 0}
     for raw, decoded in ((RFC8448_CLIENT_HELLO, client), (RFC8448_SERVER_HELLO, server)):
         assert decoded.value.build() == raw
+
+
+@pytest.mark.parametrize(("name", "number"), HANDSHAKE_MESSAGES)
+def test_with_only_some_extensions_typed_the_rest_of_a_message_reads_the_same(name: str, number: int) -> None:
+    raw, known = transcript(name)[number].raw, context(name)
+    whole, part = decode_message(raw, known), decode_message(raw, known, only=frozenset({43}))
+    assert part.problems == whole.problems
+    if not isinstance(whole.value, m.ClientHello | m.ServerHello | m.HelloRetryRequest):
+        assert part == whole
+        return
+    assert isinstance(part.value, type(whole.value))
+    untyped = tuple(
+        one if one.code == 43 else UnknownExtension(one.code, one.build()[4:]) for one in whole.value.extensions or ()
+    )
+    assert part.value == replace(whole.value, extensions=untyped)
 
 
 @pytest.mark.parametrize(("name", "number"), HANDSHAKE_MESSAGES)

@@ -329,3 +329,13 @@ def test_a_wrong_record_on_the_wire_is_a_problem_of_the_tap() -> None:
     events = tap.wire(C, b"\x16\x03\x01\x00\x05\x01\x00\x00\x09x", 0.0) + tap.end(C, 1.0)
     assert isinstance(events[0], Message)
     assert not events[0].complete
+
+
+def test_a_protected_record_that_is_too_long_is_a_problem_behind_others_too() -> None:
+    made = connected(version=SSL.TLS1_3_VERSION)
+    tap = LegTap()
+    for sender, data in made.log[:2]:
+        tap.wire(sender, data, 0.0)
+    assert tap.wire(S, b"\x17\x03\x03\x00\x20" + bytes(32), 0.0) == []
+    (problem,) = problems(tap.wire(S, b"\x17\x03\x03\x41\x01" + bytes(0x4101), 0.0))
+    assert (problem.field, problem.expected) == ("record.length", "at most 16640")

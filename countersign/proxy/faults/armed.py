@@ -38,17 +38,12 @@ class Witness(LegTap):
         self.keylog = KeyLog()
         super().__init__(decoder=LegDecoder(keylog=self.keylog))
 
-    @property
-    def wire_done(self) -> bool:
-        """Never: all of the wire is looked at."""
-        return False
-
     def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
         """:meth:`LegTap.wire`, with everything that the keys open, and application data."""
         return self._decoder.receive(sender, data, t)
 
     def inside(self, sender: Side, content_type: int, version: int, data: bytes) -> None:
-        """OpenSSL's word does not count."""
+        """OpenSSL's word does not count, so the wire is never done."""
 
     def settle(self, t: float) -> list[Event]:
         """What was waiting for its keys."""

@@ -31,7 +31,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
-    and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -96,6 +96,10 @@ _GIVEN_BACK_AT_ONCE = 5000  # pages
 _ROW_OVERHEAD = 700  # bytes that a recording takes beside its blob, indexes included; for guessing, never for judging
 _MIGRATION_LOCK = 0x636F756E746572  # any number that others are unlikely to use: "counter"
 
+_OWNER = select(owners.c.n, owners.c.seen).where(
+    *(owners.c[name] == bindparam(name) for name in ("boot_id", "namespace", "pid", "started"))
+)
+
 _Value = TypeVar("_Value")
 
 
@@ -157,6 +161,9 @@ class Store:
         upsert = self._insert(recordings)
         new = {column.name: upsert.excluded[column.name] for column in recordings.columns if column.name != "id"}
         self._upsert = upsert.on_conflict_do_update(index_elements=["id"], set_=new)
+        query = select(chains.c.digest, chains.c.n).where(chains.c.digest.in_(bindparam("digests", expanding=True)))
+        # In PostgreSQL so that no prune takes it before our rows refer to it.
+        self._chains_of = query if path else query.with_for_update(key_share=True)
 
     @classmethod
     def open(
@@ -233,7 +240,8 @@ class Store:
             return
         with self._writing("write to") as connection:
             written = blob.microseconds(self._now())
-            number = None if owner is None else self._owner_number(connection, owner, written)
+            some_open = any(one.row["status"] == Status.OPEN for one in encoded)
+            number = self._owner_number(connection, owner, written) if owner is not None and some_open else None
             numbers = self._chain_numbers(connection, encoded)
             rows = [
                 {
@@ -328,8 +336,7 @@ class Store:
             "pid": owner.pid,
             "started": owner.started,
         }
-        same = and_(*(owners.c[name] == value for name, value in process.items()))
-        found = connection.execute(select(owners.c.n, owners.c.seen).where(same)).first()
+        found = connection.execute(_OWNER, process).first()
         if found is None:
             made = connection.execute(insert(owners).values(**process, seen=now).returning(owners.c.n))
             return int(made.scalar_one())
@@ -342,10 +349,8 @@ class Store:
         wanted = {one.shown.digest: one for one in encoded if one.shown.digest}
         found: dict[bytes, int] = {}
         for part in _parts(list(wanted)):
-            query = select(chains.c.digest, chains.c.n).where(chains.c.digest.in_(part))
-            if not self._path:
-                query = query.with_for_update(key_share=True)  # so that no prune takes it before our rows refer to it
-            found.update((bytes(digest), n) for digest, n in connection.execute(query))
+            rows = connection.execute(self._chains_of, {"digests": part})
+            found.update((bytes(digest), n) for digest, n in rows)
         new = sorted(set(wanted) - set(found))
         if not new:
             return found

@@ -353,7 +353,8 @@ class StoreWriter:
             store = self._opened()
             if batch:
                 self._write(store, batch)
-                self._said_alive = time.monotonic()
+                if any(recording.outcome.status is Status.OPEN for recording in batch):
+                    self._said_alive = time.monotonic()
                 with self._lock:
                     self._in_flight = {}
                     self._settled.notify_all()

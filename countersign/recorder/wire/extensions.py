@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 from countersign.recorder.ocsp import read_ocsp_response
 from countersign.recorder.wire import names
 from countersign.recorder.wire.reader import (
+    MAX_PROBLEMS,
     U8,
     U16,
     U32,
@@ -1089,23 +1090,22 @@ class EncryptedServerName(KnownExtension):
 
 
 class ExtensionBlock(Codec):
-    """The extensions of one message (RFC 8446 4.2); where the block may be missing altogether, None.
-
-    ``only`` leaves all but some extensions as bytes, for those who have no time.
-    """
+    """The extensions of one message (RFC 8446 4.2); where the block may be missing altogether, None."""
 
     __slots__ = ("_forms", "_optional", "minimum", "where")
     empty: ClassVar[Any] = ()
 
-    def __init__(
-        self, where: Where, *, optional: bool = False, minimum: int = 0, only: frozenset[int] | None = None
-    ) -> None:
+    def __init__(self, where: Where, *, optional: bool = False, minimum: int = 0) -> None:
         self.where = where
         self.minimum = minimum
         self._optional = optional
-        self._forms = {
-            code: forms[where] for code, forms in _FORMS.items() if where in forms and (only is None or code in only)
-        }
+        self._forms = {code: forms[where] for code, forms in _FORMS.items() if where in forms}
+
+    def limited_to(self, only: frozenset[int]) -> ExtensionBlock:
+        """The same with all extensions but these left as bytes."""
+        limited = ExtensionBlock(self.where, optional=self._optional, minimum=self.minimum)
+        limited._forms = {code: form for code, form in self._forms.items() if code in only}
+        return limited
 
     def read(self, reader: Reader, field: str) -> tuple[Extension, ...] | None:
         if self._optional and reader.pos == reader.end:  # RFC 5246 7.4.1.2: no extensions, not even an empty list
@@ -1113,28 +1113,40 @@ class ExtensionBlock(Codec):
         block = reader.sub(2, field, minimum=self.minimum)
         found: list[Extension] = []
         seen: set[int] = set()
-        data, forms = block.data, self._forms
-        while block.pos < block.end:
+        data, forms, end = block.data, self._forms, block.end
+        while block.pos < end:
             start = block.pos
-            if block.end - start < 4:
+            if end - start < 4:
                 block.problem(f"[{len(found)}]", "type and length (4 bytes)", byte_count(block.left))
-                block.pos = block.end
+                block.pos = end
                 break
             code = data[start] << 8 | data[start + 1]
             size = data[start + 2] << 8 | data[start + 3]
             block.pos = start + 4
-            label = f"[{len(found)}].{names.EXTENSIONS.get(code) or names.hexadecimal(code)}"
             if code in seen:  # RFC 8446 4.2
-                block.problem(label, "each extension type once", "a second one", offset=start)
+                block.problem(_label(found, code), "each extension type once", "a second one", offset=start)
             seen.add(code)
-            if size > block.end - block.pos:
-                block.problem(label, f"{byte_count(size)} as declared", byte_count(block.left), offset=start + 2)
-                size = block.end - block.pos
+            if size > end - block.pos:
+                got = byte_count(block.left)
+                block.problem(_label(found, code), f"{byte_count(size)} as declared", got, offset=start + 2)
+                size = end - block.pos
             form = forms.get(code)
             if form is None:
-                found.append(UnknownExtension(code, block.take(size, label)))
+                found.append(UnknownExtension(code, data[block.pos : block.pos + size]))
+                block.pos += size
+            elif code in _ALIKE and size <= _ALIKE_UP_TO:
+                key = form, data[block.pos : block.pos + size]
+                known = _alike.get(key)
+                if known is None:
+                    noted = len(block.problems)
+                    known = _read_extension(form, block.child(size, _label(found, code)))
+                    if len(block.problems) == noted < MAX_PROBLEMS:
+                        _keep_alike(key, known)
+                else:
+                    block.pos += size
+                found.append(known)
             else:
-                found.append(_read_extension(form, block.child(size, label)))
+                found.append(_read_extension(form, block.child(size, _label(found, code))))
         if self.where is Where.CLIENT_HELLO and any(one.code == 41 for one in found[:-1]):  # RFC 8446 4.2.11
             block.problem("", "pre_shared_key as the last extension", names.extension_name(found[-1].code))
         return tuple(found)
@@ -1149,6 +1161,23 @@ class ExtensionBlock(Codec):
         if value is None:
             return None
         return [show_extension(one) for one in value]
+
+
+def _label(found: list[Extension], code: int) -> str:
+    return f"[{len(found)}].{names.EXTENSIONS.get(code) or names.hexadecimal(code)}"
+
+
+# A peer says the same in these each time. What was read without a problem is the same value for the same bytes.
+_ALIKE: Final = frozenset({0, 1, 5, 10, 11, 13, 16, 27, 28, 43, 45, 50})
+_ALIKE_UP_TO: Final = 256
+_ALIKE_KEPT: Final = 1024
+_alike: Final[dict[tuple[_Form, bytes], KnownExtension]] = {}
+
+
+def _keep_alike(key: tuple[_Form, bytes], value: KnownExtension) -> None:
+    if len(_alike) >= _ALIKE_KEPT:
+        _alike.clear()
+    _alike[key] = value
 
 
 def read_extension(code: int, body: Reader, where: Where) -> Extension:

@@ -59,11 +59,10 @@ from countersign.recorder.wire.extensions import EarlyData, EncryptThenMac, Sele
 from countersign.recorder.wire.handshakes import HEADER_SIZE, KEEP, Handshake, HandshakeAssembler
 from countersign.recorder.wire.messages import (
     ClientHello,
-    DecodeContext,
     HelloRetryRequest,
     ServerHello,
     Sslv2ClientHello,
-    decode_message,
+    glance,
 )
 from countersign.recorder.wire.records import Flaw, Record, RecordFramer, Skipped
 
@@ -83,6 +82,8 @@ _MISSES_AT_MOST = 64
 _ALERTS_IN_A_RECORD = 16
 _ALERT_SIZED_AT_MOST = 16
 _JSSE_PADDING = 16
+_ALERT_SIZES = frozenset({3 + 16, 3 + 16 + _JSSE_PADDING})
+_ALERT_SIZES_CCM8 = frozenset({3 + 8, 3 + 8 + _JSSE_PADDING})
 _LEAST_SEALED = 5 + 17  # a record of nothing but a type and its tag
 _TRIED_BEHIND_A_GAP = 4096
 _UP_TO_RANDOM = 38  # header, version, random
@@ -259,6 +260,8 @@ class LegDecoder:
     """
 
     def __init__(self, *, keylog: KeyLog | None = None, keep: int = KEEP) -> None:
+        self.clear_alone = False
+        """What is under a key in TLS 1.3 is known from elsewhere: here it is only stepped over."""
         self._keylog = keylog
         self._keep = keep
         self._client = _Direction(Side.CLIENT, keep)
@@ -455,6 +458,8 @@ class LegDecoder:
     def _in_clear(self, direction: _Direction, record: Record, sink: _Sink) -> None:
         if record.length > records.MAX_PLAINTEXT:
             _too_long(record, records.MAX_PLAINTEXT, sink)
+        if self.clear_alone:  # for a message that begins here may have its end under the key
+            direction.framer.skip = False
         if record.content_type == records.APPLICATION_DATA:
             # Whatever this is, it is not application data of this conversation.
             sink.problem("record.type", record.offset, "a handshake record", STRAY_DATA)
@@ -618,7 +623,7 @@ class LegDecoder:
     def _server_hello(self, raw: bytes) -> bool:
         """Take what the server chose; True where its next record is protected."""
         self._hellos += 1
-        hello = decode_message(raw, DecodeContext(sender=Side.SERVER)).value
+        hello = glance(raw).value
         if not isinstance(hello, ServerHello | HelloRetryRequest):
             return False
         version, encrypt_then_mac = hello.legacy_version, False
@@ -675,13 +680,14 @@ class LegDecoder:
         return self._turns >= turns
 
     def _alert_sizes(self) -> frozenset[int]:
-        tag = 8 if self.cipher_suite == 0x1305 else 16
-        return frozenset({3 + tag, 3 + tag + _JSSE_PADDING})
+        return _ALERT_SIZES_CCM8 if self.cipher_suite == 0x1305 else _ALERT_SIZES
 
     def _may_skip(self, direction: _Direction) -> None:
         """Let the framer count the rest of the application data by itself, once nothing can change any more."""
         framer = direction.framer
-        if self._is13:
+        if self._is13 and self.clear_alone:
+            framer.skip, framer.skip_at_most = True, records.MAX_TLS13
+        elif self._is13:
             framer.skip = self._is_over(self._client) and self._is_over(self._server)
             framer.skip_not = self._alert_sizes() if direction.alert_sized < _ALERT_SIZED_AT_MOST else frozenset()
         else:
@@ -859,6 +865,8 @@ class LegDecoder:
 
     def _drain(self, out: list[Event]) -> None:
         """Open what can be opened, oldest first over both directions: one may need what the other says."""
+        if not (self._client.held or self._server.held):
+            return
         blocked: set[Side] = set()
         while True:
             waiting = [d for d in (self._client, self._server) if d.held and d.side not in blocked]
@@ -934,14 +942,14 @@ def _reads_as_messages(side: Side, payload: bytes) -> bool:
 
 def _tells_version(raw: bytes) -> bool:
     """Whether the beginning of a ServerHello tells the suite and the version: in TLS 1.3 that is an extension."""
-    hello = decode_message(raw, DecodeContext(sender=Side.SERVER)).value
+    hello = glance(raw).value
     extensions = hello.extensions if isinstance(hello, ServerHello | HelloRetryRequest) else None
     return any(isinstance(one, SelectedVersion) for one in extensions or ())
 
 
 def _offer(raw: bytes) -> _Offer | None:
     """What a ClientHello of either form offers; None where its bytes do not reach that far."""
-    hello = decode_message(raw, DecodeContext(sender=Side.CLIENT)).value
+    hello = glance(raw).value
     if isinstance(hello, Sslv2ClientHello):
         # RFC 5246 E.2: the challenge, with zeros before it, is the client random.
         suites = tuple(spec for spec in hello.cipher_specs if spec <= 0xFFFF)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from countersign.recorder.certificates import read_certificate
@@ -32,6 +33,7 @@ from countersign.recorder.wire.reader import (
     U24,
     U32,
     Bytes,
+    Codec,
     FieldProblem,
     Fixed,
     Many,
@@ -43,6 +45,7 @@ from countersign.recorder.wire.reader import (
     Struct,
     Text,
     byte_count,
+    layout,
     read_struct,
 )
 from countersign.recorder.wire.text import printable
@@ -121,6 +124,7 @@ __all__ = [
     "decode_change_cipher_spec",
     "decode_heartbeat",
     "decode_message",
+    "glance",
     "looks_like_sslv2_hello",
     "message_type",
 ]
@@ -904,10 +908,11 @@ def decode(content: Content, raw: bytes, context: DecodeContext = _NO_CONTEXT) -
     return decode_heartbeat(raw)
 
 
-def decode_message(raw: bytes, context: DecodeContext = _NO_CONTEXT) -> Decoded:
+def decode_message(raw: bytes, context: DecodeContext = _NO_CONTEXT, *, only: frozenset[int] | None = None) -> Decoded:
     """Decode a handshake message with its header (RFC 8446 4). Never raises, whatever the bytes are.
 
     A message that is shorter than its header says is read as far as it goes; what follows a whole one is a problem.
+    ``only`` leaves all but these extensions of a hello untyped, for those who have no time.
     """
     raw = bytes(raw)
     if looks_like_sslv2_hello(raw):
@@ -923,12 +928,29 @@ def decode_message(raw: bytes, context: DecodeContext = _NO_CONTEXT) -> Decoded:
         )
     reader = Reader(raw, problems, name=message_type(Content.HANDSHAKE, code, raw), pos=4)
     reader.end = min(len(raw), 4 + declared)
-    value = _read_message(code, reader, context)
+    value = _read_message(code, reader, context) if only is None else _read_hello(code, reader, context, only)
     if reader.pos != reader.end:
         reader.finish()
     if len(raw) > 4 + declared:
         reader.problem("", "nothing more", f"{byte_count(len(raw) - 4 - declared)} left over", offset=4 + declared)
     return Decoded(value, tuple(problems))
+
+
+_GLANCED: Final = frozenset({0, 10, 13, 16, 22, 27, 35, 41, 42, 43, 51})
+_SMALL_HELLO: Final = 2048
+
+
+def glance(raw: bytes) -> Decoded:
+    """:func:`decode_message` of a hello with only the extensions typed that framing, keys and decisions depend on.
+
+    Several ask for the same hello one after the other, so the last ones are kept.
+    """
+    return _glance_again(raw) if len(raw) <= _SMALL_HELLO else decode_message(raw, only=_GLANCED)
+
+
+@lru_cache(maxsize=32)
+def _glance_again(raw: bytes) -> Decoded:
+    return decode_message(raw, only=_GLANCED)
 
 
 def decode_alert(raw: bytes) -> Decoded:
@@ -1027,8 +1049,7 @@ def _read_message(code: int, reader: Reader, context: DecodeContext) -> Handshak
     """Choose the form of a message and read it."""
     version = context.version
     if code == 2:
-        retry = reader.data[6:38] == HELLO_RETRY_REQUEST_RANDOM
-        return read_struct(HelloRetryRequest, reader) if retry else read_struct(ServerHello, reader)
+        return read_struct(_server_hello_form(reader), reader)
     if code == 20:
         return _read_finished(reader, version)
     if code == 25:
@@ -1047,6 +1068,31 @@ def _read_message(code: int, reader: Reader, context: DecodeContext) -> Handshak
         return _read_best(forms, reader)
     reader.pos = reader.end
     return Opaque(code, reader.data)
+
+
+def _server_hello_form(reader: Reader) -> type[ServerHello | HelloRetryRequest]:
+    return HelloRetryRequest if reader.data[6:38] == HELLO_RETRY_REQUEST_RANDOM else ServerHello
+
+
+def _read_hello(code: int, reader: Reader, context: DecodeContext, only: frozenset[int]) -> HandshakeMessage | Opaque:
+    """The same with only these extensions of a hello typed."""
+    form: type[HandshakeMessage]
+    if code == 1:
+        form = ClientHello
+    elif code == 2:
+        form = _server_hello_form(reader)
+    else:
+        return _read_message(code, reader, context)
+    fields = _LIMITED.get((form, only))
+    if fields is None:
+        fields = _LIMITED[form, only] = tuple(
+            (name, codec.limited_to(only) if isinstance(codec, ExtensionBlock) else codec)
+            for name, codec in layout(form)
+        )
+    return read_struct(form, reader, fields)
+
+
+_LIMITED: Final[dict[tuple[type[HandshakeMessage], frozenset[int]], tuple[tuple[str, Codec], ...]]] = {}
 
 
 def _forms_by_version(code: int, version: int | None) -> Sequence[type[HandshakeMessage]]:

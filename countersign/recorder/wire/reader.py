@@ -414,9 +414,12 @@ def note_short(reader: Reader, short: _ShortError, unreached: tuple[str, ...] = 
     reader.pos = reader.end
 
 
-def read_struct(struct: type[S], reader: Reader) -> S:
-    """Read a struct; the fields that the data does not reach are empty, and a problem says so."""
-    fields = layout(struct)
+def read_struct(struct: type[S], reader: Reader, fields: tuple[tuple[str, Codec], ...] | None = None) -> S:
+    """Read a struct; the fields that the data does not reach are empty, and a problem says so.
+
+    ``fields`` is another layout than its own.
+    """
+    fields = _LAYOUTS.get(struct) or layout(struct) if fields is None else fields
     values: list[Any] = []
     try:
         for name, codec in fields:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.wire import names
@@ -23,7 +23,6 @@ from countersign.recorder.wire.extensions import (
     CertificateAuthorities,
     CompressCertificate,
     Extension,
-    ExtensionBlock,
     KeyShare,
     KeyShareChosen,
     PreSharedKey,
@@ -34,7 +33,6 @@ from countersign.recorder.wire.extensions import (
     SignatureAlgorithms,
     SupportedGroups,
     SupportedVersions,
-    Where,
     distinguished_name,
 )
 from countersign.recorder.wire.fingerprints import ja3, ja3s, ja4, ja4_of
@@ -60,16 +58,15 @@ from countersign.recorder.wire.messages import (
     ServerKeyExchange,
     Sslv2ClientHello,
     decode,
-    decode_message,
-    looks_like_sslv2_hello,
+    glance,
     message_type,
 )
-from countersign.recorder.wire.reader import Bytes, FieldProblem, Fixed, Number, Numbers, Reader, Struct, read_struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from countersign.recorder.certificates import CertificateFacts
+    from countersign.recorder.wire.reader import FieldProblem, Struct
     from countersign.recorder.wire.told import Told
 
 __all__ = [
@@ -420,22 +417,6 @@ def _exchanged_group(params: Struct) -> str | None:
 
 # ------------------------------------------------------------------------------------------ a ClientHello, at a glance
 
-_GLANCED: Final = frozenset({0, 10, 13, 16, 27, 35, 41, 43, 51})
-
-
-@dataclass(frozen=True, slots=True)
-class _Glance(Struct):
-    """The layout of a ClientHello (RFC 8446 4.1.2) with only some of its extensions typed."""
-
-    legacy_version: Annotated[int, Number(2)]
-    random: Annotated[bytes, Fixed(32)]
-    session_id: Annotated[bytes, Bytes(1, maximum=32)]
-    cipher_suites: Annotated[tuple[int, ...], Numbers(2, 2, minimum=2)]
-    compression_methods: Annotated[bytes, Bytes(1, minimum=1)]
-    extensions: Annotated[
-        tuple[Extension, ...] | None, ExtensionBlock(Where.CLIENT_HELLO, optional=True, only=_GLANCED)
-    ] = None
-
 
 @dataclass(frozen=True, slots=True)
 class HelloSummary:
@@ -479,19 +460,17 @@ def summarize_client_hello(raw: bytes) -> HelloSummary:
 
     What is no ClientHello at all gives a summary without anything in it, and ``well_formed`` is False.
     """
-    if looks_like_sslv2_hello(raw):
-        return _summarize_sslv2_hello(raw)
-    problems: list[FieldProblem] = []
-    reader = Reader(raw, problems, name="client_hello", pos=min(4, len(raw)))
-    whole = raw[:1] == b"\x01" and int.from_bytes(raw[1:4], "big") == len(raw) - 4
-    if raw[:1] != b"\x01":
-        reader.pos = reader.end
-    hello = read_struct(_Glance, reader)
-    well_formed = whole and not problems and reader.pos == reader.end
-    return _summary(hello, hello.extensions or (), well_formed=well_formed)
+    decoded = glance(raw)
+    hello = decoded.value
+    if isinstance(hello, Sslv2ClientHello):
+        old = ClientHello(hello.version, hello.random, hello.session_id, hello.cipher_suites, ())
+        return replace(_summary(old, (), well_formed=not decoded.problems), sslv2=True)
+    if not isinstance(hello, ClientHello):
+        return _NO_HELLO
+    return _summary(hello, hello.extensions or (), well_formed=not decoded.problems)
 
 
-def _summary(hello: _Glance, extensions: tuple[Extension, ...], *, well_formed: bool) -> HelloSummary:
+def _summary(hello: ClientHello, extensions: tuple[Extension, ...], *, well_formed: bool) -> HelloSummary:
     codes = tuple([one.code for one in extensions])
     there = set(codes)
     typed: dict[type, Any] = {}
@@ -514,7 +493,7 @@ def _summary(hello: _Glance, extensions: tuple[Extension, ...], *, well_formed: 
         random=hello.random,
         session_id=hello.session_id,
         ciphers=hello.cipher_suites,
-        compression_methods=tuple(hello.compression_methods),
+        compression_methods=hello.compression_methods,
         extensions=codes,
         sni=None if host is None else names.readable(host),
         sni_raw=host,
@@ -537,9 +516,4 @@ def _summary(hello: _Glance, extensions: tuple[Extension, ...], *, well_formed: 
     )
 
 
-def _summarize_sslv2_hello(raw: bytes) -> HelloSummary:
-    decoded = decode_message(raw)
-    value = decoded.value
-    assert isinstance(value, Sslv2ClientHello)
-    glance = _Glance(value.version, value.random, value.session_id, value.cipher_suites, b"", None)
-    return replace(_summary(glance, (), well_formed=not decoded.problems), sslv2=True)
+_NO_HELLO: Final = _summary(ClientHello(0, b"", b"", (), ()), (), well_formed=False)

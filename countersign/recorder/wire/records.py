@@ -101,6 +101,7 @@ class RecordFramer:
         "_start",
         "opaque",
         "skip",
+        "skip_at_most",
         "skip_not",
         "sslv2_may_come",
     )
@@ -112,6 +113,8 @@ class RecordFramer:
         """Count application-data records instead of copying them."""
         self.skip_not: frozenset[int] = frozenset()
         """Payload lengths that are given as records even then (records of the size of an alert)."""
+        self.skip_at_most = MAX_RECORD
+        """Records with longer payloads are given even then."""
         self.opaque = 0
         """Bytes that belong to no record, or to one whose header was not believable as a whole."""
         self._data: bytes | memoryview = b""
@@ -237,11 +240,11 @@ class RecordFramer:
 
     def _skip_from_here(self) -> Skipped | None:
         """Step over the application-data records at the cursor. None where there is something else to decide."""
-        data, pos, end, stops = self._data, self._pos, self._end, self.skip_not
+        data, pos, end, stops, most = self._data, self._pos, self._end, self.skip_not, self.skip_at_most
         records = total = 0
         while end - pos >= _HEADER_SIZE and data[pos] == APPLICATION_DATA and data[pos + 1] == 3:
             length = data[pos + 3] << 8 | data[pos + 4]
-            if length > MAX_RECORD or length in stops or data[pos + 2] > 4:
+            if length > most or length in stops or data[pos + 2] > 4:
                 break
             pos += _HEADER_SIZE + length
             if pos > end:
@@ -333,7 +336,8 @@ class RecordFramer:
             flaws.append(Flaw("record.version", offset + 1, "0x0300 to 0x0304", f"0x{version:04x}"))
         if length > MAX_RECORD:
             flaws.append(Flaw("record.length", offset + 3, f"at most {MAX_RECORD}", str(length)))
-        if not flaws and self.skip and content_type == APPLICATION_DATA and length not in self.skip_not:
+        skipped = self.skip and content_type == APPLICATION_DATA and length <= self.skip_at_most
+        if not flaws and skipped and length not in self.skip_not:
             self._carry.clear()
             self._skipping = self._skip_left = length
             return None if length else Skipped(1, 0)

@@ -57,6 +57,9 @@ class _Seen:
         return True
 
 
+_NONE: Mapping[Side, int] = dict.fromkeys(Side, 0)
+
+
 class LegTap:
     """Live legs: plaintext messages from the wire, encrypted ones from the TLS library's message callback.
 
@@ -70,18 +73,16 @@ class LegTap:
     def __init__(self, *, keep: int = KEEP, decoder: LegDecoder | None = None) -> None:
         self._keep = keep
         self._decoder = LegDecoder(keep=keep) if decoder is None else decoder
+        self._decoder.clear_alone = True
         self._wire: LegDecoder | _Seen = self._decoder
         self._inside = {Side.CLIENT: _Inside(), Side.SERVER: _Inside()}
         self._serial = 0
+        self.wire_done = False
+        """Whether both sides' Finished were given out encrypted: nothing in clear can follow, stop feeding bytes."""
 
     @property
     def version(self) -> int | None:
         return self._wire.version
-
-    @property
-    def wire_done(self) -> bool:
-        """Whether both sides' Finished were given out encrypted: nothing in clear can follow, stop feeding bytes."""
-        return isinstance(self._wire, _Seen) or all(inside.finished for inside in self._inside.values())
 
     def let_go(self) -> None:
         """Keep nothing that only more bytes of the wire would need; :attr:`wire_done` must be true."""
@@ -117,7 +118,9 @@ class LegTap:
         out: list[Event] = []
         # wire() has settled the incoming side if output followed. Without it (the wire is done) the library's own
         # order says which side began.
-        for side in sorted(Side, key=self._oldest):
+        client, server = self._inside[Side.CLIENT].queue, self._inside[Side.SERVER].queue
+        first = Side.SERVER if client and server and server[0][0] < client[0][0] else Side.CLIENT
+        for side in (first, first.peer):
             self._settle(side, t, out)
         return out
 
@@ -128,10 +131,6 @@ class LegTap:
         self._settle(sender, t, out)
         self._add_clear(self._decoder.end(sender, t), out)
         return out
-
-    def _oldest(self, side: Side) -> int:
-        queue = self._inside[side].queue
-        return queue[0][0] if queue else 0
 
     def _add_clear(self, events: Iterable[Event], out: list[Event]) -> None:
         out += [
@@ -145,16 +144,17 @@ class LegTap:
         queue = inside.queue
         if not queue:
             return
+        wire = self._wire
         in_clear = {
-            records.HANDSHAKE: self._wire.handshake_counts[side],
-            records.ALERT: self._wire.alert_counts[side],
-            records.CHANGE_CIPHER_SPEC: self._wire.change_cipher_spec_counts[side],
+            records.HANDSHAKE: wire.handshake_counts,
+            records.ALERT: wire.alert_counts,
+            records.CHANGE_CIPHER_SPEC: wire.change_cipher_spec_counts,
+            records.HEARTBEAT: _NONE,
         }
-        sealed = self._wire.sealed_seen(side)
         settled = 0
         for _, content_type, data in queue:
-            if inside.seen[content_type] >= in_clear.get(content_type, 0):
-                if not sealed:
+            if inside.seen[content_type] >= in_clear[content_type][side]:
+                if not wire.sealed_seen(side):
                     break  # written by the library, and not on the wire yet
                 self._encrypted(side, content_type, data, t, out)
             inside.seen[content_type] += 1
@@ -171,6 +171,7 @@ class LegTap:
                 inside.change_cipher_specs += 1
                 out.append(Message(t, side, Content.CHANGE_CIPHER_SPEC, 1, encrypted=True, length=1, raw=b"\x01"))
             inside.finished += 1
+            self.wire_done = self._inside[side.peer].finished > 0
         if content_type == records.ALERT:
             code = data[1] if len(data) > 1 else -1
         else:
