@@ -6,6 +6,7 @@ said once more on the recording: mode ``probe``, one leg that is seen from outsi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import tempfile
@@ -14,13 +15,13 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from countersign.errors import UserError
 from countersign.findings.probing.reaching import reach
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, LegRole
-from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.events import Message, Side
 from countersign.recorder.wire.leg import LegDecoder
 from countersign.recorder.wire.secrets import KeyLog
 from countersign.recorder.wire.text import printable
@@ -37,16 +38,32 @@ _LISTEN = 0.3  # seconds after the handshake in which tickets and refusals come
 _MODE = "probe"
 
 
+class Speaker(Protocol):
+    """What of :class:`ssl.SSLObject` is made use of, with the same errors."""
+
+    def do_handshake(self) -> None: ...
+    def read(self, count: int) -> bytes: ...
+    def write(self, data: bytes) -> int: ...
+    def unwrap(self) -> object: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
     """How the client behaves, beyond what it is. ``versions`` are the lowest and the highest that it speaks, ``alpn``
-    what it offers. ``cut`` makes of its first bytes, the ClientHello, the pieces that are sent one after the other.
+    what it offers. ``cut`` makes of its first bytes, the ClientHello, the pieces that are sent one after the other, and
+    ``cut_on`` the same of all that it sends later. ``another``: what ``cut`` gives is a hello with other words, so
+    nothing can come of it but an answer, behind which the client leaves. ``without`` are options of OpenSSL that it has
+    by itself. ``speaks`` is who speaks TLS, where the machine's OpenSSL cannot say what is to be said.
     What it ``says`` when the handshake is done is answered within ``listens`` seconds, or is not.
     """
 
     versions: tuple[ssl.TLSVersion, ssl.TLSVersion] | None = None
     alpn: tuple[str, ...] = ("h2", "http/1.1")
     cut: Callable[[bytes], Sequence[bytes]] | None = None
+    cut_on: Callable[[bytes], Sequence[bytes]] | None = None
+    another: bool = False
+    without: int = 0
+    speaks: Callable[[Plan, Manner, ssl.MemoryBIO, ssl.MemoryBIO, Path], Speaker] | None = None
     says: bytes = b""
     listens: float = _LISTEN
 
@@ -74,6 +91,7 @@ class _Handshake:
         self.heard = bytearray()
         self._manner = manner
         self._cut = manner.cut
+        self._answered = 0  # messages that the server has sent
         self._connection = connection
         self._keys = keys
         self._keylog = KeyLog()
@@ -92,14 +110,18 @@ class _Handshake:
         )
         self._recording.sni = plan.name or None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = _context(plan, keys, manner)
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=plan.name or None)
+        self._tls: Speaker
+        if manner.speaks is not None:
+            self._tls = manner.speaks(plan, manner, self._incoming, self._outgoing, keys)
+        else:
+            context = _context(plan, keys, manner)
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=plan.name or None)
 
     def run(self) -> Recording:
         how: Ending | None = None
         try:
-            how = self._shake()
-            if how is None:
+            how = self._ask() if self._manner.another else self._shake()
+            if how is None and not self._manner.another:
                 self._say()
                 how = self._listen()
                 self._say_goodbye()
@@ -117,6 +139,21 @@ class _Handshake:
 
     def _t(self) -> float:
         return time.monotonic() - self._began
+
+    def _ask(self) -> Ending | None:
+        """Send the hello, and take the beginning of what comes back, a message or an alert at least."""
+        deadline = self._began + self._seconds
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        self._send()
+        while not self._answered:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Ending.SILENT
+            self._connection.settimeout(left)
+            if not self._receive():
+                return Ending.FIN
+        return None
 
     def _shake(self) -> Ending | None:
         """Until it is done; how the server ended it where it is not. An alert of ours goes out as well."""
@@ -180,7 +217,7 @@ class _Handshake:
         if not data:
             return
         self._learn()
-        cut, self._cut = self._cut, None
+        cut, self._cut = self._cut, self._manner.cut_on
         for piece in (data,) if cut is None else cut(data):
             self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.CLIENT, piece, self._t()))
             self._connection.sendall(piece)
@@ -189,7 +226,9 @@ class _Handshake:
         data = self._connection.recv(_BITE)
         self._recording.from_target += len(data)
         self._learn()
-        self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.SERVER, data, self._t()))
+        events = self._decoder.receive(Side.SERVER, data, self._t())
+        self._answered += sum(isinstance(event, Message) for event in events)
+        self._recording.add(LegRole.THROUGH, events)
         if not data:
             self._incoming.write_eof()
             return False
@@ -217,7 +256,7 @@ def _context(plan: Plan, keys: Path, manner: Manner) -> ssl.SSLContext:
             ssl.TLSVersion.MAXIMUM_SUPPORTED,
         )
     context.set_ciphers("ALL:@SECLEVEL=0")
-    context.options &= ~ssl.OP_NO_TICKET
+    context.options &= ~(ssl.OP_NO_TICKET | manner.without)
     if plan.starttls is None:
         context.set_alpn_protocols(list(manner.alpn))
     context.keylog_filename = os.fspath(keys)

@@ -3,7 +3,8 @@
 A server has *accepted* when something of it shows that it has taken all that the client sent: in TLS 1.2 its Finished,
 which is its last word on the client's certificate; in TLS 1.3, where the client is done first, a ticket, an answer or
 a goodbye behind the client's Finished (RFC 8446 4.4.2.4). It has *refused* with a fatal alert, or by leaving. Who does
-neither for as long as the client waits has accepted, for all that can be seen, and a note says so.
+neither for as long as the client waits has accepted, for all that can be seen, and a note says so. A hello of which no
+handshake can come (:attr:`Manner.another`) is accepted by who answers it with one.
 
 Many servers refuse one layer further up: nginx finishes the handshake with a client whose certificate is missing or
 not good, and answers its request with a ``400`` that speaks of certificates; IIS with such a ``403``; load balancers
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from countersign.recorder.recording import Ending, LegRole, Party, Status
 from countersign.recorder.wire import codes
-from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.events import Content, Side
+from countersign.recorder.wire.names import alert_name
 from countersign.recorder.wire.text import printable
 from countersign.scenarios.running.verdict import Kind, Verdict, skipped
 
@@ -39,6 +41,8 @@ def judge(knock: Knock, recording: Recording, heard: bytes) -> Verdict:
         return Verdict(kind=Kind.HUNG, text="hung: it neither went on nor ended the session")
     if knock.recipe is not None and answered and not asked and outcome.status is not Status.FAILED:
         return skipped("the server asks for no client certificate")
+    if knock.manner.another:
+        return _answered(knock, recording)
     alerts = (outcome.alert,) if outcome.alert and outcome.broken_by is Party.TARGET else ()
     refusal = _REFUSING.match(heard) if knock.recipe is not None else None
     notes = []
@@ -55,6 +59,18 @@ def judge(knock: Knock, recording: Recording, heard: bytes) -> Verdict:
         notes.append(outcome.text)
     kind, text = _against(knock, accepted=accepted)
     return Verdict(kind=kind, text=text, sent=len(heard), sessions=1, alerts=alerts, notes=tuple(notes))
+
+
+def _answered(knock: Knock, recording: Recording) -> Verdict:
+    """The verdict on the answer to a hello of which no handshake can come."""
+    leg = recording.leg(LegRole.THROUGH)
+    said = [each for each in leg.messages if each.sender is Side.SERVER] if leg is not None else []
+    accepted = any(each.is_handshake(codes.SERVER_HELLO) for each in said)
+    alert = next((each for each in said if each.content is Content.ALERT and len(each.raw) > 1), None)
+    kind, text = _against(knock, accepted=accepted)
+    how = "it was left when it had answered the hello" if accepted else recording.outcome.text
+    alerts = () if alert is None else (alert_name(alert.raw[1]),)
+    return Verdict(kind=kind, text=text, sessions=1, alerts=alerts, notes=(how,))
 
 
 def in_view_of(verdict: Verdict, right: Verdict) -> Verdict:

@@ -20,6 +20,7 @@ from countersign.recorder.wire.text import printable
 from countersign.scenarios.knocking.judging import in_view_of, judge
 from countersign.scenarios.knocking.knocks import KNOCKS
 from countersign.scenarios.running.results import Matrix, Result
+from countersign.scenarios.running.verdict import Kind, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from countersign.findings.probing import Plan
     from countersign.recorder.recording import Recording
     from countersign.scenarios.knocking.knocks import Knock
+    from countersign.scenarios.running.verdict import Verdict
 
 RIGHT = "client"
 """The recipe, and the knock, of a client that a server has to take."""
@@ -70,21 +72,29 @@ def knock(
     """
     started, began = datetime.now(UTC), time.monotonic()
     results = []
+    known: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="countersign-knock-") as folder:
         shown = _Shown(server, Path(folder))
-        first, recording = _one(server, KNOCKS[RIGHT], shown, ladders=ladders)
-        keep(recording)
-        for each in knocks:
-            if each.id == RIGHT:
-                result = first
-            else:
+
+        def tried(each: Knock) -> Result:
+            if each.id not in known:
+                if each.needs is not None and tried(KNOCKS[each.needs]).verdict.kind is not Kind.ACCEPTED:
+                    known[each.id] = _result(each, skipped(f"it says nothing where {each.needs} is not accepted"))
+                    return known[each.id]
                 result, recording = _one(server, each, shown, ladders=ladders)
                 keep(recording)
-                result = replace(result, verdict=in_view_of(result.verdict, first.verdict))
-            told(result)
-            results.append(result)
+                if each.id != RIGHT:
+                    result = replace(result, verdict=in_view_of(result.verdict, known[RIGHT].verdict))
+                known[each.id] = result
+            return known[each.id]
+
+        tried(KNOCKS[RIGHT])
+        for each in knocks:
+            results.append(tried(each))
+            told(results[-1])
     return Matrix(
         client=(server.plan.place,),
+        subject="server",
         family=None,
         way="direct" if server.plan.via is None else "connect",
         started=started,
@@ -106,19 +116,20 @@ def _one(server: Server, knock: Knock, shown: _Shown, *, ladders: bool) -> tuple
     recording, heard = converse(plan, manner, label=None)
     recording = replace(recording, scenario=knock.id)
     seconds = time.monotonic() - began
-    result = Result(
-        scenario=knock.id,
-        tls=None,
-        family=knock.family,
-        title=knock.title,
-        right=knock.right,
-        verdict=judge(knock, recording, heard),
+    result = replace(
+        _result(knock, judge(knock, recording, heard)),
         seconds=seconds,
         client_seconds=seconds,
         recordings=(recording.id,),
         ladders=(render_ladder(recording, width=_LADDER_WIDTH),) if ladders else (),
     )
     return result, recording
+
+
+def _result(knock: Knock, verdict: Verdict) -> Result:
+    return Result(
+        scenario=knock.id, tls=None, family=knock.family, title=knock.title, right=knock.right, verdict=verdict
+    )
 
 
 class _Shown:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from countersign.errors import UserError
 from countersign.recorder.recording import rfc3339
@@ -82,7 +82,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """All results of a client, with what it was: its command line as given, the family, when, how long, which part."""
+    """All results of a client, with what it was: its command line as given, the family, when, how long, which part.
+
+    ``subject`` is ``server`` where a server was knocked at; then ``client`` is that.
+    """
 
     client: tuple[str, ...]
     family: str | None
@@ -91,6 +94,7 @@ class Matrix:
     seconds: float
     results: tuple[Result, ...]
     shard: Shard | None = None
+    subject: Literal["client", "server"] = "client"
 
     @property
     def exit_code(self) -> int:
@@ -115,6 +119,7 @@ def to_json(matrix: Matrix) -> dict[str, Any]:
     """The stable form."""
     return {
         "schema": SCHEMA,
+        "subject": matrix.subject,
         "client": list(matrix.client),
         "family": matrix.family,
         "mode": matrix.way,
@@ -170,6 +175,7 @@ def from_json(document: Any, *, name: str) -> Matrix:
             started=datetime.fromisoformat(_text(document["started"])).astimezone(UTC),
             seconds=_number(document["seconds"]),
             results=tuple(_result_from_json(entry) for entry in document["results"]),
+            subject="server" if document.get("subject") == "server" else "client",
             shard=None if shard is None else Shard.parse(f"{shard['index']}/{shard['of']}"),
         )
     except KeyError as missing:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import socket
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from countersign.ca import Authority, Plan
 from countersign.errors import EnvironmentFault, UserError
 from countersign.findings.probing import Plan as Probing
+from countersign.lab.target import EmbeddedTarget, Pki
+from countersign.recorder.recording import LegRole, Recording
 from countersign.recorder.store import Store
+from countersign.recorder.wire.events import Content, Side
+from countersign.recorder.wire.extensions import (
+    KeyShare,
+    KnownExtension,
+    SignatureAlgorithms,
+    SupportedGroups,
+    SupportedVersions,
+    UnknownExtension,
+)
+from countersign.recorder.wire.messages import ClientHello, DecodeContext, decode_message
 from countersign.scenarios.knocking import KNOCKS, Server, chosen, knock
 from countersign.scenarios.knocking.knocking import request
 from countersign.scenarios.running.verdict import Kind
@@ -27,6 +42,8 @@ if TYPE_CHECKING:
 
     from countersign.scenarios.running.results import Matrix
     from tests.peers.certs import Lab
+
+_Extension = TypeVar("_Extension", bound=KnownExtension)
 
 CERTIFICATES = {
     "client": "accept", "client-for-servers": "refuse", "client-for-both": "accept",
@@ -261,6 +278,130 @@ def test_what_is_odd_about_a_hello_is_on_the_wire(clients: tuple[Authority, Path
     assert heard("hello-of-tls-1.1", clients[0])[9:11] == b"\x03\x02"
 
 
+def hello_of(name: str, authority: Authority) -> ClientHello:
+    """The hello of this knock, as it is on the wire."""
+    message = b"".join(payload for _, payload in records(heard(name, authority)))
+    read = decode_message(message, DecodeContext(None, None, Side.CLIENT))
+    assert isinstance(read.value, ClientHello)
+    return read.value
+
+
+def test_what_a_hello_says_is_on_the_wire(clients: tuple[Authority, Path]) -> None:
+    def has(name: str, kind: type[_Extension]) -> _Extension:
+        return next(each for each in hello_of(name, clients[0]).extensions or () if isinstance(each, kind))
+
+    shares = {each.group: len(each.key_exchange) for each in has("hello-with-a-post-quantum-share", KeyShare).entries}
+    assert shares == {0x11EC: 1216, 0x001D: 32}
+    alone = has("hello-with-a-post-quantum-share-alone", KeyShare).entries
+    assert [each.group for each in alone] == [0x11EC]
+    assert has("hello-with-no-group-but-a-post-quantum-one", SupportedGroups).groups == (0x11EC,)
+    assert hello_of("hello-without-compatibility", clients[0]).session_id == b""
+    assert has("hello-of-a-version-to-come", SupportedVersions).versions[:2] == (0x0305, 0x0304)
+    large = [len(each.data) for each in _unknown(hello_of("hello-with-a-large-unknown-extension", clients[0]))]
+    assert large == [4096]
+    suites = hello_of("hello-with-many-unknown-suites", clients[0]).cipher_suites
+    assert suites[:200] == tuple(range(0xFA00, 0xFAC8))
+    plain = [each.code for each in hello_of("hello-byte-by-byte", clients[0]).extensions or ()]
+    turned = hello_of("hello-with-extensions-the-other-way-round", clients[0])
+    assert [each.code for each in turned.extensions or ()] == plain[::-1]
+    twice = [each.code for each in hello_of("hello-with-an-extension-twice", clients[0]).extensions or ()]
+    assert twice == [*plain, 10]
+
+
+def _unknown(hello: ClientHello) -> list[UnknownExtension]:
+    return [each for each in hello.extensions or () if isinstance(each, UnknownExtension)]
+
+
+def test_a_hello_with_grease_has_it_in_every_list(clients: tuple[Authority, Path]) -> None:
+    hello = hello_of("hello-with-grease", clients[0])
+    lists = {type(each): each for each in hello.extensions or ()}
+    first = [
+        hello.cipher_suites[0],
+        _unknown(hello)[0].code,
+        _unknown(hello)[-1].code,
+        next(each.groups[0] for each in lists.values() if isinstance(each, SupportedGroups)),
+        next(each.entries[0].group for each in lists.values() if isinstance(each, KeyShare)),
+        next(each.versions[0] for each in lists.values() if isinstance(each, SupportedVersions)),
+        next(each.schemes[0] for each in lists.values() if isinstance(each, SignatureAlgorithms)),
+    ]
+    assert all(each & 0x0F0F == 0x0A0A and each >> 12 == each >> 4 & 15 for each in first), first
+
+
+def test_a_hello_of_ssl_3_is_one(clients: tuple[Authority, Path]) -> None:
+    data = heard("hello-of-ssl-3", clients[0])
+    hello = hello_of("hello-of-ssl-3", clients[0])
+    assert (data[:3], hello.legacy_version, hello.extensions) == (b"\x16\x03\x00", 0x0300, None)
+
+
+@pytest.mark.peer("openssl")
+def test_a_whole_flight_in_one_byte_records_is_on_the_wire_and_finished(
+    lab: Lab, clients: tuple[Authority, Path]
+) -> None:
+    kept: dict[str, Recording] = {}
+    with OpensslServer(lab.server, "-tls1_2", mode="www", verify_ca=clients[1]) as server:
+        plan = Probing(host="127.0.0.1", port=server.port, name="localhost")
+        knocked_at = Server(plan, clients[0], says=request("localhost"))
+        made = knock(knocked_at, chosen(["flight-*"]), keep=lambda each: kept.update({str(each.scenario): each}))
+        server.wait_for_message("Finished", 6)  # of three knocks, each side's
+        single = len(re.findall(r"RecordHeader.*\n    16 03 0[13] 00 01$", server.output, re.MULTILINE))
+    assert kinds(made) == {"flight-in-one-byte-records": Kind.ACCEPTED}
+    leg = kept["flight-in-one-byte-records"].leg(LegRole.THROUGH)
+    assert leg is not None
+    sent = [each for each in leg.messages if each.sender is Side.CLIENT and each.content is Content.HANDSHAKE]
+    clear = [each for each in sent if not each.encrypted]
+    assert [each.code for each in clear] == [1, 11, 16, 15]
+    assert single == sum(each.length for each in clear), "the server has seen as many records as there are bytes"
+
+
+@pytest.mark.peer("openssl")
+def test_what_needs_a_version_that_the_server_has_not_is_left_out(lab: Lab, clients: tuple[Authority, Path]) -> None:
+    with OpensslServer(lab.server, "-tls1_3", mode="www", verify_ca=clients[1]) as server:
+        made = knocked(server.port, clients[0], "flight-*", "hello-of-tls-1.2")
+    assert kinds(made) == {"hello-of-tls-1.2": Kind.REFUSED, "flight-in-one-byte-records": Kind.SKIPPED}
+
+
+@pytest.mark.peer("openssl")
+async def test_a_server_with_post_quantum_groups_uses_the_share_and_one_without_asks_for_another(
+    lab: Lab, clients: tuple[Authority, Path]
+) -> None:
+    names = ("hello-with-a-post-quantum-share", "hello-with-a-post-quantum-share-alone")
+    async with EmbeddedTarget(Pki.make("localhost")) as target:
+        modern = await asyncio.to_thread(_groups, target.plain_port, clients[0], *names)
+    with OpensslServer(lab.server, mode="www") as server:
+        older = await asyncio.to_thread(_groups, server.port, clients[0], *names)
+    assert modern == dict.fromkeys(names, ("X25519MLKEM768", 1))
+    assert older == {names[0]: ("x25519", 1), names[1]: ("x25519", 2)}
+
+
+def _groups(port: int, authority: Authority, *names: str) -> dict[str, tuple[str | None, int]]:
+    """For each of these knocks the group that was agreed on, and how many hellos that took."""
+    found = {}
+
+    def keep(recording: Recording) -> None:
+        leg = recording.leg(LegRole.THROUGH)
+        assert leg is not None
+        found[str(recording.scenario)] = (leg.read().group, sum(each.is_handshake(1) for each in leg.messages))
+
+    plan = Probing(host="127.0.0.1", port=port, name="localhost")
+    made = knock(Server(plan, authority, says=request("localhost")), chosen(names), keep=keep)
+    assert made.exit_code == 0, made.results
+    return {name: found[name] for name in names}
+
+
+SERVER_HELLO_3 = bytes.fromhex("16 0300 002a 02 000026 0300") + bytes(32) + bytes.fromhex("00 000a 00")
+
+
+def test_a_server_that_answers_a_hello_of_ssl_3_with_one_is_found_out(clients: tuple[Authority, Path]) -> None:
+    with answering(SERVER_HELLO_3) as port:
+        made = knocked(port, clients[0], "hello-of-ssl-3", "hello-with-grease")
+    assert kinds(made)["hello-of-ssl-3"] is Kind.ACCEPTED_WRONGLY
+    assert made.exit_code == 1
+    with answering(b"\x15\x03\0\0\2\2\x28") as port:
+        refused = knocked(port, clients[0], "hello-with-grease")
+    assert refused.result("hello-with-grease").verdict.kind is Kind.REFUSED_WRONGLY
+    assert refused.result("hello-with-grease").verdict.alerts == ("handshake_failure",)
+
+
 def test_where_nobody_listens_it_is_the_environment(clients: tuple[Authority, Path], free_port: int) -> None:
     with pytest.raises(EnvironmentFault):
         knocked(free_port, clients[0])
@@ -279,14 +420,22 @@ def test_the_command_gives_verdicts_reports_and_recordings(lab: Lab, home: Path,
     assert countersign("knock", "--list", "--json").json()["scenarios"][0]["id"] == "client"
     home.mkdir(mode=0o700)
     Authority.open(home / "client-ca", Plan(name="countersign clients"))
-    report = tmp_path / "out.xml"
+    forms = {"junit": "out.xml", "sarif": "out.sarif", "json": "out.json", "markdown": "out.md", "html": "out.html"}
+    reports = [word for form, name in forms.items() for word in ("--report", f"{form}={tmp_path / name}")]
     with OpensslServer(lab.server, mode="www", verify_ca=home / "client-ca" / "root.pem") as server:
         args = ("knock", f"localhost:{server.port}", "--home", home, "--scenario", "client,client-expired")
-        ran = countersign(*args, "--report", f"junit={report}")
+        ran = countersign(*args, *reports)
         as_json = countersign(*args, "--json")
     assert ran.code == 0, ran.out + ran.err
     assert "client-expired  refused as it should" in ran.out
-    assert b"client-expired" in report.read_bytes()
+    assert all("client-expired" in (tmp_path / name).read_text() for name in forms.values())
+    junit = ET.fromstring((tmp_path / "out.xml").read_bytes())
+    assert (junit.get("name"), junit.get("tests"), junit.get("failures")) == ("countersign knock", "2", "0")
+    assert "Server: `localhost:" in (tmp_path / "out.md").read_text()
+    assert "<h1>What a server does when TLS goes wrong</h1>" in (tmp_path / "out.html").read_text()
+    assert json.loads((tmp_path / "out.sarif").read_bytes())["runs"][0]["results"] == []
+    kept_form = json.loads((tmp_path / "out.json").read_bytes())
+    assert (kept_form["subject"], len(kept_form["results"][1]["ladders"])) == ("server", 1)
     document = as_json.json()
     assert [each["verdict"] for each in document["results"]] == ["accepted", "refused"]
     store = Store.open(home / "recordings.sqlite")

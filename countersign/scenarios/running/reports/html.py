@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from countersign import __version__
 from countersign.recorder.recording import rfc3339
 from countersign.recorder.wire.text import printable
-from countersign.scenarios.running.reports.words import command, details, plain_ladder, summary, verdict_text
+from countersign.scenarios.running.reports.words import command, details, plain_ladder, summary, title, verdict_text
 from countersign.scenarios.running.verdict import Kind
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def to_html(matrix: Matrix) -> bytes:
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{digest}'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{_safe(f'countersign: {command(matrix)}')}</title><style>{_STYLE}</style></head><body>",
-        "<h1>What a client does when TLS goes wrong</h1>",
+        f"<h1>{title(matrix)}</h1>",
         f"<p><code>{_safe(command(matrix))}</code></p>",
         f"<p>{_safe(summary(matrix))}.</p>",
     ]

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from countersign.recorder.recording import rfc3339
 from countersign.recorder.wire.text import printable
-from countersign.scenarios.running.reports.words import command, details, plain_ladder, verdict_text
+from countersign.scenarios.running.reports.words import command, details, plain_ladder, tool, verdict_text
 from countersign.scenarios.running.verdict import Kind
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def to_junit(matrix: Matrix) -> bytes:
     totals = _counts(results)
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites name="countersign matrix" {totals} time="{matrix.seconds:.3f}">',
+        f'<testsuites name="{tool(matrix)}" {totals} time="{matrix.seconds:.3f}">',
     ]
     for family, found in groupby(results, key=lambda result: result.family):
         suite = list(found)
@@ -35,7 +35,8 @@ def to_junit(matrix: Matrix) -> bytes:
         lines.append(
             f'  <testsuite name={_attribute(family)} {_counts(suite)} time="{seconds:.3f}" timestamp="{started}">'
         )
-        lines.append(f'    <properties><property name="client" value={_attribute(command(matrix))}/></properties>')
+        subject = f'name="{matrix.subject}" value={_attribute(command(matrix))}'
+        lines.append(f"    <properties><property {subject}/></properties>")
         for result in suite:
             lines += _case(result)
         lines.append("  </testsuite>")

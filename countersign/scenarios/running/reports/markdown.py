@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from countersign.recorder.wire.text import printable
-from countersign.scenarios.running.reports.words import command, details, summary, verdict_text
+from countersign.scenarios.running.reports.words import command, details, summary, tool, verdict_text
 
 if TYPE_CHECKING:
     from countersign.scenarios.running.results import Matrix, Result
@@ -17,9 +17,9 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$])")
 def to_markdown(matrix: Matrix) -> bytes:
     """What is wrong first, in a table with reasons; then all of it."""
     lines = [
-        "# countersign matrix",
+        f"# {tool(matrix)}",
         "",
-        f"Client: {_code(command(matrix))}",
+        f"{matrix.subject.capitalize()}: {_code(command(matrix))}",
         "",
         _safe(summary(matrix)) + ".",
         "",

@@ -31,6 +31,16 @@ def command(matrix: Matrix) -> str:
     return printable(shlex.join(matrix.client))
 
 
+def title(matrix: Matrix) -> str:
+    """What all of it is about."""
+    return f"What a {matrix.subject} does when TLS goes wrong"
+
+
+def tool(matrix: Matrix) -> str:
+    """What has made it."""
+    return "countersign knock" if matrix.subject == "server" else "countersign matrix"
+
+
 def summary(matrix: Matrix) -> str:
     """``120 scenarios in 14 s: 80 refused as they should, ...``."""
     counts = ", ".join(f"{found} {words}" for kind, words in _COUNTED.items() if (found := matrix.count(kind)))
