@@ -224,6 +224,8 @@ class Engine:
     def conduct(self, orders: Orders) -> Conduct:
         """What is done under these orders besides certificates."""
         found = conduct_of(self.settings, orders.chain.preset, can_relay=self.certificates.mint is not None)
+        if orders.target is not None and orders.target.shows_none:
+            return replace(found, mtls=Mtls.STRIP)
         shows = orders.target is not None and orders.target.shows is not None
         return replace(found, mtls=Mtls.PRESENT) if shows else found
 

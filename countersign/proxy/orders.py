@@ -186,14 +186,18 @@ class TargetOrders:
 
     ``versions`` are the lowest and the highest that are offered, those of the client's own hello or not; they stand
     before ``--hello``. ``sni`` is the server name, empty: none is sent; the certificate still has to be for the
-    client's. ``shows`` is what a target that asks for a certificate gets, and no client is asked.
+    client's. ``shows`` is what a target that asks for a certificate gets, with ``shows_none`` it gets none, and no
+    client is asked.
     """
 
     versions: tuple[int, int] | None = None
     sni: bytes | None = None
     shows: Minted | None = None
+    shows_none: bool = False
 
     def __post_init__(self) -> None:
+        if self.shows is not None and self.shows_none:
+            raise UserError("cannot show the target a certificate and none; say one of them")
         if self.versions is not None and not TLS10 <= self.versions[0] <= self.versions[1] <= TLS13:
             shown = " to ".join(map(version_name, self.versions))
             raise UserError(

@@ -493,6 +493,7 @@ def _target(target: Target | None, shown: Mapping[Recipe, Minted]) -> TargetOrde
         versions=_lowest_and_highest(target.versions),
         sni=None if target.server_name is None else target.server_name.encode(),
         shows=None if recipe is None else shown[recipe],
+        shows_none=recipe is None and target.asks,
     )
 
 

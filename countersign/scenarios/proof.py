@@ -208,7 +208,8 @@ def _scene(scene: Scene, step: Step, number: int, sessions: list[_Session], know
         found += _told("certificate", number, _shown_otherwise(certificate, step, sessions, known))
     if scene.protocol is not None:
         spoken = scene.protocol
-        found += _told("protocol", number, _each(sessions, lambda each: spoken_otherwise(spoken, each)))
+        reached = [each for each in sessions if not (_is_behind(scene) and _broke_behind(each))]
+        found += _told("protocol", number, _each(reached, lambda each: spoken_otherwise(spoken, each)))
         if spoken.alpn is not None and not any(_offers_protocols(each) for each in sessions):
             text = "the client offered no protocol to choose from (ALPN)"
             found.append(Unproved("protocol", number, text, not_asked=True))
@@ -508,6 +509,20 @@ def asked_otherwise(asked: ClientAuth, session: _Session, clients: Authority | N
         "others": bool(found) and not found & set(ours),
     }[asked.names]
     return None if right else f"the request lists {len(found)} names that are not the {asked.names} ones"
+
+
+def _is_behind(scene: Scene) -> bool:
+    """Whether something of it is on the target's side of the proxy."""
+    on_the_way = scene.network is not None and scene.network.leg != "client"
+    return scene.target is not None or on_the_way or any(fault.leg == "server" for fault in scene.wire or ())
+
+
+def _broke_behind(session: _Session) -> bool:
+    """Whether the target's side broke before the client could be answered, in whatever version."""
+    if any(isinstance(each.value, ServerHello) for each in session.leg.messages):
+        return False
+    server = session.recording.leg(LegRole.SERVER)
+    return session.recording.outcome.leg is LegRole.SERVER or (server is not None and bool(server.ends))
 
 
 # -- the target's side ---------------------------------------------------------------------------------------------

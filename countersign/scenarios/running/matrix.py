@@ -277,6 +277,7 @@ class Runner:
             seed=seed,
             patience=limit + 5,
             keeper=self._keeper,
+            proves=scenario,
         ) as stage:
             takes, notes = await self._takes(stage, limit)
             if _about_answers(held) and not stage.asked:
@@ -460,13 +461,22 @@ def _speaks(scene: Scene, tls: str) -> bool:
 
 
 def held_to(scenario: Scenario, tls: str) -> Scenario:
-    """The scenario spoken over this version alone, but for scenes that say themselves what is spoken."""
+    """The scenario spoken over this version alone, but for scenes that say themselves what is spoken.
+
+    What has to be on the wire stays what the scenario says: a fault may come before there is any version.
+    """
 
     def held(protocol: Protocol | None) -> Protocol:
         base = protocol or Protocol()
         return base if base.versions is not None else replace(base, versions=(tls,))
 
-    steps = tuple(
-        step if step.protocol is None else replace(step, protocol=held(step.protocol)) for step in scenario.steps
-    )
-    return replace(scenario, protocol=held(scenario.protocol), steps=steps)
+    if not scenario.steps:
+        return replace(scenario, protocol=held(scenario.protocol))
+    both = zip(scenario.steps, scenario.scenes, strict=True)
+    steps = tuple(step if _passes(scene) else replace(step, protocol=held(scene.protocol)) for step, scene in both)
+    return replace(scenario, steps=steps)
+
+
+def _passes(scene: Scene) -> bool:
+    """What passes through is spoken as the target likes."""
+    return scene.action == "passthrough"

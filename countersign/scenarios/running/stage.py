@@ -276,7 +276,8 @@ class Stage:
     sent to ``localhost``. ``answers``: certificates name a responder even where the scenario is about something else,
     for clients that ask about each. ``port`` is where to listen, any free one unless it is given, or the props stand
     somewhere. ``keeper`` gets every recording, too; ``log`` what the engine has to say, else it says it as structlog is
-    configured. ``watch`` knows the sessions; ``where`` is where clients are sent, once it has begun.
+    configured. ``proves`` is the scenario that has to be on the wire, where what is played is narrower. ``watch`` knows
+    the sessions; ``where`` is where clients are sent, once it has begun.
     """
 
     def __init__(
@@ -293,8 +294,10 @@ class Stage:
         port: int = 0,
         keeper: Keeper | None = None,
         log: Log | None = None,
+        proves: Scenario | None = None,
     ) -> None:
         self.scenario, self.props, self.way = scenario, props, way
+        self._proves = proves or scenario
         self._port, self._log = port, log
         self._named = own_names or way is Way.CONNECT
         self._address: Address
@@ -395,7 +398,7 @@ class Stage:
         if any(scene.revocation is not None for scene in self.scenario.scenes):
             log += await self.questions()
         return proofs(
-            self.scenario,
+            self._proves,
             [*self.recordings, *still_open],
             log,
             anchors=self.anchors,

@@ -221,6 +221,14 @@ async def test_what_breaks_behind_the_proxy_is_no_success_of_the_clients(name: s
     assert [result.verdict.kind for result in made.results] == [*[Kind.REFUSED] * 3, Kind.ACCEPTED], made.results
 
 
+@pytest.mark.peer("curl")
+async def test_what_the_proxy_has_to_show_is_the_scenarios_and_not_the_products() -> None:
+    """Zscaler passes through where the target asks; here it is to have no certificate."""
+    async with playing(CURL, props={"preset": presets()["zscaler"]}) as runner:
+        made = await runner.matrix(scenarios("target-asks-and-gets-none", "target-asks-and-gets-the-right-certificate"))
+    assert [result.verdict.kind for result in made.results] == [Kind.REFUSED, Kind.ACCEPTED], made.results
+
+
 # -- versions, products, clocks ------------------------------------------------------------------------------------
 
 
@@ -228,6 +236,26 @@ def test_a_scenario_that_says_what_is_spoken_is_not_held_to_anything_else() -> N
     plain, old = scenarios("plain", "tls10-only")
     assert held_to(plain, "TLSv1.2").scenes[0].protocol is not None
     assert held_to(old, "TLSv1.3").scenes[0].protocol == old.scenes[0].protocol
+
+
+TWO_VERSIONS = ("TLSv1.2", "TLSv1.3")
+
+
+@pytest.mark.peer("curl")
+async def test_what_comes_before_there_is_a_version_is_proved_without_one() -> None:
+    names = ("connect-403", "cut-before-server-hello", "version-not-offered", "target-closes", "target-hello-garbled")
+    async with playing(CURL) as runner:
+        made = await runner.matrix(scenarios(*names, "first-connection-only"), tls=TWO_VERSIONS)
+    assert {result.verdict.kind for result in made.results} == {Kind.REFUSED}, made.results
+
+
+@pytest.mark.long
+@pytest.mark.peer("curl")
+@pytest.mark.timeout(600)
+async def test_every_scenario_is_proved_in_each_version_that_it_is_about() -> None:
+    async with playing([*CURL, *WITH_CERTIFICATE], timeout=20.0) as runner:
+        made = await runner.matrix(list(known().values()), tls=TWO_VERSIONS)
+    assert [result.key for result in made.results if result.verdict.kind is Kind.UNPROVED] == []
 
 
 @pytest.mark.peer("curl")
