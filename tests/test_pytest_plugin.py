@@ -233,13 +233,61 @@ def wait_until(condition: object, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+CRASH = """
+    import os, pathlib, threading, time
+
+    @pytest.mark.tls_scenario("plain")
+    def test_that_crashes(countersign):
+        threading.Thread(target=countersign.run, args=("sleep", "321"), kwargs={"timeout": 100}, daemon=True).start()
+        told = pathlib.Path("told.tmp")
+        told.write_text(str(countersign.ca.parent.parent))
+        told.rename("told")
+        while not pathlib.Path("crash").exists():
+            time.sleep(0.01)
+        os.abort()
+
+    def test_that_comes_after_it():
+        pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["alone", "worker"])
+def test_nothing_is_left_of_a_test_that_crashes(pytester: pytest.Pytester, workers: str) -> None:
+    """xdist takes another worker for what is left; pytest alone is gone."""
+    module(pytester, CRASH)
+    mark = f"OUR_MARK={pytester.path}"
+    name, _, value = mark.partition("=")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *QUIET, "-p", "no:faulthandler", "-n", workers],
+        env=os.environ | {name: value}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        told = pytester.path / "told"
+        wait_until(lambda: told.exists() and list(sleepers(mark)))
+        folder = Path(told.read_text())
+        assert folder.exists()
+        (pytester.path / "crash").touch()
+        said, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == (1 if workers == "1" else -signal.SIGABRT)
+    assert workers == "0" or "1 failed, 1 passed" in said
+    wait_until(lambda: not list(sleepers(mark)) and not folder.exists())
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.long)], ids=["alone", "worker"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
-def test_nothing_is_left_when_pytest_ends_early(pytester: pytest.Pytester, number: signal.Signals) -> None:
+def test_nothing_is_left_when_pytest_ends_early(
+    pytester: pytest.Pytester, number: signal.Signals, workers: str
+) -> None:
     module(pytester, LONG)
     mark = f"OUR_MARK={pytester.path}"
     name, _, value = mark.partition("=")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *QUIET], env=os.environ | {name: value}, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "pytest", *QUIET, "-n", workers],
+        env=os.environ | {name: value},
+        stdout=subprocess.DEVNULL,
     )
     try:
         told = pytester.path / "told"
@@ -252,4 +300,4 @@ def test_nothing_is_left_when_pytest_ends_early(pytester: pytest.Pytester, numbe
         process.kill()
         process.wait()
     assert code == (2 if number is signal.SIGINT else -signal.SIGKILL)
-    wait_until(lambda: not list(sleepers(mark)) and not folder.exists(), 20)
+    wait_until(lambda: not list(sleepers(mark)) and not folder.exists())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -13,10 +15,14 @@ import pytest
 from countersign.proxy import Mode
 from countersign.web import server
 from tests.proxy.lag import watched
+from tests.proxy.ordered import trusting
+from tests.proxy.wire import Target, echo, server_context
 from tests.web.controlled import Api, answer_of, controlled_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.peers.certs import Lab
 
 ROUTES = ("/v1/status", "/v1/recordings", "/v1/recordings/last", "/v1/nowhere", "/", "/v1/step", "/ws")
 COMMANDS = ("/v1/step", "/v1/scenario", "/v1/fault", "/v1/rotate", "/v1/pass")
@@ -50,6 +56,21 @@ def test_the_api_cannot_be_reached_through_the_proxy(api: Api, name: str) -> Non
             answer = answer_of(connection)
         assert answer.status in {403, 502}, answer
         assert b"scenario" not in answer.body
+    assert api.connections == before
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "a.localhost", socket.gethostname()])
+def test_a_name_in_the_hello_leads_nobody_to_the_api(api: Api, name: str, lab: Lab) -> None:
+    """The target is the one that CONNECT named, whatever the SNI says."""
+    before = api.connections
+    with Target(echo(server_context(lab.server))) as target, socket.create_connection(api.proxy.address, 20) as raw:
+        where = f"127.0.0.1:{target.address.port}"
+        raw.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {name}:{api.port}\r\n\r\n".encode())
+        assert raw.recv(4096).startswith(b"HTTP/1.1 200")
+        with contextlib.suppress(ssl.SSLError, ConnectionError):  # the target's name may be another than the one asked
+            with trusting().wrap_socket(raw, server_hostname=name) as tls:
+                tls.sendall(b"hello")
+                assert tls.recv(10) == b"hello"
     assert api.connections == before
 
 

@@ -327,6 +327,20 @@ def test_loops_may_come_and_go(house: House) -> None:
     assert len(proxy.recordings) == 2
 
 
+def test_a_loop_that_was_closed_under_the_async_twin_leaves_a_proxy_that_works() -> None:
+    loop = asyncio.new_event_loop()
+    opened = countersign.running("plain")
+    proxy = loop.run_until_complete(opened.__aenter__())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert "seen over" in get(proxy)
+    proxy.assert_accepted()
+    folder = proxy.ca.parent
+    proxy.close()
+    assert not folder.exists()
+    asyncio.run(opened.__aexit__(None, None, None))  # as another loop may do it
+
+
 def test_the_plain_context_manager_leaves_nothing() -> None:
     with countersign.run(scenario="expired") as proxy:
         with proxy.attempt():
