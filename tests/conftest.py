@@ -36,6 +36,7 @@ JAVA_ARCHIVES = Path("/usr/share/java")
 PEERS: dict[str, tuple[str, ...]] = {
     "certutil": (),
     "curl": ("--version",),
+    "dovecot": ("--version",),
     "dumpcap": ("--version",),
     "git": ("--version",),
     "gnutls-cli": ("--version",),
@@ -52,6 +53,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "ocsptool": ("--version",),
     "openssl": ("version",),
     "pg_ctl": ("--version",),
+    "postfix": (),
     "psql": ("--version",),
     "selfserv": (),
     "slapd": (),

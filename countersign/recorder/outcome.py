@@ -217,6 +217,8 @@ def _from_alerts(recording: Recording) -> list[_Break]:
             stood = proven < message.t and not (message.code in _CERTIFICATE_ALERTS and number > asked_again)
             if (by_proxy and ours) or stood or _answers_a_cut(recording, leg, message):
                 continue
+            if by_proxy and _tells_of_an_order(recording, leg, message):
+                continue
             outcome = _alerted(recording, leg, number)
             if not by_proxy:
                 found.append(_Break(message.t, 0, outcome))
@@ -273,6 +275,13 @@ def _answers_a_cut(recording: Recording, leg: Leg, alert: Message) -> bool:
             for other in recording.legs
             for end in other.ends
         )
+    )
+
+
+def _tells_of_an_order(recording: Recording, leg: Leg, alert: Message) -> bool:
+    """Whether we told the target that nothing will come of it, for what was done to the client on purpose."""
+    return leg.role is LegRole.SERVER and any(
+        fault["t"] <= alert.t for other in recording.legs if other is not leg for fault in other.faults
     )
 
 
@@ -658,6 +667,8 @@ def _not_tls(recording: Recording) -> Outcome:
     failure = recording.failures[0] if recording.failures else None
     if failure is not None:
         return Outcome(Status.NOT_TLS, failure.by, failure.leg, None, f"not TLS; {_sentence(recording, failure)}")
+    if any(leg.faults for leg in recording.legs):
+        return Outcome(Status.FAILED, Party.UNKNOWN, text="the client did not begin with TLS")
     return Outcome(
         Status.NOT_TLS,
         text=f"the client did not speak TLS; {recording.from_client} bytes were relayed from it as they were"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -79,7 +81,9 @@ class Time:
 
 @dataclass(frozen=True)
 class Client:
-    """One that verifies nothing, in its own words: what it offers, what it shows, how long it waits."""
+    """One that verifies nothing, in its own words: what it offers, what it shows, how long it waits; ``upgrades``: it
+    begins TLS in a dialogue of SMTP, with a target that does.
+    """
 
     patience: float = 20.0
     most: int = SSL.TLS1_3_VERSION
@@ -87,6 +91,7 @@ class Client:
     staple: bool = False
     shows: bool = True
     groups: str = ""
+    upgrades: bool = False
 
     def context(self) -> SSL.Context:
         made = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -118,6 +123,8 @@ class Client:
                 head += byte
             if not head.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) or b"\r\n\r\n" not in head:
                 return head[:40].decode("latin-1"), session
+            if self.upgrades and (refused := _upgrade(raw)):
+                return refused, session
             raw.settimeout(None)
             seconds = int(self.patience), int(self.patience % 1 * 1e6)
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -142,6 +149,67 @@ class Client:
                 except SSL.Error:
                     pass
             raw.close()
+
+
+def _upgrade(raw: socket.socket) -> str:
+    """RFC 3207 2; what was said instead."""
+    with raw.makefile("rb", buffering=0) as lines:
+        for command in (b"", b"EHLO me\r\n", b"STARTTLS\r\n"):
+            raw.sendall(command)
+            while (line := lines.readline())[3:4] == b"-" and line[:3].isdigit():
+                continue
+            if not line.startswith((b"220", b"250")):
+                return line.decode("latin-1")
+    return ""
+
+
+class _Front:
+    """A mail server whose TLS is that of the port behind it."""
+
+    def __init__(self, behind: int) -> None:
+        self._behind = behind
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        writers = [writer]
+        try:
+            writer.write(b"220 ready\r\n")
+            while not (line := await reader.readline()).startswith(b"STARTTLS"):
+                if not line:
+                    return
+                writer.write(b"250-mx\r\n250 STARTTLS\r\n")
+            writer.write(b"220 go\r\n")
+            inner, outer = await asyncio.open_connection("127.0.0.1", self._behind)
+            writers.append(outer)
+            await asyncio.gather(_pump(reader, outer), _pump(inner, writer))
+        finally:
+            for each in writers:
+                each.close()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
+        sink.write_eof()
 
 
 def _timeval(seconds: int, micro: int) -> bytes:
@@ -213,21 +281,23 @@ async def drive(
     client: Client | None = None,
     times: int = 0,
     clock: Clock = REAL,
+    asks: bool = False,
     **settings: Any,
 ) -> Driven:
-    """Connect as often as it takes, one after the other."""
+    """Connect as often as it takes, one after the other; ``asks``: the target asks for a client certificate."""
     client = client or Client()
     time = Time()
     director = ScenarioDirector(scenario, AUTHORITY, clients=CLIENTS, clock=clock, now=time.now, wall=time.wall)
     scenes: list[Scene | Step] = [scenario, *scenario.steps]
-    asks = any(each.revocation is not None or each.stapling is not None for each in scenes)
+    tells = any(each.revocation is not None or each.stapling is not None for each in scenes)
     kept, context, session = Kept(), client.context(), None
     words: list[str] = []
     answers: list[Answer] = []
-    responder = Responder(*director.authorities, manner=Manner(clock=clock.factor)) if asks else None
+    responder = Responder(*director.authorities, manner=Manner(clock=clock.factor)) if tells else None
     part = scenario.scenes[0].target
     own = EmbeddedTarget(pki()) if part is None else own_target(part, pki(), HOST, pool=POOL)
-    async with own as target:
+    async with AsyncExitStack() as stack:
+        target = await stack.enter_async_context(own)
         if responder is not None:
             await responder.start()
             director.point(responder.authorities)
@@ -241,7 +311,8 @@ async def drive(
                 **settings,
             )
             made = replace(made, resolve=None)
-            port = target.asking_port if part is not None and part.asks else target.plain_port
+            behind = target.asking_port if asks or (part is not None and part.asks) else target.plain_port
+            port = await stack.enter_async_context(_Front(behind)) if client.upgrades else behind
             async with _engine(made, director, kept, port) as engine:
                 engine.signing.mint.pool = POOL
                 anchors = director.anchors(POOL)
@@ -268,7 +339,7 @@ async def drive(
 
 def _engine(settings: Settings, director: ScenarioDirector, kept: Kept, port: int) -> Engine:
     """CONNECT to the lab's host leads to the target, wherever that listens."""
-    engine = Engine(settings, AUTHORITY, kept, director=director)
+    engine = Engine(settings, AUTHORITY, kept, director=director, client_authority=CLIENTS)
     engine.overrides = lambda _: [(socket.AF_INET, ("127.0.0.1", port))]  # type: ignore[method-assign, assignment]
     return engine
 
