@@ -3,6 +3,8 @@
 What a peer does on the wire is never one of these: that is recorded (:mod:`countersign.recorder`).
 """
 
+import os
+
 
 class CountersignError(Exception):
     """What the command line prints as one line, without a traceback."""
@@ -29,5 +31,19 @@ class EnvironmentFault(CountersignError):  # noqa: N818 - not an error of the pr
 
 
 def words_of(wrong: OSError) -> str:
-    """What the system says of a failed call, as the end of a sentence: in lower case, without number and path."""
-    return (wrong.strerror or str(wrong)).lower()
+    """What the system says of a failed call, as the end of a sentence: in lower case, without number and path.
+
+    The words that asyncio has of its own name an address and no reason; a resolver's and OpenSSL's numbers are none of
+    the system's.
+    """
+    from socket import gaierror
+    from ssl import SSLError
+
+    words: str | None
+    if isinstance(wrong, SSLError):
+        words = wrong.reason
+    elif wrong.errno and not isinstance(wrong, gaierror):
+        words = os.strerror(wrong.errno)
+    else:
+        words = wrong.strerror
+    return (words or str(wrong)).lower()

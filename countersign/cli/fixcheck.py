@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, home_of, open_store, print_json, store_location
-from countersign.cli.record import Via, known_to_daemons, no_connection, recorded, settings_for, who
+from countersign.cli.record import Via, known_to_daemons, no_connection, recorded, settings_for
 from countersign.cli.run import Client, FamilyName, Mode, UpstreamCa, UpstreamInsecure  # noqa: TC001
 from countersign.cli.triggering import (
     Allow,
@@ -20,6 +20,7 @@ from countersign.cli.triggering import (
     TriggerMethod,
     TriggerUrl,
     trigger_of,
+    who,
 )
 from countersign.cli.values import parse_label
 from countersign.errors import UserError
@@ -62,7 +63,7 @@ def fixcheck(
     from countersign.findings.subjects import find
     from countersign.scenarios.running.cured import check_failed, cure, lines, same_again
 
-    asked = trigger_of(locals(), command="fixcheck")
+    asked = trigger_of(locals())
     with open_store(home, store) as kept:
         before = find(what, kept.get, broken=True).recording
     check_failed(before)

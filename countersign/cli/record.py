@@ -23,6 +23,7 @@ from countersign.cli.triggering import (
     TriggerUrl,
     listen_of,
     trigger_of,
+    who,
 )
 from countersign.cli.values import parse_duration, parse_label
 from countersign.errors import AnswerIsNo, EnvironmentFault, UserError
@@ -79,7 +80,7 @@ def record(
     root; where it goes is its own affair, unless {url}, {host} or {port} stand among its arguments. Exit code 1 where
     it made no TLS connection.
     """
-    asked = trigger_of(locals(), command="record")
+    asked = trigger_of(locals())
     limit = None if for_ is None else parse_duration(for_, what="--for")
     address = _address(target)
     settings = settings_for(
@@ -172,16 +173,6 @@ def known_to_daemons(settings: Settings, trigger: Trigger, listen: str | None, a
         listen=listen_of(listen, trigger, straight=settings.mode is Modes.REVERSE),
         allow=tuple(parse_network(text) for text in allow or ()),
     )
-
-
-def who(client: Sequence[str] | None, trigger: Trigger | None, family: str | None) -> tuple[tuple[str, ...], Family]:
-    """The client's command line, or what a daemon is called, and its family."""
-    from countersign.scenarios.running.clients import UNKNOWN, family_named, family_of
-
-    argv = tuple(client or ()) if trigger is None else trigger.words
-    if family is not None:
-        return argv, family_named(family)
-    return argv, family_of(argv) if trigger is None else UNKNOWN
 
 
 def recorded(

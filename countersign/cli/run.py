@@ -36,6 +36,7 @@ from countersign.cli.triggering import (
     TriggerUrl,
     stand_of,
     trigger_of,
+    who,
 )
 from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.private_files import FileFault, read_regular
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from countersign.proxy import Keeper
     from countersign.scenarios.model import Scenario
     from countersign.scenarios.running.baseline import Change
-    from countersign.scenarios.running.clients import Family
     from countersign.scenarios.running.matrix import Runner
     from countersign.scenarios.running.results import Matrix, Result, Shard
     from countersign.scenarios.running.stage import Target
@@ -388,18 +388,17 @@ def _excuses(given: dict[str, Any], chosen: Sequence[Scenario]) -> dict[str, Exc
 
 
 def _client(given: dict[str, Any]) -> Any:
-    from countersign.scenarios.running.clients import UNKNOWN, Way, family_named, family_of
+    from countersign.scenarios.running.clients import Way
     from countersign.scenarios.running.matrix import Client as RunClient
 
-    named, mode = given["family"], given["mode"]
+    mode = given["mode"]
     if mode is not None and mode not in {way.value for way in Way}:
         raise UserError(f"--mode takes {' or '.join(way.value for way in Way)}; got {mode!r}")
-    trigger = trigger_of(given, command="run")
-    argv = tuple(given["client"]) if trigger is None else trigger.words
-    of_program: Family = family_of(argv) if trigger is None else UNKNOWN
+    trigger = trigger_of(given)
+    argv, family = who(given["client"], trigger, given["family"])
     return RunClient(
         argv=argv,
-        family=of_program if named is None else family_named(named),
+        family=family,
         env=dict(os.environ),
         way=None if mode is None else Way(mode),
         timeout=given["timeout"],

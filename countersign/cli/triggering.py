@@ -11,8 +11,11 @@ from countersign.cli.common import home_of, read_file
 from countersign.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from countersign.ca.presets import Preset
     from countersign.proxy import Address
+    from countersign.scenarios.running.clients import Family
     from countersign.scenarios.running.stage import Stand
     from countersign.scenarios.running.trigger import Trigger
 
@@ -64,10 +67,9 @@ _WITH_TRIGGER = (
 )  # fmt: skip
 
 
-def trigger_of(given: dict[str, Any], *, command: str) -> Trigger | None:
-    """What the options say; None for a client with a command line. ``command`` is what wants to know.
-
-    Raises :class:`UserError` where there is neither, or both.
+def trigger_of(given: dict[str, Any]) -> Trigger | None:
+    """What the options say; None for a client with a command line. Raises :class:`UserError` where there is neither, or
+    both.
     """
     from countersign.scenarios.running.trigger import SETTLES, Trigger, parse_headers
 
@@ -77,7 +79,7 @@ def trigger_of(given: dict[str, Any], *, command: str) -> Trigger | None:
             if given.get(name):
                 raise UserError(f"--{name.replace('_', '-')} is for a daemon that is named: give --trigger URL")
         if not given["client"]:
-            raise UserError(f"{command} needs a client: its command line behind --, or a daemon's --trigger URL")
+            raise UserError("a client is needed: give its command line behind --, or a daemon's --trigger URL")
         return None
     if given["client"]:
         raise UserError(f"--trigger is for a client that runs already; leave {given['client'][0]!r} out, or --trigger")
@@ -99,6 +101,16 @@ def trigger_of(given: dict[str, Any], *, command: str) -> Trigger | None:
     )
 
 
+def who(client: Sequence[str] | None, trigger: Trigger | None, family: str | None) -> tuple[tuple[str, ...], Family]:
+    """The client's command line, or what a daemon is called, and its family."""
+    from countersign.scenarios.running.clients import UNKNOWN, family_named, family_of
+
+    argv = tuple(client or ()) if trigger is None else trigger.words
+    if family is not None:
+        return argv, family_named(family)
+    return argv, family_of(argv) if trigger is None else UNKNOWN
+
+
 def listen_of(listen: str | None, trigger: Trigger, *, straight: bool) -> Address:
     """Where the daemon finds us: an address that it knows, or any, where the trigger says it."""
     from countersign.proxy import Address, parse_address
@@ -114,7 +126,7 @@ def listen_of(listen: str | None, trigger: Trigger, *, straight: bool) -> Addres
         )
     where = parse_address(listen, what="--listen", any_port=True)
     if not where.port and not told:
-        raise UserError("--listen takes a port that the daemon knows, or the trigger has to tell it")
+        raise UserError(f"--listen takes a port that the daemon knows, or the trigger has to tell it; got {listen}")
     return where
 
 

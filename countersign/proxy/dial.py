@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
 import socket
 from functools import lru_cache
@@ -21,6 +20,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from countersign.errors import words_of
 from countersign.proxy.resolver import RESOLVER, ResolverBusy
 from countersign.proxy.stream import Stream, address_text
 from countersign.proxy.ways.addressing import interleaved
@@ -269,8 +269,7 @@ def _refusal(target: Address, error: OSError) -> DialFailed:
         return DialFailed(FailureCode.DIAL_RESET, Party.TARGET, "resets TCP connections as soon as they stand")
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         return DialFailed(FailureCode.NO_DESCRIPTORS, Party.PROXY, f"has no file descriptor left to dial {target}")
-    reason = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own words name no reason
-    return DialFailed(FailureCode.UNREACHABLE, Party.NETWORK, f"gave no connection to {target}: {reason.lower()}")
+    return DialFailed(FailureCode.UNREACHABLE, Party.NETWORK, f"gave no connection to {target}: {words_of(error)}")
 
 
 async def _first(

@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from countersign.errors import EnvironmentFault
+from countersign.errors import EnvironmentFault, words_of
 from countersign.proxy.ways.transparent import make_transparent
 
 if TYPE_CHECKING:
@@ -75,4 +75,4 @@ def cannot_listen(where: Address, error: OSError) -> str:
     }.get(error.errno or 0)
     if isinstance(error, socket.gaierror):
         reason = "no address is known for that name"
-    return f"cannot listen on {where}: {reason or error.strerror or error}"
+    return f"cannot listen on {where}: {reason or words_of(error)}"

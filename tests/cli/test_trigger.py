@@ -313,13 +313,13 @@ LISTEN = ("--listen", "127.0.0.1:3128")
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "run needs a client: its command line behind --, or a daemon's --trigger URL"),
+        ((), "a client is needed: give its command line behind --, or a daemon's --trigger URL"),
         (("--listen", "127.0.0.1:3128"), "--listen is for a daemon that is named: give --trigger URL"),
         ((*URL, *LISTEN, "--", "curl"), "--trigger is for a client that runs already; leave 'curl' out"),
         (URL, "--trigger needs --listen HOST:PORT, where the daemon looks for its proxy, or {proxy} in the trigger"),
         ((*URL, "--mode", "reverse"), "or {url} in the trigger"),
         ((*URL, *LISTEN), "--trigger: give --target HOST:PORT, where the daemon goes"),
-        ((*URL, "--listen", "127.0.0.1:0"), "--listen takes a port that the daemon knows"),
+        ((*URL, "--listen", "127.0.0.1:0"), "or the trigger has to tell it; got 127.0.0.1:0"),
         ((*ANY, "--listen", "0.0.0.0:3128"), "would be an open proxy"),
         ((*ANY, "--jobs", "2"), "a daemon meets one scenario at a time"),
         ((*URL, "--settle", "0"), "--settle takes seconds, 0.05 to 60; got 0"),

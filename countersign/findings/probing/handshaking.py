@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from countersign.errors import UserError
+from countersign.errors import UserError, words_of
 from countersign.findings.probing.reaching import reach
 from countersign.recorder.live import LiveRecording
 from countersign.recorder.recording import Ending, LegRole
@@ -264,7 +264,6 @@ def _context(plan: Plan, keys: Path, manner: Manner) -> ssl.SSLContext:
         try:
             context.load_cert_chain(plan.certificate, plan.key)
         except (OSError, ssl.SSLError) as wrong:
-            reason = getattr(wrong, "reason", None) or wrong.strerror or str(wrong)
             shown = printable(str(plan.certificate))
-            raise UserError(f"cannot use the client certificate {shown}: {printable(str(reason)).lower()}") from None
+            raise UserError(f"cannot use the client certificate {shown}: {printable(words_of(wrong))}") from None
     return context

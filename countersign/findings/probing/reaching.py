@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from countersign.errors import EnvironmentFault
+from countersign.errors import EnvironmentFault, words_of
 from countersign.findings.probing.model import PROXY_PORT
 from countersign.recorder.wire.text import printable
 
@@ -84,7 +84,7 @@ def _reason(wrong: OSError) -> str:
         return "the name has no address"
     if isinstance(wrong, TimeoutError):
         return "no answer in time"
-    return wrong.strerror or str(wrong)
+    return words_of(wrong)
 
 
 def _connect(connection: _Dialogue, plan: Plan) -> None:

@@ -377,8 +377,7 @@ def _not_for_a_daemon(scenario: Scenario, props: Props, clock: Clock) -> str:
     shown = scenario.client_certificate
     if shown is not None and shown.own_recipe.send.order != "empty" and shown.own_recipe.id != "client":
         return "it is about a certificate that the client is given, and a daemon shows its own"
-    asks = any(scene.revocation is not None for scene in scenario.scenes)
-    if asks and props.stand is not None and not is_loopback(props.stand.listen.host):
+    if _about_answers(scenario) and props.stand is not None and not is_loopback(props.stand.listen.host):
         return "answers about revocation are given on loopback, and the daemon may be elsewhere"
     return ""
 

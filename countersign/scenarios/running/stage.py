@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import socket
 import tempfile
 import threading
@@ -33,7 +32,7 @@ from countersign.ca.pem import to_pem
 from countersign.ca.revocation import Manner, Patience
 from countersign.ca.signer import pkcs8_der
 from countersign.ca.stores import CertificateEntry, Form, KeyEntry, Scheme, StoreType, write_store
-from countersign.errors import EnvironmentFault, UserError
+from countersign.errors import EnvironmentFault, UserError, words_of
 from countersign.lab.target import HOST, EmbeddedTarget, Pki
 from countersign.proxy import Address, Engine, Keeper, Limits, Mode, Settings
 from countersign.proxy.listening import cannot_listen
@@ -88,10 +87,7 @@ class Target:
         except TimeoutError:
             raise EnvironmentFault(f"cannot reach the target {self.address}: no answer within {_DIAL:g} s") from None
         except OSError as error:
-            reason = (
-                os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror or str(error)
-            )
-            raise EnvironmentFault(f"cannot reach the target {self.address}: {reason}") from None
+            raise EnvironmentFault(f"cannot reach the target {self.address}: {words_of(error)}") from None
         writer.close()
 
 

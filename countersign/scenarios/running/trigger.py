@@ -18,7 +18,6 @@ those still open are ended, as a proxy's idle time would, and the daemon is give
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import ssl
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import h11
 
-from countersign.errors import EnvironmentFault, UserError
+from countersign.errors import EnvironmentFault, UserError, words_of
 from countersign.recorder.wire.text import printable
 from countersign.scenarios.running.clients import filled_text, placeholders
 from countersign.scenarios.running.texts import Said, what_it_said
@@ -107,9 +106,8 @@ class Trigger:
         try:
             return ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as wrong:
-            reason = getattr(wrong, "reason", None) or wrong.strerror or str(wrong)
             shown = printable(str(self.ca))
-            raise UserError(f"--trigger-ca: cannot use {shown}: {printable(str(reason)).lower()}") from None
+            raise UserError(f"--trigger-ca: cannot use {shown}: {printable(words_of(wrong))}") from None
 
 
 def _check_url(url: str) -> None:
@@ -270,10 +268,9 @@ async def _asked(trigger: Trigger, place: Place, limit: float) -> tuple[int | No
         text = printable(wrong.verify_message)
         raise EnvironmentFault(f"{cannot}: its certificate is not trusted ({text}); see --trigger-ca") from None
     except ssl.SSLError as wrong:
-        raise EnvironmentFault(f"{cannot}: TLS failed ({printable(wrong.reason or str(wrong)).lower()})") from None
+        raise EnvironmentFault(f"{cannot}: TLS failed ({printable(words_of(wrong))})") from None
     except OSError as wrong:
-        reason = os.strerror(wrong.errno) if wrong.errno and wrong.errno > 0 else wrong.strerror or str(wrong)
-        raise EnvironmentFault(f"{cannot}: {reason.lower()}; the daemon has to run before countersign does") from None
+        raise EnvironmentFault(f"{cannot}: {words_of(wrong)}; the daemon has to run before countersign does") from None
     answer = _Answer()
     try:
         async with asyncio.timeout(limit):
