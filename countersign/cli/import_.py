@@ -29,7 +29,6 @@ _BATCH_MESSAGES = 20_000
 _TROUBLES_SHOWN = 20
 _KINDS_SHOWN = 5
 _LOOKS = 200  # recordings for which the other side of the same handshake is looked for
-_LOGS_LOOKED_FOR = 500
 
 
 def import_(
@@ -127,7 +126,7 @@ class _Sink:
         self._batch: dict[str, Recording] = {}
         self._messages = 0
         self._looks = _LOOKS
-        self._logs = any(some.action == "log" for some in store.summaries(limit=_LOGS_LOOKED_FOR))
+        self._logs = bool(store.summaries(limit=1, logged=True))
 
     def take(self, recording: Recording) -> None:
         before = self._batch.get(recording.id)

@@ -76,6 +76,7 @@ class TlsLeg:
         self._late: LateAlert | None = None
         self._early = b""  # came behind the hello, before there was a leg
         connection.tap(self._hear)
+        stream.on_hung_up = lambda how: recording.end(role, self._us, how, clock())
 
     def arm(self, faults: Sequence[WireFault], served: Served | None = None) -> None:
         """Put these faults in the way of what passes, before anything has. From now on the wire alone is recorded."""

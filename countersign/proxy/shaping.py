@@ -6,10 +6,14 @@ record of TLS 1.3 counts as application data, for nobody can tell what it is.
 
 What was done is known before it is known on which leg that was: a client that has only connected may be intercepted or
 pass through. So it is noted at the end (:meth:`Shaping.told`), each with the moment at which it happened.
+
+The recording is of the wire all the same: what the client sent before there was a leg is kept for it also where nothing
+of it was let through (:attr:`Shaping.came`), and its ``prelude`` has what the client was really answered.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from countersign.proxy.answer import turn_down
@@ -22,6 +26,7 @@ from countersign.proxy.sealer import Agreed, Keyring
 from countersign.proxy.settings import Mode
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +37,10 @@ if TYPE_CHECKING:
     from countersign.proxy.network import Network, Receiver
     from countersign.proxy.prelude import Reply
     from countersign.proxy.stream import Stream
+    from countersign.recorder.recording import Ending
+
+_CAME_AT_MOST = 192 * 1024
+_SAID_AT_MOST = 64
 
 _Leg = Literal["client", "server"]
 
@@ -80,6 +89,11 @@ class Shaping:
         self._network: dict[_Leg, Network] = {}
         self._before: _Bare | None = None
         self._told: list[tuple[float, _Leg, Side, Applied]] = []
+        self._said: bytearray | None = None
+        self.came: list[tuple[float, bytes]] = []
+        """What the client sent where its hello was awaited, before any fault had it, each with its moment."""
+        self.hung_up: tuple[float, Ending] | None = None
+        """When and how an order ended our side of it, before there was a leg."""
 
     # -- when what is done ---------------------------------------------------------------------------------------------
 
@@ -87,18 +101,22 @@ class Shaping:
         """The client has connected, and nothing has been said."""
         client, faults = self._context.client, [each for each in self._context.orders.faults if before_hello(each)]
         self._shape(client, "client")
+        client.on_hung_up = self._hung_up
         if faults:
             self._before = self._bare(client, "client", faults)
+            self._listen()
             client.perform(self._before.out.begin())
             client.take_in(self._before.into.begin())
 
     def awaiting_hello(self) -> None:
         """What comes next is TLS."""
         if self._before is not None:
-            self._context.client.receive_through(self._before.into.feed)
+            self._context.client.receive_through(self._takes)
 
     def hello_came(self) -> None:
         """It did; from here on legs do what is to be done."""
+        self._answer_told()
+        self.came.clear()
         self._shape(self._context.client, "client")
         if self._before is not None:
             self._context.client.receive_through(None)
@@ -130,6 +148,7 @@ class Shaping:
 
         rights: list[bytes] = []
         tunnels = answer.tunnels(socks=socks)
+        self._listen()
         context.client.send_through(instead)
         recording = context.recording
         recording.prelude["ordered"] = {"answer": text}
@@ -165,6 +184,7 @@ class Shaping:
 
     def told(self) -> None:
         """The session is over: put on the recording what was done."""
+        self._answer_told()
         recording = self._context.recording
         for t, leg, sender, applied in self._told:
             role = LegRole(leg)
@@ -173,6 +193,33 @@ class Shaping:
             recording.fault(role, entry(applied, recording.leg(role), sender, t))
             recording.leg(role).faults.sort(key=lambda fault: fault["t"])
         self._told.clear()
+
+    # -- what is really on the wire ------------------------------------------------------------------------------------
+
+    def _takes(self, data: bytes) -> list[Effect]:
+        """What becomes of bytes of the client's where its hello is awaited."""
+        assert self._before is not None
+        if sum(len(each) for _, each in self.came) < _CAME_AT_MOST:
+            self.came.append((self._context.clock(), data))
+        return self._before.into.feed(data)
+
+    def _hung_up(self, how: Ending) -> None:
+        self.hung_up = self.hung_up or (self._context.clock(), how)
+
+    def _listen(self) -> None:
+        """Keep the beginning of what is said to the client before TLS."""
+        if self._said is None:
+            self._said = said = bytearray()
+            self._context.client.on_sent = lambda data: said.extend(data[: _SAID_AT_MOST - len(said)])
+
+    def _answer_told(self) -> None:
+        """What the client has heard in answer to its CONNECT, whatever was meant to be said."""
+        prelude = self._context.recording.prelude
+        if self._said is None or "request" not in prelude:
+            return
+        status = re.match(rb"HTTP/1\.[01] (\d{3})", self._said)
+        prelude["answer"] = int(status[1]) if status else None
+        prelude["said"] = printable(self._said.decode("latin-1"))
 
     # -- how -----------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from countersign.proxy.context import Over
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
 from countersign.recorder.wire.codes import CLIENT_HELLO
 from countersign.recorder.wire.events import Content, EncryptedRecord, Event, Message, Side
@@ -86,11 +87,15 @@ class Sniffer:
                             return self._take(found, t, data)
         except TimeoutError:
             now = self.give_up(Ending.SILENT)
+            if context.shaping.came and not self._size:
+                raise Over from None
             said = f"sent only {self._size} bytes, not a whole ClientHello," if self._size else "sent no ClientHello"
             text = f"connected and {said} within {limit:g} s"
             raise context.over(None, Party.CLIENT, code=FailureCode.SILENT, text=text, t=now) from None
         ending = context.client.ending or Ending.STOPPED
         now = self.give_up(ending)
+        if context.shaping.came and not self._size:
+            raise Over  # it was not let through, and the recording has it, and how both sides ended
         how = "reset the connection" if ending is Ending.RESET else "closed the connection"
         if self._size:
             text = f"sent {self._size} bytes and {how} in the middle of its ClientHello"
@@ -137,13 +142,26 @@ class Sniffer:
         return [event for event in events if isinstance(event, Message)]
 
     def give_up(self, ending: Ending) -> float:
-        """Put on the recording what there is of a hello that never became whole, and how it ended: that was now."""
-        now = self._context.clock()
-        if not self._taken and self._chunks:
-            self._taken = True
-            recording = self._context.recording
-            recording.add(self._role, [*self._events, *self._decoder.end(Side.CLIENT, now)])
-            recording.end(self._role, Side.CLIENT, ending, now)
+        """Put on the recording what there is of a hello that never became whole, and how it ended: that was now.
+
+        Where a fault has held some of it back, that is on the recording all the same: it was on the wire.
+        """
+        now, shaping, recording = self._context.clock(), self._context.shaping, self._context.recording
+        if self._taken or not (self._chunks or shaping.came):
+            return now
+        self._taken = True
+        if shaping.came:
+            self._decoder = LegDecoder()
+            self._events = [event for t, data in shaping.came for event in self._decoder.receive(Side.CLIENT, data, t)]
+        recording.add(self._role, [*self._events, *self._decoder.end(Side.CLIENT, now)])
+        if shaping.hung_up is not None:
+            t, how = shaping.hung_up
+            recording.end(self._role, Side.SERVER, how, t)
+            ending = Ending.STOPPED if how is Ending.RESET else ending
+        elif ending is Ending.SILENT and shaping.came and not self._size:
+            recording.end(self._role, Side.SERVER, Ending.SILENT, now)  # it was our turn
+            return now
+        recording.end(self._role, Side.CLIENT, ending, now)
         return now
 
 

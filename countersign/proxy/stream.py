@@ -96,6 +96,7 @@ class Stream(asyncio.BufferedProtocol):
         self.on_sent: Callable[[bytes], None] | None = None  # called with what leaves our lane, in the moment it does
         self.on_applied: Callable[[Applied, bool], None] | None = None  # with a fault, and whether it is in our lane
         self.on_end: Callable[[], None] | None = None  # called at the end of the bytes while nothing is relayed
+        self.on_hung_up: Callable[[Ending], None] | None = None  # called when an order ends our side, with how
         self.closed = asyncio.get_running_loop().create_future()
 
     # -- called by the event loop
@@ -203,6 +204,10 @@ class Stream(asyncio.BufferedProtocol):
                 self._pulled.clear()  # a reset takes with it what nobody has read (RFC 9293 3.10.7.4)
                 self._tell_end(how)
         self._wake()
+
+    def _hang_up(self, how: Ending) -> None:
+        if self.on_hung_up is not None:
+            self.on_hung_up(how)
 
     def _tell_end(self, how: Ending) -> None:
         if self._sink is not None and not self._told:
@@ -373,6 +378,7 @@ class Stream(asyncio.BufferedProtocol):
     def finish(self) -> None:
         """No more bytes from us (a TCP half-close); what the peer sends still comes."""
         if self._outward is not None:
+            self.on_hung_up = None  # from here on it is no order's doing
             self._outward.put((Finish(),))
         else:
             self._finish_now()
@@ -395,7 +401,7 @@ class Stream(asyncio.BufferedProtocol):
         self._closing = True
         self._wake_writer()
         self._sink = None
-        self.on_sent = self.on_applied = None
+        self.on_sent = self.on_applied = self.on_hung_up = None
         self._pulled.clear()
         if self._inward is not None:
             self._inward.drop()
@@ -436,7 +442,7 @@ class Stream(asyncio.BufferedProtocol):
         self._closing = True  # the end that follows is ours, not the peer's
         self._wake_writer()
         self._sink = None
-        self.on_sent = self.on_applied = None
+        self.on_sent = self.on_applied = self.on_hung_up = None
         self.on_end = None
         self._transport.abort()
 
@@ -514,11 +520,14 @@ class _Outward:
                 if stream._transport is not None and not stream._transport.is_closing():  # noqa: SLF001
                     stream._transport.write(data[_sent_alone(stream._transport, data) :])  # noqa: SLF001
             case Finish():
+                stream._hang_up(Ending.FIN)  # noqa: SLF001
                 stream._finish_now()  # noqa: SLF001
             case Close():
+                stream._hang_up(Ending.FIN)  # noqa: SLF001
                 stream._end(Ending.STOPPED)  # noqa: SLF001
                 stream.close()
             case Reset():
+                stream._hang_up(Ending.RESET)  # noqa: SLF001
                 stream._end(Ending.STOPPED)  # noqa: SLF001
                 stream.abort()
 
@@ -560,6 +569,7 @@ class _Inward:
                 stream._end(Ending.FIN)  # noqa: SLF001
                 stream.perform((Finish(),))  # what has come is still to be read
             case Reset():
+                stream._hang_up(Ending.RESET)  # noqa: SLF001
                 stream._end(Ending.RESET)  # noqa: SLF001
                 stream.abort()
 

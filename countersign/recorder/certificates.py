@@ -470,18 +470,32 @@ def signature_holds(public_key: bytes, algorithm_der: bytes, signature_der: byte
     A CRL (5.1) and an OCSP response (RFC 6960 4.2.1) are signed in the same way as a certificate.
     """
     try:
-        kind, _, size = (key := describe_key(public_key)).partition(" ")
         signature = asn1.decode_bits(asn1.whole(signature_der, asn1.BIT_STRING, "a signature").body)
         algorithm = describe_algorithm(algorithm_der)
     except DerError:
         return None
-    if kind in {"RSA", "RSA-PSS"}:
-        if not size.isdigit() or int(size) > _LARGEST_RSA or len(public_key) > _LARGEST_RSA // 8 + 64:
-            return None  # a large exponent costs as much as a large modulus
-    elif key not in _CHEAP_KEYS:
+    if not _is_cheap(public_key):
         return None
     pss = _pss_parameters(algorithm_der) if algorithm == "rsassaPss" else None
     return _verified(public_key, algorithm, pss, signature, signed)
+
+
+def scheme_holds(public_key: bytes, scheme: int, signature: bytes, signed: bytes) -> bool | None:
+    """The same for a signature of the handshake, whose algorithm is a SignatureScheme (RFC 8446 4.2.3)."""
+    algorithm, pss = _SCHEMES.get(scheme, ("", None))
+    if not algorithm or not _is_cheap(public_key):
+        return None
+    return _verified(public_key, algorithm, pss, signature, signed)
+
+
+def _is_cheap(public_key: bytes) -> bool:
+    try:
+        kind, _, size = (key := describe_key(public_key)).partition(" ")
+    except DerError:
+        return False
+    if kind in {"RSA", "RSA-PSS"}:  # a large exponent costs as much as a large modulus
+        return size.isdigit() and int(size) <= _LARGEST_RSA and len(public_key) <= _LARGEST_RSA // 8 + 64
+    return key in _CHEAP_KEYS
 
 
 def _pss_parameters(algorithm_der: bytes) -> tuple[str, int] | None:
@@ -571,6 +585,19 @@ _DIGESTS = {
     for digest in ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512")
     for name in (f"{digest.lower()}WithRSAEncryption", f"ecdsa-with-{digest}")
 }
+
+_SCHEMES: dict[int, tuple[str, tuple[str, int] | None]] = {
+    0x0201: ("sha1WithRSAEncryption", None), 0x0203: ("ecdsa-with-SHA1", None),
+    0x0301: ("sha224WithRSAEncryption", None), 0x0303: ("ecdsa-with-SHA224", None),
+    0x0401: ("sha256WithRSAEncryption", None), 0x0403: ("ecdsa-with-SHA256", None),
+    0x0501: ("sha384WithRSAEncryption", None), 0x0503: ("ecdsa-with-SHA384", None),
+    0x0601: ("sha512WithRSAEncryption", None), 0x0603: ("ecdsa-with-SHA512", None),
+    0x0807: ("Ed25519", None), 0x0808: ("Ed448", None),
+} | {
+    first + place: ("rsassaPss", (digest, salt))  # RSAE and PSS keys; the salt is as long as the hash
+    for first in (0x0804, 0x0809)
+    for place, (digest, salt) in enumerate((("SHA256", 32), ("SHA384", 48), ("SHA512", 64)))
+}  # fmt: skip
 
 _SHA1 = asn1.first_piece(asn1.encode_oid("1.3.14.3.2.26")).body
 _HASHES = {

@@ -19,11 +19,25 @@ from countersign.ca.pem import to_pem
 from countersign.ca.recipes import catalogue
 from countersign.errors import UserError
 from countersign.findings.diagnosing import FAMILIES, Diagnosis, Severity, diagnose, kinds
+from countersign.findings.diagnosing.case import Case
 from countersign.findings.diagnosing.showing import show
+from countersign.findings.diagnosing.signing import signature_holds, signed_message
 from countersign.findings.subjects import find
 from countersign.proxy import Action, Address, Limits, Mtls
 from countersign.proxy.orders import ChainOrders, Orders
-from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, from_json, to_json
+from countersign.recorder.recording import (
+    End,
+    Ending,
+    Leg,
+    LegRole,
+    Outcome,
+    Party,
+    Recording,
+    Status,
+    from_json,
+    to_json,
+)
+from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.text import printable
 from tests.ca.revocation.lab import answered
 from tests.cli.commands import countersign
@@ -81,6 +95,8 @@ CHAINS = {
     "leaf-signed-by-somebody-else": "signature-does-not-hold",
     "leaf-key-not-in-use": "handshake-signature",
 }
+UNKNOWN_KEYS = {"tls13-raw-public-key"}
+"""Whose key is not in a certificate."""
 HARMLESS = ("leaf-wildcard", "sent-with-root", "sent-reversed", "cross-signed", "leaf-is-a-ca", "leaf-p-384")
 
 
@@ -237,6 +253,18 @@ def test_why_a_target_did_not_take_the_clients_certificate(lab: Lab) -> None:
     assert cause(through(lab, *bare, server=ask)) == "client-missing-intermediate"
 
 
+def test_of_the_demos_two_recordings_one_is_well_and_the_other_has_one_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its target has accepted the proxy's certificate, and goes when the client has gone: that refuses nothing."""
+    monkeypatch.setenv("COUNTERSIGN_HOME", str(tmp_path))
+    assert countersign("demo", "--keep").code == 0
+    good, bad = (countersign("diagnose", which, "--json") for which in ("last~1", "last"))
+    assert (good.code, good.json()["findings"]) == (0, [])
+    found = {one["severity"]: one["id"] for one in bad.json()["findings"]}
+    assert (bad.code, found) == (1, {"cause": "untrusted-inspection-ca", "note": "just-issued"})
+
+
 # -- nothing in common ---------------------------------------------------------------------------------------------
 
 
@@ -390,6 +418,67 @@ def test_a_jvms_log_and_the_wire_have_the_same_cause(lab: Lab, tmp_path: Path, d
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_servers_signature_holds_until_a_byte_that_it_is_over_is_changed(name: str) -> None:
+    messages = transcript(name)
+    (view,) = Case(recorded(messages).recording).views
+    signed = signed_message(view)
+    if signed is None or view.reading.version in {"TLSv1.0", "TLSv1.1"} or not view.chain(Side.SERVER):
+        assert signature_holds(view) is None
+        return
+    holds = signature_holds(view)
+    assert holds is (None if name in UNKNOWN_KEYS else True)
+    if holds:
+        place = next(number for number, one in enumerate(messages) if one.code == 2)
+        raw = bytearray(messages[place].raw)
+        raw[20] ^= 1  # of the server's random
+        changed = (*messages[:place], replace(messages[place], raw=bytes(raw)), *messages[place + 1 :])
+        (other,) = Case(recorded(changed).recording).views
+        assert signature_holds(other) is False
+
+
+def handed_over(how: Ending, *, sender: Side, before_alert: bool) -> Recording:
+    """A server hello, the end of one side, and an alert of the client's as Java sends it."""
+    hello, answer = transcript("tls13-full")[:2]
+    alert = Message(2.0, Side.CLIENT, Content.ALERT, 40, False, 2, b"\x02\x28")
+    leg = Leg(LegRole.THROUGH, (hello, answer, alert), ends=(End(1.0 if before_alert else 3.0, sender, how),))
+    return Recording(
+        "1" * 16,
+        recorded(()).recording.started,
+        "reverse",
+        "passthrough",
+        outcome=Outcome(Status.FAILED, Party.CLIENT, LegRole.THROUGH),
+        legs=(leg,),
+    )
+
+
+@pytest.mark.parametrize(("how", "expected"), [(Ending.FIN, "target-closed"), (Ending.RESET, "target-reset")])
+def test_an_alert_behind_the_end_of_the_server_is_not_why_it_ended(how: Ending, expected: str) -> None:
+    assert cause(handed_over(how, sender=Side.SERVER, before_alert=True)) == expected
+    assert cause(handed_over(how, sender=Side.SERVER, before_alert=False)) == "too-weak-for-client"
+    assert cause(handed_over(how, sender=Side.CLIENT, before_alert=True)) == "too-weak-for-client"
+
+
+@pytest.mark.parametrize(
+    ("prelude", "expected"),
+    [
+        ({"answer": 403}, "403"),
+        ({"answer": 201}, "Java takes 200 alone"),
+        ({"answer": None, "said": ""}, "did not answer"),
+        ({"answer": None, "said": "HTTP/1.1 "}, "broke off: 'HTTP/1.1 '"),
+        ({"answer": None, "said": "SSH-2.0-x\\r\\n"}, "is no HTTP: 'SSH-2.0-x"),
+        ({"answer": 200}, None),
+        ({"answer": None}, None),
+        ({}, None),
+    ],
+)
+def test_what_connect_was_answered_tells_why_there_is_no_tunnel(prelude: dict[str, Any], expected: str | None) -> None:
+    recording = replace(recorded(()).recording, legs=(), prelude={"request": {"method": "CONNECT"}, **prelude})
+    found = diagnose(replace(recording, outcome=Outcome(Status.FAILED, Party.CLIENT))).cause
+    assert (found.id if found else None) == (None if expected is None else "no-tunnel")
+    assert expected is None or (found is not None and expected in found.text)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_prefix_of_a_session_can_be_diagnosed(name: str) -> None:
     messages = transcript(name)
     for end in range(len(messages) + 1):
@@ -399,7 +488,7 @@ def test_every_prefix_of_a_session_can_be_diagnosed(name: str) -> None:
             for role in LegRole:
                 leg = Leg(role, recording.legs[0].messages)
                 diagnosis = diagnose(replace(recording, outcome=outcome, legs=(leg,)))
-                assert all(one.id in kinds() for one in diagnosis.findings)
+                assert all(one.id in kinds() and one.evidence for one in diagnosis.findings), diagnosis.to_json()
 
 
 @pytest.mark.peer("curl")

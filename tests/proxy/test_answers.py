@@ -131,7 +131,12 @@ def test_an_answer_that_hangs_ends_when_the_client_goes_or_its_time_is_up() -> N
 def test_an_answer_that_is_cut_ends_within_its_head(length: int) -> None:
     with Answering(ProxyAnswer(status=200, cut_after=length)) as proxy:
         assert asked(proxy) == b"HTTP/1.1 200 OK\r\n\r\n"[:length]
-        assert proxy.recording().outcome.broken_by is Party.PROXY
+        recording = proxy.recording()
+    assert recording.outcome.broken_by is Party.PROXY
+    assert recording.prelude["said"] == "HTTP/1.1 200 OK\\r\\n\\r\\n"[: 23 if length == 20 else length], (
+        "as it was heard"
+    )
+    assert recording.prelude["answer"] == (200 if length == 20 else None)
 
 
 def test_garbage_and_a_version_and_chunks_are_as_they_were_asked_for() -> None:

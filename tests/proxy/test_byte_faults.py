@@ -26,7 +26,7 @@ from countersign.proxy.network import Network
 from countersign.proxy.orders import Orders
 from countersign.proxy.sealer import Agreed, Keyring
 from countersign.proxy.stream import Stream
-from countersign.recorder.recording import LegRole, Party, Recording, Status, from_json, to_json
+from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, from_json, to_json
 from countersign.recorder.wire.events import Side
 from tests.peers.curl import curl
 from tests.peers.java import java_client, java_truststore
@@ -105,6 +105,8 @@ def test_an_end_at_a_message_comes_after_so_many_bytes_and_is_what_it_says(
     assert (len(found), how) == (length, ending)
     assert found in (b"", found[:5] + b"\x02\x00\x00" + found[8:])  # a handshake record with a ServerHello
     assert told(recording) == [(do, "server_hello", table.get("within", 0))]
+    assert recording.legs[0].ends[0].sender is Side.SERVER, "the client was left, whoever ordered it"
+    assert recording.legs[0].ends[0].how is (Ending.RESET if do == "reset" else Ending.FIN)
     assert proof(recording, fault) is None
     assert (recording.outcome.status, recording.outcome.broken_by) == (Status.FAILED, Party.PROXY)
     assert "s ordered" in recording.outcome.text
@@ -251,13 +253,17 @@ def test_a_large_client_hello_is_dropped_and_a_small_one_is_not(how: str, ending
     table = {"do": "big_hello_dropped", "over": len(HELLO), "how": how}
     with faulted(table, {"do": "cut", "place": "after"}) as proxy:
         small, _ = said_to(proxy)
-        large, how_it_ended = said_to(proxy, in_records(client_hello(sni=b"localhost", alpn=[b"x" * 200])))
+        hello = client_hello(sni=b"localhost", alpn=[b"x" * 200])
+        large, how_it_ended = said_to(proxy, in_records(hello))
         first, second = proxy.recordings(2)
     assert small[:1] == b"\x16"
     assert (large, how_it_ended) == (b"", ending)
     assert "was not applied" in str(proof(first, table))
     assert proof(second, table) is None
     assert second.outcome.broken_by is Party.PROXY
+    assert [one.raw for one in second.legs[0].messages] == [hello], "it was on the wire"
+    how_we_left = Ending.RESET if how == "reset" else Ending.SILENT
+    assert (second.legs[0].ends[0].sender, second.legs[0].ends[0].how) == (Side.SERVER, how_we_left)
     assert second.from_target == 0, "the target was not dialled for a hello that has not come"
 
 

@@ -351,6 +351,7 @@ def _leaf(host: str, authority: str = "Public") -> str:
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
+        ({"logged": True}, ""),
         ({}, "dcba"),
         ({"sni": "alpha.example.com"}, "ca"),
         ({"sni": "ALPHA.example.com"}, "ca"),

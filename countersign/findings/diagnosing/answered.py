@@ -11,9 +11,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.model import Found
-from countersign.recorder.recording import LegRole, Party
+from countersign.findings.diagnosing.signing import signature_holds, signed_message
+from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire import codes, names
-from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.extensions import SupportedVersions
 from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
 from countersign.recorder.wire.records import CUT, NO_RECORD
@@ -47,18 +48,30 @@ _WAITED = 1.0  # seconds for which a client waits that was not served
 
 
 def answered(case: Case) -> Iterator[Found]:
-    """What is wrong with the answer on the leg that its client ended."""
+    """What is wrong with the answer on the leg that its client ended, or its server, having sent that."""
     for view in case.views:
         ended = view.ended
         if ended is None or Side.CLIENT in view.reading.handshake_finished:
             continue
         by_client = ended.party is view.party(Side.CLIENT) and ended.party is not Party.PROXY
+        hung_up = ended.end is not None and ended.end.sender is Side.SERVER
         problems = [one for role, one in case.recording.problems if role is view.role and one.sender is Side.SERVER]
-        if by_client:
+        puzzled = any(
+            failure.code is FailureCode.BROKEN_MESSAGE and failure.leg is view.role and failure.by is not Party.PROXY
+            for failure in case.recording.failures
+        )  # what the server sent could not be taken, or the client's answer, whose keys then come from something else
+        if by_client or hung_up or puzzled:
             yield from _no_tls(view, problems)
             yield from _records(view, problems)
             yield from _mismatches(view)
-        yield from _waited(view, by_client=by_client)
+            yield from _warned(view)
+            if (puzzled or ended.alert == codes.BAD_RECORD_MAC) and signature_holds(view) is False:
+                signed = signed_message(view)
+                text = f"{view.who(Side.SERVER)}'s {signed.type if signed else 'signature'} is not over what was sent: "
+                text += "something changed it on the way, or after it was signed"
+                yield Found("handshake-signature", text, view.evidence(signed), rank=0)
+        if by_client and ended.alert is None:
+            yield from _waited(view)
 
 
 def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
@@ -157,10 +170,25 @@ def _disorder(view: View) -> str | None:
     return f"sent no {missing[0]}" if missing else None
 
 
-def _waited(view: View, *, by_client: bool) -> Iterator[Found]:
-    """The client went, or was sent away, after a long wait for the server."""
+def _warned(view: View) -> Iterator[Found]:
+    """The server says by a warning that it does not know the name, and goes on (RFC 6066 3 advises against that)."""
+    for read in view.reading.messages:
+        alert = read.message
+        warning = alert.content is Content.ALERT and alert.raw[:1] not in {b"", bytes((codes.FATAL,))}
+        if warning and alert.sender is Side.SERVER and alert.code == codes.UNRECOGNIZED_NAME:
+            name = printable(view.reading.sni or "no name", limit=255)
+            text = (
+                f"{view.who(Side.SERVER)} sent the warning unrecognized_name for {name} and went on; there are clients "
+                "that go no further (Java)"
+            )
+            yield Found("unknown-name", text, view.evidence(read), rank=1, values={"name": name})
+            return
+
+
+def _waited(view: View) -> Iterator[Found]:
+    """The client went without a word, after a long wait for the server."""
     messages, ends = view.leg.messages, sorted(view.leg.ends, key=lambda one: one.t)
-    if not messages or not ends or not by_client or view.role is LegRole.SERVER:
+    if not messages or not ends or view.role is LegRole.SERVER:
         return
     wait = ends[0].t - messages[-1].t
     if Side.SERVER in view.reading.handshake_finished:
@@ -181,11 +209,22 @@ def _waited(view: View, *, by_client: bool) -> Iterator[Found]:
 def no_tunnel(case: Case) -> Iterator[Found]:
     """What an explicit proxy answered to the client's CONNECT, as the dialogue before TLS has it."""
     prelude = case.recording.prelude
-    status = prelude.get("answer")
-    if not isinstance(status, int) or 200 <= status < 300:
+    if not isinstance(prelude.get("request"), dict) or "answer" not in prelude:
         return
+    status, said = prelude["answer"], printable(str(prelude.get("said", "")), limit=100)
+    evidence = ("the dialogue before TLS (CONNECT)",)
+    went_on = any(view.leg.messages for view in case.views)
     if status == 407:
-        yield Found("proxy-authentication", "the proxy wants the client to authenticate (407)", rank=0)
-    else:
+        yield Found("proxy-authentication", "the proxy wants the client to authenticate (407)", evidence, rank=0)
+    elif isinstance(status, int) and (not 200 <= status < 300 or (status != 200 and not went_on)):
         text = f"the proxy answered the client's CONNECT with status {status}"
-        yield Found("no-tunnel", text, rank=0, values={"status": str(status)})
+        if status < 300:
+            text += ", which opens a tunnel (RFC 9110 9.3.6), and the client did not go on: Java takes 200 alone"
+        yield Found("no-tunnel", text, evidence, rank=0, values={"status": str(status)})
+    elif status is None and not went_on and "said" in prelude:
+        text, got = "the proxy did not answer the client's CONNECT", "no answer"
+        if said:
+            why = "broke off" if said.startswith("HTTP/") else "is no HTTP"
+            text, got = f"the proxy's answer to the client's CONNECT {why}: '{said}'", "no answer that is one"
+        values = {"status": got}
+        yield Found("no-tunnel", text, evidence, rank=0, values=values)

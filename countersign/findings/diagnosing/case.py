@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from countersign.recorder.certificates import CertificateFacts
+    from countersign.recorder.recording import Failure
     from countersign.recorder.wire.reading import LegReading, ReadMessage, SentCertificate
 
 FAMILIES = ("any", "java", "openssl", "curl", "python", "node", "go", "dotnet", "windows")
@@ -118,19 +119,37 @@ class View:
 
     @cached_property
     def ended(self) -> Ended | None:
-        """What ended it first: an alert of a peer, or the end of a peer's bytes; if nothing else, the proxy's alert."""
+        """What ended it first: an alert of a peer, or the end of a peer's bytes; if nothing else, the proxy's alert.
+
+        A client whose server has left in the middle may still send an alert: Java does (``handshake_failure``).
+        """
         ours = None
+        left = self._server_left
         for number, message in self.alerts():
             party = self.party(message.sender)
+            if left is not None and message.sender is Side.CLIENT and message.t >= left.t:
+                break
             if party is not Party.PROXY:
                 return Ended(party, message.code, place=number)
             ours = ours or Ended(party, message.code, place=number)
         for end in sorted(self.leg.ends, key=lambda one: one.t):
             if end.how is Ending.STOPPED:
                 return ours or self._hung_up(end)
-            if self.party(end.sender) is not Party.PROXY and ours is None:
+            if (self.party(end.sender) is not Party.PROXY or end is left) and ours is None:
                 return Ended(self.party(end.sender), end=end)
         return ours
+
+    @cached_property
+    def _server_left(self) -> End | None:
+        """The end of the server's bytes, where that was in the middle of the handshake.
+
+        The proxy in the server's place ends them for what has befallen it elsewhere; else it is a server like any.
+        """
+        if len(self.reading.handshake_finished) == 2:
+            return None
+        end = next((one for one in self.leg.ends if one.sender is Side.SERVER and one.how is not Ending.STOPPED), None)
+        ours = self.party(Side.SERVER) is Party.PROXY
+        return None if ours and self.recording.failures else end
 
     def _hung_up(self, stopped: End) -> Ended | None:
         """The proxy ended a leg with the client, in which it is the server, for no reason that it noted."""
@@ -193,6 +212,12 @@ class Case:
         if _STATUS_REQUEST_V2 in offered:
             return "java"
         return "openssl" if _ENCRYPT_THEN_MAC in offered else "any"
+
+
+def noted(failure: Failure) -> tuple[str, ...]:
+    """Where a finding has its evidence that no message holds."""
+    leg = "" if failure.leg is None else f" on the {failure.leg.value} leg"
+    return (f"what the proxy noted{leg} after {failure.t:.3f} s ({failure.code.value})",)
 
 
 def named(name: str | None) -> str:

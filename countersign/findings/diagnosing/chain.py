@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from countersign.ca.limits import outside
 from countersign.findings.diagnosing.case import named
-from countersign.recorder.certificates import cut_certificate, signed_by
+from countersign.recorder import der as asn1
+from countersign.recorder.certificates import cut_certificate, cut_extensions, signed_by
 from countersign.recorder.der import DerError
 from countersign.recorder.wire.text import printable
 
@@ -31,6 +32,7 @@ _JUST_BEGUN = timedelta(hours=26)
 _SMALLEST_RSA, _SMALLEST_EC = 2048, 224
 _SERVER_AUTH, _CLIENT_AUTH, _ANY = "serverAuth", "clientAuth", "anyExtendedKeyUsage"
 _LONG = 9
+_POLICY_CONSTRAINTS = "2.5.29.36"
 _NEVER_CRITICAL = {  # RFC 5280 4.2.1.1, 4.2.1.2, 4.2.2.1
     "authority_key_identifier",
     "subject_key_identifier",
@@ -49,9 +51,16 @@ class Defect:
 
 
 def defects(
-    chain: Sequence[SentCertificate], *, at: datetime, name: str | None, client: bool = False
+    chain: Sequence[SentCertificate],
+    *,
+    at: datetime,
+    name: str | None,
+    client: bool = False,
+    suite: str | None = None,
 ) -> Iterator[Defect]:
-    """Everything that is wrong with it, the leaf first. ``name`` is the host that the client wanted."""
+    """Everything that is wrong with it, the leaf first. ``name`` is the host that the client wanted, ``suite`` the
+    cipher suite that was agreed on, which says what the leaf's key is for.
+    """
     facts = [sent.facts for sent in chain]
     if not facts or facts[0].bare_key:
         return
@@ -64,9 +73,10 @@ def defects(
     for place, (sent, one) in enumerate(zip(chain, facts, strict=True)):
         yield from _dates(one, place, at, whose)
         yield from _strength(one, place, whose)
-        yield from _use(one, place, facts, whose, client=client)
+        yield from _use(one, place, facts, whose, client=client, suite=suite)
         yield from _form(sent, one, place)
     yield from _structure(chain, facts, whose)
+    yield from _policies(chain, facts)
     yield from _constrained(chain)
     if not client and name is not None:
         yield from _name(facts[0], name)
@@ -112,7 +122,13 @@ def _strength(one: CertificateFacts, place: int, whose: str) -> Iterator[Defect]
 
 
 def _use(
-    one: CertificateFacts, place: int, facts: Sequence[CertificateFacts], whose: str, *, client: bool
+    one: CertificateFacts,
+    place: int,
+    facts: Sequence[CertificateFacts],
+    whose: str,
+    *,
+    client: bool,
+    suite: str | None,
 ) -> Iterator[Defect]:
     wanted = _CLIENT_AUTH if client else _SERVER_AUTH
     usages = one.extended_key_usage
@@ -123,9 +139,14 @@ def _use(
         values = {"usages": shown, "wanted": wanted}
         yield Defect("wrong-eku" if place == 0 else "issuer-wrong-eku", text, place, values)
     if place == 0:
-        if one.key_usage and "digitalSignature" not in one.key_usage and "keyAgreement" not in one.key_usage:
-            text = f"the key usage of {_what(0, one, whose)} is {', '.join(one.key_usage)}, without digitalSignature"
-            yield Defect("wrong-key-usage", text, 0, {"usages": ", ".join(one.key_usage)})
+        # RFC 5246 7.4.2: RSA key exchange encrypts, and all others sign, but for those with a static key.
+        encrypts = not client and (suite or "").startswith(("TLS_RSA_WITH_", "TLS_RSA_PSK_WITH_"))
+        needed = "keyEncipherment" if encrypts else "digitalSignature"
+        if one.key_usage and needed not in one.key_usage and (encrypts or "keyAgreement" not in one.key_usage):
+            shown = ", ".join(one.key_usage)
+            text = f"the key usage of {_what(0, one, whose)} is {shown}, without {needed}"
+            text += f", and {suite} needs that" if encrypts else ""
+            yield Defect("wrong-key-usage", text, 0, {"usages": shown, "needed": needed})
         return
     signs = any(other.issuer == one.subject for other in facts if other is not one)
     if signs and not one.is_ca:
@@ -189,9 +210,9 @@ def incomplete(chain: Sequence[SentCertificate]) -> SentCertificate | None:
 
 def _structure(chain: Sequence[SentCertificate], facts: Sequence[CertificateFacts], whose: str) -> Iterator[Defect]:
     path, gap = _path(facts)
-    if len(path) >= _LONG:
-        text = f"the {whose}chain has {len(path)} certificates: Java takes 10 by default, and others fewer"
-        yield Defect("long-chain", text, 0, {"count": str(len(path))})
+    if len(facts) >= _LONG:
+        text = f"the {whose}chain has {len(facts)} certificates: Java takes 10 by default, and others fewer"
+        yield Defect("long-chain", text, 0, {"count": str(len(facts))})
     for below, above in pairwise(path):
         holds = _signed(chain[below], chain[above])
         mine, issuers = facts[below].aki, facts[above].ski
@@ -236,6 +257,37 @@ def _structure(chain: Sequence[SentCertificate], facts: Sequence[CertificateFact
         some = ", ".join(named(facts[place].subject) for place in unrelated[:3])
         text = f"certificates that do not belong to the {whose}chain were sent with it: {some}"
         yield Defect("unrelated-certificate", text, unrelated[0], {"subjects": some})
+
+
+def _policies(chain: Sequence[SentCertificate], facts: Sequence[CertificateFacts]) -> Iterator[Defect]:
+    """An issuer that requires a policy of what is below it, and a path without one (RFC 5280 6.1.3 (f)).
+
+    No policy is valid for a path in which one certificate names none.
+    """
+    path, _ = _path(facts)
+    for height, place in enumerate(path[1:], 1):
+        skipped = _explicit_policy(chain[place])
+        bare = next((each for each in path[: height + 1] if "certificate_policies" not in facts[each].extensions), None)
+        if skipped is None or skipped > height or facts[place].self_issued or bare is None:
+            continue
+        text = (
+            f"{_what(place, facts[place])} requires a certificate policy of what is below it, and "
+            f"{_what(bare, facts[bare])} names none"
+        )
+        yield Defect("policy-missing", text, bare, {"subject": named(facts[bare].subject)})
+
+
+def _explicit_policy(sent: SentCertificate) -> int | None:
+    """After how many certificates a policy is required below this one (RFC 5280 4.2.1.11)."""
+    if "policy_constraints" not in sent.facts.extensions or not sent.der:
+        return None
+    try:
+        extensions = cut_certificate(sent.der).extensions
+        values = [one.value for one in cut_extensions(extensions or b"") if one.oid == _POLICY_CONSTRAINTS]
+        fields = asn1.at_most(2, asn1.whole(values[0], asn1.SEQUENCE, "policy constraints").body, "policy constraints")
+        return next((asn1.decode_integer(field.body) for field in fields if field.tag == 0x80), None)
+    except (DerError, IndexError):
+        return None
 
 
 def _constrained(chain: Sequence[SentCertificate]) -> Iterator[Defect]:
@@ -301,6 +353,8 @@ def _name(leaf: CertificateFacts, host: str) -> Iterator[Defect]:
         yield Defect("no-alternative-name", text, 0, {"host": shown, "names": "none"})
     elif not any(fits(one, host) for one in leaf.san) and leaf.san_count == len(leaf.san):
         text = f"the leaf is for {leaf.names()}; the client wanted {shown}"
+        unseen = [one for one in leaf.san if one.partition(":")[2].strip(" .").lower() == host.lower()]
+        text += f"; a space or final dot belongs to the name: {printable(repr(unseen[0]), limit=255)}" if unseen else ""
         yield Defect("wrong-host-name", text, 0, {"host": shown, "names": leaf.names()})
 
 
@@ -318,7 +372,7 @@ def fits(alternative: str, host: str) -> bool:
             return ipaddress.ip_address(value) == address
         except ValueError:
             return False
-    wanted, name = host.lower().rstrip("."), value.lower().rstrip(".")
+    wanted, name = host.lower().rstrip("."), value.lower()  # no final dot belongs in a certificate (RFC 5280 4.2.1.6)
     if kind != "DNS":
         return False
     if name.startswith("*."):

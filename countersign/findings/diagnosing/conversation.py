@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.findings.diagnosing.case import noted
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes, names
@@ -53,7 +54,6 @@ _BY_CODE = {
     FailureCode.CA_EXPIRED: "inspection-ca-expired",
     FailureCode.INTERNAL: "proxy-fault",
     FailureCode.BROKEN_MESSAGE: "broken-message",
-    FailureCode.ORDERED: "no-tunnel",
 }
 
 
@@ -68,8 +68,8 @@ def conversation(case: Case) -> Iterator[Found]:
         text = f"{who} {failure.text}"
         if failure.code is FailureCode.NOT_TLS and "HTTP/" in failure.text:
             kind = "target-plain-http"
-        rank = 2 if kind in {"broken-message", "no-tunnel"} else 0
-        yield Found(kind, text, rank=rank, values={"target": target, "status": "another"})
+        rank = 2 if kind == "broken-message" else 0
+        yield Found(kind, text, noted(failure), rank=rank, values={"target": target, "status": "another"})
     if case.recording.outcome.status is Status.NOT_TLS:
         yield from _not_tls(case)
     for view in case.views:
@@ -82,7 +82,8 @@ def _not_tls(case: Case) -> Iterator[Found]:
     is_http = any(method in words for method in ("GET ", "POST ", "HEAD ", "PUT ", "CONNECT ", "OPTIONS "))
     kind = "client-plain-http" if is_http else "client-not-tls"
     text = "the client speaks plain HTTP to a TLS port" if is_http else "the client does not speak TLS"
-    yield Found(kind, f"{text}: {case.recording.outcome.text}", rank=0)
+    evidence = (f"the first bytes of the client: {words}" if words != "{}" else "the first bytes of the client",)
+    yield Found(kind, text, evidence, rank=0)
 
 
 def _ends(case: Case, view: View) -> Iterator[Found]:
@@ -93,7 +94,8 @@ def _ends(case: Case, view: View) -> Iterator[Found]:
     if case.recording.outcome.status is not Status.FAILED:
         return
     end, who = ended.end, view.who(ended.end.sender)
-    last = view.reading.messages[-1] if view.reading.messages else None
+    said = [one for one in view.reading.messages if one.type != "alert"]  # Java sends one when the server has gone
+    last = said[-1] if said else None
     after = f"after {last.type} of {view.who(last.message.sender)}" if last is not None else "before any message"
     evidence = view.evidence(last)
     from_server = end.sender is Side.SERVER
@@ -181,7 +183,7 @@ def by_hand(case: Case) -> Iterator[Found]:
     """Sessions that nobody broke."""
     outcome = case.recording.outcome
     if outcome.status is Status.INTERRUPTED:
-        yield Found("interrupted", outcome.text, rank=3)
+        yield Found("interrupted", "the session was stopped before it had come to anything", rank=3)
     elif outcome.status is Status.ABANDONED and case.recording.mode != _PROBE:
         view = case.of_client
         evidence = view.evidence(view.message("finished", Side.CLIENT)) if view is not None else ()

@@ -95,7 +95,8 @@ def _worded(one: Found, case: Case) -> Finding:
     fix = kind.fix.format_map(values) + (f" {words.format_map(values)}" if words else "")
     text = f"{one.text[:1].upper()}{one.text[1:]}"
     text = text if text.endswith((".", "!")) else f"{text}."
-    return Finding(one.id, one.severity, kind.title, text, one.evidence, fix, kind.source)
+    evidence = one.evidence or (f"how the session ended ({case.recording.outcome.status.value})",)
+    return Finding(one.id, one.severity, kind.title, text, evidence, fix, kind.source)
 
 
 class _Values(dict[str, str]):

@@ -70,19 +70,24 @@ def inspection(case: Case) -> Iterator[Found]:
     client, server = case.view(LegRole.CLIENT), case.view(LegRole.SERVER)
     if lost:
         text = f"interception lost the ALPN protocols {', '.join(lost)}: the target was not offered them"
-        yield Found("alpn-lost", text, severity=Severity.WARNING, values={"protocols": ", ".join(lost)})
+        hellos = [view.evidence(view.message("client_hello")) for view in (client, server) if view is not None]
+        values = {"protocols": ", ".join(lost)}
+        yield Found("alpn-lost", text, sum(hellos, ()), severity=Severity.WARNING, values=values)
     elif client is not None and server is not None and client.reading.alpn and not server.reading.alpn:
         text = f"the client got ALPN {printable(client.reading.alpn)} and the target agreed on none"
-        yield Found("alpn-lost", text, severity=Severity.WARNING, values={"protocols": printable(client.reading.alpn)})
+        evidence = server.evidence(server.message("server_hello"))
+        values = {"protocols": printable(client.reading.alpn)}
+        yield Found("alpn-lost", text, evidence, severity=Severity.WARNING, values=values)
     if client is not None and server is not None:
         before, after = (view.extension(KeyShare) for view in (client, server))
         hybrid = [one.group for one in before.entries if one.group in names.POST_QUANTUM_GROUPS] if before else []
         if hybrid and after is not None and not any(one.group in names.POST_QUANTUM_GROUPS for one in after.entries):
             text = f"interception took the post-quantum key share {names.group_name(hybrid[0])} out of the hello"
-            yield Found("post-quantum-lost", text, severity=Severity.NOTE)
+            evidence = client.evidence(client.message("client_hello")) + server.evidence(server.message("client_hello"))
+            yield Found("post-quantum-lost", text, evidence, severity=Severity.NOTE)
     for left_out in case.recording.not_mirrored:
         text = f"interception could not repeat: {printable(left_out, limit=200)}"
-        yield Found("not-mirrored", text, severity=Severity.NOTE)
+        yield Found("not-mirrored", text, ("what the proxy noted (not_mirrored)",), severity=Severity.NOTE)
     yield from _mtls(case)
 
 
@@ -125,11 +130,13 @@ def _parts(
 
 def _mtls(case: Case) -> Iterator[Found]:
     mtls = case.recording.mtls
+    evidence = tuple(each for view in case.views for each in view.evidence(view.asked_for_certificate))
+    evidence = evidence or ("what the proxy noted (mtls)",)
     if mtls.get("mode") == "strip" and mtls.get("asked") is not None:
         text = (
             "the target asked for a client certificate, and the client was not asked: interception answered with none"
         )
-        yield Found("mtls-stripped", text, severity=Severity.WARNING, rank=2)
+        yield Found("mtls-stripped", text, evidence, severity=Severity.WARNING, rank=2)
     if mtls.get("differs"):
         text = f"the client was not asked as the target asked: {printable(str(mtls['differs']), limit=200)}"
-        yield Found("certificate-request-changed", text, severity=Severity.WARNING)
+        yield Found("certificate-request-changed", text, evidence, severity=Severity.WARNING)

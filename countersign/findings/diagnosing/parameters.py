@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.findings.diagnosing.case import noted
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes, names
@@ -44,7 +45,8 @@ def unshared(case: Case) -> Iterator[Found]:
         if ended is None or ended.alert is None or hello is None or Side.CLIENT in view.reading.handshake_finished:
             continue
         ours = ended.party is Party.PROXY and view.role is LegRole.CLIENT
-        if ours and any(one.code is FailureCode.NOTHING_SHARED for one in case.recording.failures):
+        told = any(one.code is FailureCode.NOTHING_SHARED for one in case.recording.failures)
+        if ours and told and ended.alert != codes.PROTOCOL_VERSION:
             continue  # the alert is OpenSSL's choice, and its words say more
         if ours or ended.party is view.party(Side.SERVER):
             yield from _server_said(case, view, ended, hello)
@@ -53,11 +55,11 @@ def unshared(case: Case) -> Iterator[Found]:
     for failure in case.recording.failures:
         if failure.code is FailureCode.VERSION_NOT_OFFERED:
             text = f"the target {failure.text}"
-            yield Found("version-not-offered", text, rank=0)
+            yield Found("version-not-offered", text, noted(failure), rank=0)
         elif failure.code is FailureCode.UNSUPPORTED_OFFER:
-            yield Found("proxy-cannot-speak", f"the proxy {failure.text}", rank=0)
+            yield Found("proxy-cannot-speak", f"the proxy {failure.text}", noted(failure), rank=0)
         elif failure.code is FailureCode.NOTHING_SHARED:
-            yield Found("nothing-shared", f"the {failure.by.value} {failure.text}", rank=2)
+            yield Found("nothing-shared", f"the {failure.by.value} {failure.text}", noted(failure), rank=2)
 
 
 def _server_said(case: Case, view: View, ended: Ended, hello: ClientHello) -> Iterator[Found]:

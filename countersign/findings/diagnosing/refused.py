@@ -16,6 +16,8 @@ from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects
 from countersign.findings.diagnosing.inspection import is_root_of_a_product, product_of
 from countersign.findings.diagnosing.model import Found, Severity, kinds
+from countersign.findings.diagnosing.said import says_otherwise
+from countersign.findings.diagnosing.signing import signature_holds, signed_message
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Side
@@ -40,6 +42,8 @@ _ABOUT_CERTIFICATES = {
 _NAMES_NO_REASON = {codes.BAD_CERTIFICATE, codes.CERTIFICATE_UNKNOWN, None}
 
 _LARGEST = 100 * 1024
+_LARGEST_FOR_JAVA = 32 * 1024
+_MOST_FOR_JAVA = 10
 _SMALLEST = 8  # the header and empty lists
 
 _FIT = {
@@ -70,7 +74,7 @@ _FIT = {
         "weak-signature",
     },
     codes.DECRYPT_ERROR: {"signature-does-not-hold", "malformed-certificate"},
-    codes.HANDSHAKE_FAILURE: {"weak-key", "weak-signature"},
+    codes.HANDSHAKE_FAILURE: {"weak-key", "weak-signature", "long-chain"},
 }
 """What may be behind an alert that names its reason, by OpenSSL's mapping and those of NSS, GnuTLS and Go."""
 
@@ -91,6 +95,7 @@ _TELLING = (  # what is wrong with a chain, the more often the cause the earlier
     "issuer-may-not-sign",
     "path-too-long",
     "outside-name-constraints",
+    "policy-missing",
     "unknown-critical-extension",
     "precertificate",
     "malformed-certificate",
@@ -136,7 +141,7 @@ def _client_refused(case: Case, view: View, ended: Ended) -> bool:
         about = ended.alert in _ABOUT_CERTIFICATES or (
             ended.alert in {codes.DECRYPT_ERROR, codes.HANDSHAKE_FAILURE} and _shown(view)
         )
-        about = about or _too_large(view) or _empty(view)
+        about = about or _too_large(view, ended) is not None or _empty(view)
         return about and not _client_finished_before(view, ended)
     failed = case.recording.outcome.status in {Status.FAILED, Status.ABANDONED}
     if any(answered(case)):
@@ -154,10 +159,16 @@ def _client_finished_before(view: View, ended: Ended) -> bool:
     return late and ended.alert not in _ABOUT_CERTIFICATES
 
 
-def _too_large(view: View) -> bool:
-    """More than OpenSSL takes unless told otherwise (``SSL_MAX_CERT_LIST_DEFAULT``)."""
+def _too_large(view: View, ended: Ended) -> str | None:
+    """More than OpenSSL takes unless told otherwise (``SSL_MAX_CERT_LIST_DEFAULT``), or Java, by its alert for that
+    (``jdk.tls.maxHandshakeMessageSize``). Whose limit it is, with the number.
+    """
     sent = view.message("certificate", Side.SERVER)
-    return sent is not None and sent.message.length > _LARGEST
+    if sent is None or ended.alert is None:
+        return None
+    if ended.alert == codes.UNEXPECTED_MESSAGE and sent.message.length > _LARGEST_FOR_JAVA:
+        return f"Java takes no more than {_LARGEST_FOR_JAVA} (jdk.tls.maxHandshakeMessageSize)"
+    return f"OpenSSL takes no more than {_LARGEST}" if sent.message.length > _LARGEST else None
 
 
 def _empty(view: View) -> bool:
@@ -168,9 +179,9 @@ def _empty(view: View) -> bool:
 def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
     chain = view.chain(Side.SERVER)
     evidence = view.evidence(view.message("certificate", Side.SERVER), ended.place)
-    if _too_large(view):
+    if (limit := _too_large(view, ended)) is not None:
         size = next(one.message.length for one in view.reading.messages if one.type == "certificate")
-        text = f"the server's Certificate message has {size} bytes; OpenSSL takes no more than {_LARGEST}"
+        text = f"the server's Certificate message has {size} bytes; {limit}"
         yield Found("chain-too-large", text, evidence, rank=1, values={"length": str(size)})
         return
     if _empty(view):
@@ -185,7 +196,7 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         )
         return
     yield from _stapled(case, view, ended, evidence)
-    found = list(defects(chain, at=case.recording.started, name=_wanted(case, view)))
+    found = list(defects(chain, at=case.recording.started, name=_wanted(case, view), suite=view.reading.cipher))
     if is_root_of_a_product(chain[-1].facts.issuer):
         found = [one for one in found if one.id != "missing-intermediate"]
     yield from _ranked(found, ended.alert, evidence)
@@ -208,7 +219,7 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         yield from _said(view, ended, evidence, chain[0].facts, fitted=bool(fitting))
         return
     solid = [one for one in fitting if one.id not in _NEVER_ALONE and one.id != "wrong-order"]
-    yield from _untrusted(case, view, ended, evidence, rank=3 if solid else 1)
+    yield from _untrusted(case, view, ended, evidence, rank=3 if solid or says_otherwise(case) else 1)
 
 
 def _wanted(case: Case, view: View) -> str | None:
@@ -220,6 +231,8 @@ def _rank(one: Defect, alert: int | None) -> int:
     """How well a defect fits the alert: 1 well, 2 it may be."""
     if alert in _NAMES_NO_REASON:
         return 2 if one.id in _NEVER_ALONE else 1
+    if one.id == "long-chain" and int(one.values["count"]) <= _MOST_FOR_JAVA:
+        return 2
     return 1 if one.id in _FIT.get(alert or 0, ()) else 2
 
 
@@ -255,16 +268,33 @@ def _said(
     elif ended.alert == codes.UNSUPPORTED_CERTIFICATE and not fitted:
         text = f"{view.who(Side.CLIENT)} cannot take a certificate of this kind: key {leaf.key}, {subject}"
         yield Found("unsupported-certificate", text, evidence, rank=1, values={"key": str(leaf.key)})
-    elif ended.alert == codes.HANDSHAKE_FAILURE and not fitted:
+    elif ended.alert in {codes.HANDSHAKE_FAILURE, codes.DECRYPT_ERROR}:
+        yield from _signature(view, ended, evidence, leaf, fitted=fitted)
+
+
+def _signature(
+    view: View, ended: Ended, evidence: tuple[str, ...], leaf: CertificateFacts, *, fitted: bool
+) -> Iterator[Found]:
+    """The server's signature in the handshake, which JSSE refuses by ``handshake_failure``, others as is right."""
+    holds, signed = signature_holds(view), signed_message(view)
+    if holds is False and signed is not None:
         text = (
-            f"{view.who(Side.CLIENT)} ended it behind the server's certificate and names no reason: Java says so "
-            f"where a "
-            "signature (CertificateVerify, ServerKeyExchange) does not hold"
+            f"the signature of the server's {signed.type} does not hold by the key of {named(leaf.subject)} "
+            f"({leaf.key}) over what the client was sent"
         )
-        yield Found("handshake-signature", text, evidence, rank=1)
+        yield Found("handshake-signature", text, (*evidence, *view.evidence(signed)), rank=1)
+    elif ended.alert == codes.DECRYPT_ERROR and not fitted and holds:
+        text = "the server's own signature holds: it was a certificate's whose issuer was not sent, or the Finished"
+        yield Found("handshake-signature", text, (*evidence, *view.evidence(signed)), rank=1)
     elif ended.alert == codes.DECRYPT_ERROR and not fitted:
         text = "a signature did not hold: of a certificate, of CertificateVerify or ServerKeyExchange, or a Finished"
         yield Found("handshake-signature", text, evidence, rank=1)
+    elif holds is None and not fitted:
+        text = (
+            f"{view.who(Side.CLIENT)} ended it behind the server's certificate and names no reason; Java says so where "
+            "a signature (CertificateVerify, ServerKeyExchange) does not hold, which cannot be tried here"
+        )
+        yield Found("handshake-signature", text, evidence, rank=2)
 
 
 def _stapled(case: Case, view: View, ended: Ended, evidence: tuple[str, ...]) -> Iterator[Found]:
@@ -321,8 +351,10 @@ def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], 
         return  # said by the chain itself
     if len(facts) == 1:
         sent = f"{issuer}, its issuer, was not sent"
+    elif top.self_issued:
+        sent = f"its root {issuer} was sent with it"
     else:
-        sent = f"its root {issuer} was {'sent with it' if top.self_issued else 'not sent, as is usual'}"
+        sent = f"{issuer}, above the last certificate sent, was not sent, as is usual for a root"
     if ours or product:
         device = f"looks like {product}" if product else "is this proxy's own inspection CA"
         text = f"the client does not trust the CA that signed {leaf} again on the way; it {device}; {sent}"
@@ -330,6 +362,11 @@ def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], 
     else:
         text = f"the client does not trust the CA that {leaf} comes from; {sent}"
         yield Found("untrusted-root", text, evidence, rank=rank, values=values)
+    whole = top.self_issued or is_root_of_a_product(top.issuer) or trusted is not None
+    if rank == 1 and len(facts) > 1 and not whole:
+        text = f"or {issuer}, which issued the last certificate sent, is no root, and an intermediate is missing"
+        values |= {"missing": issuer, "urls": ""}
+        yield Found("missing-intermediate", text, evidence, rank=3, values=values)
     if ended.alert in _NAMES_NO_REASON and (ours or product or trusted is not None):
         text = "or the client has pinned another certificate or CA, or checks something that is not on the wire"
         if trusted is not None:
@@ -385,7 +422,16 @@ def _server_refused(case: Case, view: View, ended: Ended) -> bool:
         return False
     if ended.alert is not None:
         return ended.alert in _ABOUT_CERTIFICATES | {codes.ACCESS_DENIED, codes.HANDSHAKE_FAILURE, codes.DECRYPT_ERROR}
-    return case.recording.outcome.status is Status.FAILED
+    elsewhere = case.recording.outcome.leg not in {None, view.role}  # then this leg only went with the other one
+    return case.recording.outcome.status is Status.FAILED and not elsewhere and not _went_on(view)
+
+
+def _went_on(view: View) -> bool:
+    """The server has said something that it says to a client which it has accepted (RFC 8446 4.4.4, 4.6.1)."""
+    finished = view.message("finished", Side.CLIENT)
+    return finished is not None and any(
+        one.message.sender is Side.SERVER and one.number > finished.number for one in view.reading.messages
+    )
 
 
 def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
@@ -499,6 +545,7 @@ def revocation_asked(case: Case) -> Iterator[Found]:
             yield Found(
                 kind,
                 f"{url} was asked and answered: {printable(answer, limit=200)}",
+                (f"{view.title}: what was asked about revocation",),
                 severity=Severity.CAUSE if kind == "revoked" else Severity.WARNING,
                 rank=2,
                 values={"url": url},

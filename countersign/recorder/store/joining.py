@@ -28,9 +28,10 @@ def counterpart(store: Store, recording: Recording) -> Recording | None:
     printed = next((print_ for leg in recording.legs if (print_ := leg.read().ja4)), None)
     if printed is None and recording.sni is None:
         return None
-    for some in store.summaries(limit=_LOOKED_AT, ja4=printed, sni=recording.sni):
+    logged = recording.action != _LOG
+    for some in store.summaries(limit=_LOOKED_AT, ja4=printed, sni=recording.sni, logged=logged):
         other = store.get(some.id)
-        if (other.action == _LOG) is not (recording.action == _LOG) and own & _randoms(other):
+        if own & _randoms(other):
             return other
     return None
 

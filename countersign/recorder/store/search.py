@@ -38,7 +38,8 @@ class Filters(TypedDict, total=False):
     ``sni`` and ``target`` are compared without regard to case and may hold ``*``; a target without a port stands for
     any. ``since`` (included) and ``until`` (excluded) are about the start. ``text`` is part of a name: of the server
     name, the target, the label, or a subject, issuer or alternative name in a certificate that was shown.
-    ``fingerprint`` is the SHA-256 of such a certificate, or the beginning of it, in hex.
+    ``fingerprint`` is the SHA-256 of such a certificate, or the beginning of it, in hex. ``logged``: imported from a
+    program's log, or not.
     """
 
     sni: str | None
@@ -52,6 +53,7 @@ class Filters(TypedDict, total=False):
     text: str | None
     fingerprint: str | None
     ja4: str | None
+    logged: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ def conditions(filters: Filters, dead: Sequence[int]) -> list[ColumnElement[bool
                 conditions.append(_like(columns[name], pattern))
             case (("alert" | "scenario" | "label" | "ja4"), str()):
                 conditions.append(columns[name] == storable(value))
+            case "logged", bool():
+                conditions.append(columns.action == "log" if value else columns.action != "log")
             case "fingerprint", str():
                 conditions.append(_shown(value))
             case "text", str():

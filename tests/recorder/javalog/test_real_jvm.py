@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from countersign.findings.diagnosing import diagnose
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.recording import Recording
 from countersign.recorder.wire.events import Content, Side
@@ -26,11 +27,28 @@ if TYPE_CHECKING:
     from tests.peers.certs import Issued, Lab
 
 HOSTS = {"server.lab.test": "127.0.0.1"}
+ASKS = {"asks": True}
+GROUP = ("-groups", "P-384")
+X25519 = {"jdk.tls.namedGroups": "x25519"}
+CHECKED = {"com.sun.net.ssl.checkRevocation": "true"}
+ALONE = {"send_chain": False}
 WRAPPER = "INFO   | jvm 1    | 2026/11/21 12:00:00 | "
 
 
 def expired(lab: Lab) -> Issued:
     return lab.issue("server.lab.test", not_before=datetime.now(UTC) - timedelta(days=9), days=2)
+
+
+def tomorrow(lab: Lab) -> Issued:
+    return lab.issue("server.lab.test", not_before=datetime.now(UTC) + timedelta(days=1))
+
+
+def expired_user(lab: Lab) -> Issued:
+    return lab.issue("mid.lab.test", usages=("client",), not_before=datetime.now(UTC) - timedelta(days=9), days=2)
+
+
+def by_itself(lab: Lab) -> Issued:
+    return lab.issue("server.lab.test", usages=("server", "client"), signer=None)
 
 
 def for_server(lab: Lab) -> Issued:
@@ -45,6 +63,7 @@ class Row:
     version: str
     broken_by: str | None
     alert: str | None
+    cause: str | None = None
     leaf: Callable[[Lab], Issued] = lambda lab: lab.server
     server: Mapping[str, Any] = field(default_factory=dict)
     args: Sequence[str] = ()
@@ -64,25 +83,61 @@ class Talk(NamedTuple):
 
 
 ROWS = [
-    Row("R1: untrusted CA", "TLSv1.2", "client", "certificate_unknown", trusted=False),
-    Row("R1: untrusted CA, expand", "TLSv1.3", "client", "certificate_unknown", trusted=False, debug="all"),
-    Row("R3: leaf alone", "TLSv1.2", "client", "certificate_unknown", server={"send_chain": False}),
-    Row("R9: another name", "TLSv1.3", "client", "certificate_unknown", lambda lab: lab.issue("other.lab.test")),
-    Row("R6: expired", "TLSv1.3", "client", "certificate_unknown", expired),
-    Row("R13: no client certificate", "TLSv1.2", "target", "handshake_failure", server={"asks": True}),
-    Row("R14: server EKU", "TLSv1.2", "target", "unsupported_certificate", server={"asks": True}, shows=for_server),
+    Row("R1: untrusted CA", "TLSv1.2", "client", "certificate_unknown", "untrusted-root", trusted=False),
+    Row("R1: of all", "TLSv1.3", "client", "certificate_unknown", "untrusted-root", trusted=False, debug="all"),
+    Row("R3: leaf alone", "TLSv1.2", "client", "certificate_unknown", "missing-intermediate", server=ALONE),
     Row(
-        "R17: client certificate",
-        "TLSv1.3",
-        None,
-        None,
-        server={"asks": True},
-        shows=lambda lab: lab.client,
-        debug="all",
+        "R9: other", "TLSv1.3", "client", "certificate_unknown", "wrong-host-name", lambda lab: lab.issue("o.lab.test")
     ),
-    Row("R18: no shared version", "TLSv1.3", "target", "protocol_version", client={"protocols": ["TLSv1.2"]}),
+    Row("R6: expired", "TLSv1.3", "client", "certificate_unknown", "leaf-expired", expired),
+    Row("R13: none to show", "TLSv1.2", "target", "handshake_failure", "no-client-certificate", server=ASKS),
+    Row("R14: EKU", "TLSv1.2", "target", "unsupported_certificate", "client-wrong-eku", server=ASKS, shows=for_server),
+    Row("R17: one to show", "TLSv1.3", None, None, server=ASKS, shows=lambda lab: lab.client, debug="all"),
+    Row(
+        "R18: no version",
+        "TLSv1.3",
+        "target",
+        "protocol_version",
+        "no-shared-version",
+        client={"protocols": ["TLSv1.2"]},
+    ),
     Row("R2: resumed", "TLSv1.2", None, None, client={"repeat": 2}, debug="ssl:handshake:expand"),
 ]
+MORE = [
+    Row("R3: not yet", "TLSv1.2", "client", "bad_certificate", "leaf-not-yet-valid", tomorrow),
+    Row("R4: self-signed", "TLSv1.3", "client", "certificate_unknown", "self-signed", by_itself, trusted=False),
+    Row("R9: old name", "TLSv1.2", "client", "certificate_unknown", "wrong-host-name", lambda lab: lab.issue("*.test")),
+    Row("R14: server's EKU", "TLSv1.2", "client", "certificate_unknown", "wrong-eku", lambda lab: lab.client),
+    Row(
+        "R15: expired",
+        "TLSv1.2",
+        "target",
+        "certificate_expired",
+        "client-leaf-expired",
+        server=ASKS,
+        shows=expired_user,
+    ),
+    Row("R15: others", "TLSv1.2", "target", "handshake_failure", "no-client-certificate", server=ASKS, shows=by_itself),
+    Row(
+        "R18: no suite",
+        "TLSv1.2",
+        "target",
+        "handshake_failure",
+        "nothing-shared",
+        args=("-cipher", "PSK-AES128-CBC-SHA256"),
+    ),
+    Row(
+        "R18: no group",
+        "TLSv1.3",
+        "target",
+        "handshake_failure",
+        "no-shared-group",
+        args=GROUP,
+        client={"properties": X25519},
+    ),
+    Row("R18: ChaCha20", "TLSv1.3", None, None, args=("-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256")),
+]
+"""With ``--long``."""
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +180,8 @@ def talk(row: Row, lab: Lab, folder: Path) -> Talk:
 
 
 def of_rows(*rows: Row) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("row", [pytest.param(row, id=row.row) for row in rows or ROWS])
+    more = [pytest.param(row, id=row.row, marks=pytest.mark.long) for row in MORE if not rows]
+    return pytest.mark.parametrize("row", [*(pytest.param(row, id=row.row) for row in rows or ROWS), *more])
 
 
 def handshake(recording: Recording, side: Side) -> list[str]:
@@ -194,6 +250,32 @@ def test_a_log_and_the_wire_accuse_the_same_of_the_same(imported: Callable[[Row]
     for recording in (told[0], wire[0]):
         outcome = recording.outcome
         assert (outcome.broken_by, outcome.alert) == (row.broken_by, row.alert), outcome.text
+
+
+@of_rows()
+@pytest.mark.peer("java", "javac", "keytool", "openssl")
+def test_a_log_and_the_wire_have_the_same_findings(imported: Callable[[Row], Talk], row: Row) -> None:
+    _, told, wire, _ = imported(row)
+    heard, seen = (diagnose(recording) for recording in (told[0], wire[0]))
+    assert [one.id for one in heard.findings if one.id != "client-says"] == [one.id for one in seen.findings]
+    assert [one.cause.id if one.cause else None for one in (heard, seen)] == [row.cause, row.cause]
+
+
+UNANSWERED = Row("R6: nobody answers", "TLSv1.2", "client", "certificate_unknown", client={"properties": CHECKED})
+
+
+@of_rows(UNANSWERED)
+@pytest.mark.peer("java", "javac", "keytool", "openssl")
+def test_what_only_the_client_knows_comes_from_its_log_before_what_the_wire_leaves_open(
+    imported: Callable[[Row], Talk], row: Row
+) -> None:
+    _, told, wire, _ = imported(row)
+    heard, seen = (diagnose(recording).cause for recording in (told[0], wire[0]))
+    assert heard is not None
+    assert heard.id == "client-says"
+    assert "Could not determine revocation status" in heard.text
+    assert seen is not None
+    assert seen.id == "untrusted-root"
 
 
 @of_rows(ROWS[0], ROWS[5], ROWS[7])

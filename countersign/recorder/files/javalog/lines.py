@@ -144,7 +144,8 @@ _AGENT_NEW = re.compile(
     r"\((?P<thread>[^()]{1,200}(?:\([^()]*\)[^()]*)*)\) (?:\[[^\]]{1,200}\] )?"
 )
 _KNOWN: Final = (_WRAPPER, _WRAPPER_TIME_FIRST, _CONTAINER, _SYSLOG, _AGENT, _AGENT_NEW)
-_BEGINS = re.compile(r"[A-Z\d]|jvm |wrapper")
+_BEGINS = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", one.pattern) for one in _KNOWN))
+"""One look where most lines have none of them."""
 
 
 class Prefixes:
