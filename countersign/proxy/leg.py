@@ -76,7 +76,7 @@ class TlsLeg:
         self._late: LateAlert | None = None
         self._early = b""  # came behind the hello, before there was a leg
         connection.tap(self._hear)
-        stream.on_hung_up = lambda how: recording.end(role, self._us, how, clock())
+        stream.on_hung_up = self._hung_up
 
     def arm(self, faults: Sequence[WireFault], served: Served | None = None) -> None:
         """Put these faults in the way of what passes, before anything has. From now on the wire alone is recorded."""
@@ -93,6 +93,11 @@ class TlsLeg:
         stream.receive_through(self._received)
         stream.perform(armed.out.begin())
         stream.take_in(armed.into.begin())
+
+    def _hung_up(self, how: Ending) -> None:
+        """Our side was ended by an order, and not the peer's, which takes ours with it."""
+        if self.stream.ending is None:
+            self._recording.end(self.role, self._us, how, self._clock())
 
     def _cannot_serve(self) -> None:
         text = "cannot serve this chain: OpenSSL takes no such certificate, and a handshake of this kind cannot be made"

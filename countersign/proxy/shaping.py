@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Ending
 
 _CAME_AT_MOST = 192 * 1024
-_SAID_AT_MOST = 64
+_SAID_AT_MOST = 256
 
 _Leg = Literal["client", "server"]
 

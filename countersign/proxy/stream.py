@@ -96,7 +96,7 @@ class Stream(asyncio.BufferedProtocol):
         self.on_sent: Callable[[bytes], None] | None = None  # called with what leaves our lane, in the moment it does
         self.on_applied: Callable[[Applied, bool], None] | None = None  # with a fault, and whether it is in our lane
         self.on_end: Callable[[], None] | None = None  # called at the end of the bytes while nothing is relayed
-        self.on_hung_up: Callable[[Ending], None] | None = None  # called when an order ends our side, with how
+        self.on_hung_up: Callable[[Ending], None] | None = None  # when an order ends our side, or both (see ``ending``)
         self.closed = asyncio.get_running_loop().create_future()
 
     # -- called by the event loop
@@ -569,8 +569,8 @@ class _Inward:
                 stream._end(Ending.FIN)  # noqa: SLF001
                 stream.perform((Finish(),))  # what has come is still to be read
             case Reset():
-                stream._hang_up(Ending.RESET)  # noqa: SLF001
                 stream._end(Ending.RESET)  # noqa: SLF001
+                stream._hang_up(Ending.RESET)  # noqa: SLF001
                 stream.abort()
 
 

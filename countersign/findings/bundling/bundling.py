@@ -38,8 +38,9 @@ def bundle(recording: Recording, *, history: Sequence[Recording] = (), pseudonym
     diagnosis = diagnose(recording, history=history)
     bare = replace(recording, legs=tuple(replace(leg, secrets=()) for leg in recording.legs))
     if pseudonyms is not None:
+        others = [pseudonyms.redacted(one) for one in history]
         bare = pseudonyms.redacted(bare)
-        diagnosis = diagnose(bare)
+        diagnosis = diagnose(bare, history=others)
     files = {
         "README.txt": _readme(recording, bare, pseudonyms),
         "ladder.txt": render_ladder(bare, width=_WIDTH),

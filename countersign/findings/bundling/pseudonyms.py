@@ -23,6 +23,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from countersign.findings.diagnosing.case import REDACTED
+from countersign.findings.diagnosing.inspection import is_root_of_a_product
 from countersign.recorder.wire.messages import MAX_DECOMPRESSED, decompress
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Pseudonyms:
                 for role, one in recording.problems
             ),
             failures=tuple(replace(one, text=swap.text(one.text) or "") for one in recording.failures),
-            prelude=swap.values(recording.prelude),
+            prelude={**swap.values(recording.prelude), REDACTED: True},
             http=tuple(swap.values(one) for one in recording.http),
             mtls=swap.values(_without_der(recording.mtls)),
             not_mirrored=tuple(swap.text(one) or "" for one in recording.not_mirrored),
@@ -85,7 +87,11 @@ class Pseudonyms:
         )
 
     def _name(self, name: str, kind: str) -> str:
-        return self._address(name) if kind == "address" else _WORD.sub(lambda word: self._word(word[0]), name)
+        if kind == "address":
+            return self._address(name)
+        if is_root_of_a_product(f"CN={name}"):
+            return name  # a product's own root, as everybody has it who has the product
+        return _WORD.sub(lambda word: self._word(word[0]), name)
 
     def _word(self, word: str) -> str:
         if word.lower() in _SAYS_NOTHING or word.isdigit():

@@ -7,6 +7,7 @@ was not asked for), RFC 7301 3.2 (one of the protocols offered), and RFC 8446 5 
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,7 @@ def no_tunnel(case: Case) -> Iterator[Found]:
     prelude = case.recording.prelude
     if not isinstance(prelude.get("request"), dict) or "answer" not in prelude:
         return
-    status, said = prelude["answer"], printable(str(prelude.get("said", "")), limit=100)
+    status, said = prelude["answer"], printable(str(prelude.get("said", "")), limit=200)
     evidence = ("the dialogue before TLS (CONNECT)",)
     went_on = any(view.leg.messages for view in case.views)
     if status == 407:
@@ -221,6 +222,12 @@ def no_tunnel(case: Case) -> Iterator[Found]:
         if status < 300:
             text += ", which opens a tunnel (RFC 9110 9.3.6), and the client did not go on: Java takes 200 alone"
         yield Found("no-tunnel", text, evidence, rank=0, values={"status": str(status)})
+    elif status == 200 and re.search(r"(?i)\\r\\n(content-length: *0*[1-9]|transfer-encoding:)", said):
+        view = case.of_client
+        if view is not None and not view.reading.handshake_finished:
+            text = f"the proxy's answer to the client's CONNECT has a body, which it cannot have: '{said}'; the client "
+            text += "took that for the beginning of TLS, or TLS for its end (RFC 9110 9.3.6)"
+            yield Found("no-tunnel", text, evidence, rank=0, values={"status": "200 with a body"})
     elif status is None and not went_on and "said" in prelude:
         text, got = "the proxy did not answer the client's CONNECT", "no answer"
         if said:

@@ -27,6 +27,9 @@ FAMILIES = ("any", "java", "openssl", "curl", "python", "node", "go", "dotnet", 
 
 _Extension = TypeVar("_Extension", bound=Extension)
 
+REDACTED = "redacted"
+"""A mark in the ``prelude``: the recording has pseudonyms (:mod:`countersign.findings.bundling`)."""
+
 _STATUS_REQUEST_V2 = 17  # only JSSE still offers it
 _ENCRYPT_THEN_MAC = 22
 
@@ -55,6 +58,11 @@ class View:
     @cached_property
     def reading(self) -> LegReading:
         return self.leg.read()
+
+    @property
+    def renamed(self) -> bool:
+        """Whether names in it are pseudonyms, so that no signature over them holds."""
+        return bool(self.recording.prelude.get(REDACTED))
 
     @property
     def role(self) -> LegRole:
@@ -137,6 +145,8 @@ class View:
                 return ours or self._hung_up(end)
             if (self.party(end.sender) is not Party.PROXY or end is left) and ours is None:
                 return Ended(self.party(end.sender), end=end)
+            if self.role is LegRole.SERVER and end.how is Ending.RESET and ours is None and not self.recording.failures:
+                return Ended(Party.NETWORK, end=End(end.t, Side.SERVER, end.how))  # by nobody's decision that it notes
         return ours
 
     @cached_property

@@ -57,9 +57,11 @@ def defects(
     name: str | None,
     client: bool = False,
     suite: str | None = None,
+    renamed: bool = False,
 ) -> Iterator[Defect]:
     """Everything that is wrong with it, the leaf first. ``name`` is the host that the client wanted, ``suite`` the
-    cipher suite that was agreed on, which says what the leaf's key is for.
+    cipher suite that was agreed on, which says what the leaf's key is for. ``renamed``: its names are pseudonyms, so
+    signatures are not looked at.
     """
     facts = [sent.facts for sent in chain]
     if not facts or facts[0].bare_key:
@@ -75,7 +77,7 @@ def defects(
         yield from _strength(one, place, whose)
         yield from _use(one, place, facts, whose, client=client, suite=suite)
         yield from _form(sent, one, place)
-    yield from _structure(chain, facts, whose)
+    yield from _structure(chain, facts, whose, renamed=renamed)
     yield from _policies(chain, facts)
     yield from _constrained(chain)
     if not client and name is not None:
@@ -208,13 +210,15 @@ def incomplete(chain: Sequence[SentCertificate]) -> SentCertificate | None:
     return None if gap is None else chain[gap]
 
 
-def _structure(chain: Sequence[SentCertificate], facts: Sequence[CertificateFacts], whose: str) -> Iterator[Defect]:
+def _structure(
+    chain: Sequence[SentCertificate], facts: Sequence[CertificateFacts], whose: str, *, renamed: bool
+) -> Iterator[Defect]:
     path, gap = _path(facts)
     if len(facts) >= _LONG:
         text = f"the {whose}chain has {len(facts)} certificates: Java takes 10 by default, and others fewer"
         yield Defect("long-chain", text, 0, {"count": str(len(facts))})
     for below, above in pairwise(path):
-        holds = _signed(chain[below], chain[above])
+        holds = None if renamed else _signed(chain[below], chain[above])
         mine, issuers = facts[below].aki, facts[above].ski
         if mine and issuers and mine != issuers:
             text = (

@@ -94,6 +94,8 @@ def _ends(case: Case, view: View) -> Iterator[Found]:
     if case.recording.outcome.status is not Status.FAILED:
         return
     end, who = ended.end, view.who(ended.end.sender)
+    if ended.party is Party.NETWORK:
+        who = "something between the proxy and the target"
     said = [one for one in view.reading.messages if one.type != "alert"]  # Java sends one when the server has gone
     last = said[-1] if said else None
     after = f"after {last.type} of {view.who(last.message.sender)}" if last is not None else "before any message"

@@ -112,5 +112,7 @@ def _unseen(case: Case) -> Iterator[str]:
             yield f"the certificates of the {view.title}: they are encrypted, and there are no keys (TLS 1.3)"
     if case.view(LegRole.THROUGH) is not None and not case.view(LegRole.CLIENT):
         yield "what the client trusts: no recording shows that"
+    if any(view.renamed for view in case.views):
+        yield "whether signatures hold: names in this recording are pseudonyms (--redact)"
     if not case.history:
         yield "how this target behaved before: no other recording of it was found"
