@@ -54,11 +54,12 @@ def page_of(parts: Iterable[nodes.Element]) -> Page:
     return Page(re.sub(r"(?s)^.*<body[^>]*>|</body>.*$", "", str(html)))
 
 
+@pytest.mark.timeout(400)
 def test_the_handbook_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     flags = ("-n", "-W", "--keep-going", "-E", "-q")
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *flags, "-d", tmp_path / "trees", DOCS, tmp_path / "html"],
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in (tmp_path / "html").rglob("*.html")}
