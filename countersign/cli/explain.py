@@ -23,8 +23,8 @@ def explain(
         typer.Argument(
             metavar="FILE",
             help="A log, a stack trace or an error text of a MID Server, Java, keytool, curl, OpenSSL, GnuTLS, Python,"
-            " Node, Go, Rust, Ruby, PHP, .NET, Windows, a browser, git, wget, PostgreSQL, OpenLDAP, nginx, Apache,"
-            " HAProxy, Envoy or a mail server; - for standard input.",
+            " Node, Go, Rust, Ruby, PHP, Erlang, .NET, Windows, Apple, browsers, git, wget, databases, OpenLDAP, nginx,"
+            " Apache, HAProxy, Envoy, OpenVPN or a mail server; - for standard input.",
         ),
     ],
     as_json: Json = False,

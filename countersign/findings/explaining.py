@@ -225,7 +225,7 @@ def _listed(entries: Mapping[str, Any], families: Mapping[str, Family]) -> Itera
             name = words.replace(" ", "_")
             for family, form in entries["forms"].items():
                 says = _folded(piece.replace("{words}", words).replace("{name}", name) for piece in form)
-                identity = f"{family}-{entries['name']}-{name}".lower()
+                identity = f"{family}-{entries['name']}-{name}".lower().replace(" ", "-")
                 yield Text(identity, families[family], kinds()[kind], says, entries.get("yields", False))
 
 

@@ -119,7 +119,7 @@ def test_the_cure_is_that_of_the_client_at_hand() -> None:
     assert "REQUESTS_CA_BUNDLE" in fix(
         "ssl.SSLCertVerificationError: certificate verify failed: unable to get local issuer certificate (_ssl.c:1006)"
     )
-    assert "Import-Certificate" in fix(WORDING["schannel-untrusted"])
+    assert "Import-Certificate" in fix(WORDING["windows-schannel-code-sec_e_untrusted_root"])
 
 
 # -- how a text is found ------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_each_text_is_said_once_and_has_words_to_be_found_by() -> None:
         ),
         ("ssl.SSLError: certificate verify failed: unable to get local issuer certificate (_ssl.c:1006)", "python"),
         ("npm error unable to get local issuer certificate", "node"),
-        ("cURL error 60: unable to get local issuer certificate (see the manual)", "php"),
+        ("cURL error 60: SSL certificate problem: unable to get local issuer certificate (see https://x)", "php"),
         ("error 20 at 0 depth lookup: unable to get local issuer certificate", "openssl"),
         ("javax.net.ssl.SSLException: error:0: unable to get local issuer certificate", "java"),
         ("GnuTLS: The certificate issuer is unknown", "gnutls"),
