@@ -88,8 +88,8 @@ def fixcheck(
     if not made.recordings:
         raise no_connection(argv, made)
     after = same_again(before, made.recordings)
-    words = known.name if known.name in FAMILIES else "any"
-    found = cure(before, after, well=made.ran is not None and made.ran.well, family=words or "any")
+    words = known.name if known.name is not None and known.name in FAMILIES else "any"
+    found = cure(before, after, well=made.ran is not None and made.ran.well, family=words)
     if as_json:
         print_json(found.to_json())
     else:

@@ -31,7 +31,6 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from countersign.recorder.files.javalog import decoded, read_blocks, without_credentials
@@ -315,11 +314,6 @@ def explain(source: BinaryIO) -> Explanation:
                 if not more:
                     unknown.append(Place(line, _shown(raw)))
     return Explanation(tuple(_in_order(_joined(tallies.values()))), tuple(unknown), more, last)
-
-
-def meanings(line: str) -> tuple[Explained, ...]:
-    """What is known of one line."""
-    return explain(BytesIO(line.encode("utf-8", "replace"))).findings
 
 
 def _blocks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.peer("java", "javac")
 
 SHOWN, NOTHING = "the chain", "no certificate"
 ANSWERS = {
-    # The MID Server as the article has it, a stock JVM, and one whose store holds the leaf alone (JVM.md 2).
+    # The MID Server as the article has it, a stock JVM, and one whose store holds the leaf alone.
     "certificate-asked": (SHOWN, SHOWN, "the leaf"),
     "ca-names-empty": (NOTHING, SHOWN, "the leaf"),
     "ca-names-root-only": (NOTHING, SHOWN, NOTHING),

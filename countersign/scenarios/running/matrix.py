@@ -33,8 +33,8 @@ from countersign.scenarios.running.clients import Family, Way, environment, fill
 from countersign.scenarios.running.process import run_client
 from countersign.scenarios.running.results import Matrix, Result, Shard
 from countersign.scenarios.running.stage import Stage
-from countersign.scenarios.running.trigger import Answered, Trigger, triggered
-from countersign.scenarios.running.verdict import Excuse, Kind, Take, Verdict, judge, skipped
+from countersign.scenarios.running.trigger import Answered, Trigger, is_good, triggered
+from countersign.scenarios.running.verdict import NEVER_ON_THE_WIRE, Excuse, Kind, Take, Verdict, judge, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -154,7 +154,7 @@ class Runner:
     def _check_answer(self, result: Result) -> None:
         """A trigger that is declined where nothing is wrong: with 4xx the request is at fault, else the daemon."""
         status = result.answered
-        if status is None or 200 <= status < 300 or result.verdict.kind not in {Kind.NEVER_CONNECTED, Kind.ACCEPTED}:
+        if status is None or is_good(status) or result.verdict.kind not in {Kind.NEVER_CONNECTED, Kind.ACCEPTED}:
             return
         went = "although its connection went well" if result.verdict.kind is Kind.ACCEPTED else "and connected nowhere"
         told = "; ".join(printable(each.line) for each in result.verdict.said[1:])
@@ -220,8 +220,7 @@ class Runner:
             result = await self._played(scenario, tls)
         except (UserError, AuthorityError, CannotMimic) as wrong:
             # What it wants cannot be made of this target, or by this authority; others can.
-            text = f"the fault never was on the wire: {wrong}"
-            return _result(scenario, tls, Verdict(kind=Kind.UNPROVED, text=text))
+            return _result(scenario, tls, Verdict(kind=Kind.UNPROVED, text=f"{NEVER_ON_THE_WIRE}{wrong}"))
         excuse = self._excuses.get(scenario.id)
         return result if excuse is None else replace(result, verdict=excuse.of(result.verdict))
 
@@ -444,7 +443,7 @@ def _not_plain(result: Result, client: Client, tls: str | None, *, to_localhost:
         cure = "it was sent to localhost, as it obeys no proxy, and the target's certificate is for another name"
     told = [each.line for each in verdict.said]
     parts = [f"It said: {'; '.join(told)}"] * bool(told) + [*verdict.notes]
-    what = verdict.text.removeprefix("the fault never was on the wire: ")  # there is none
+    what = verdict.text.removeprefix(NEVER_ON_THE_WIRE)  # there is no fault
     text = f"does not accept a proxy with nothing wrong{under}: {what}; {cure}"
     return printable(". ".join([f"{client.name} {text}", *parts]))
 

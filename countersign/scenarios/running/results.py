@@ -27,9 +27,9 @@ class Result:
     """One client under one scenario. ``tls`` is the version that it was held to, if any.
 
     ``argv`` is what was run, ``code`` its exit code, or ``signal`` what ended it; ``answered`` is the status that a
-    daemon answered with. ``seconds`` is how long it took, and
-    ``client_seconds`` how much of that the client ran. ``recordings`` are the ids of its sessions, ``ladders`` the
-    same as text, for reports that are read without the store.
+    daemon answered with. ``seconds`` is how long it took, and ``client_seconds`` how much of that the client ran.
+    ``recordings`` are the ids of its sessions, ``ladders`` the same as text, for reports that are read without the
+    store.
     """
 
     scenario: str

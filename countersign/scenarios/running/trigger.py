@@ -182,7 +182,7 @@ class Answered:
         """It says that all went well."""
         if self.supposed is not None:
             return self.supposed
-        return _is_good(self.status) and not self.timed_out
+        return is_good(self.status) and not self.timed_out
 
     def supposing(self, *, well: bool) -> Answered:
         """The same, and where it does not tell how it went, that it went so."""
@@ -216,7 +216,7 @@ class Answered:
             told = tuple(
                 Said(line.strip()[:_LONGEST_QUOTE], None) for line in self.output.splitlines() if line.strip()
             )[:1]
-        status = (Said(self.line, None),) if self.status is not None and not _is_good(self.status) else ()
+        status = (Said(self.line, None),) if self.status is not None and not is_good(self.status) else ()
         return (*status, *told)
 
 
@@ -235,7 +235,7 @@ async def triggered(trigger: Trigger, place: Place, *, engine: Engine, watch: Wa
         lambda: engine.open_sessions,
         quiet=trigger.settles,
         until=began + limit,
-        beyond=before if _is_good(status) else None,
+        beyond=before if is_good(status) else None,
     )
     seconds = loop.time() - began
     if await engine.hang_up():
@@ -246,11 +246,12 @@ async def triggered(trigger: Trigger, place: Place, *, engine: Engine, watch: Wa
         timed_out=status is None or not rested,
         output=text,
         seconds=seconds,
-        tells=not _is_good(status) or (came and status != HTTPStatus.ACCEPTED),
+        tells=not is_good(status) or (came and status != HTTPStatus.ACCEPTED),
     )
 
 
-def _is_good(status: int | None) -> bool:
+def is_good(status: int | None) -> bool:
+    """RFC 9110 15.3: whether what was asked for was done, or will be."""
     return status is not None and 200 <= status < 300
 
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from countersign.scenarios.running.trigger import Answered
 
 
+NEVER_ON_THE_WIRE = "the fault never was on the wire: "
+"""How the text of a verdict begins that is unproved; then comes why."""
+
 _OURS = {FailureCode.CANNOT_MIMIC, FailureCode.CANNOT_BEGIN, FailureCode.CA_EXPIRED, FailureCode.INTERNAL}
 """Failures of the proxy that no scenario orders."""
 
@@ -172,7 +175,7 @@ def judge(
     elif not takes[-1].recordings:
         kind, text = Kind.NEVER_CONNECTED, f"never connected: {ran.how_it_ended}"
     elif reasons := [*_made_impossible(takes), *unproved]:
-        kind, text = Kind.UNPROVED, f"the fault never was on the wire: {reasons[0]}"
+        kind, text = Kind.UNPROVED, f"{NEVER_ON_THE_WIRE}{reasons[0]}"
     else:
         did = _did(scenario, counted, ran)
         kind, text = _against(scenario, did, sent)

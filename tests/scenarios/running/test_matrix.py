@@ -122,7 +122,7 @@ async def test_a_client_that_trusts_nothing_gets_no_verdict() -> None:
 
 @pytest.mark.peer("java", "javac")
 async def test_a_jvm_that_trusts_nothing_gets_no_verdict(tmp_path: Path) -> None:
-    """A trust store that is not there fails as an untrusted chain does (JVM.md 15)."""
+    """A trust store that is not there fails as an untrusted chain does."""
     nothing = f"-Djavax.net.ssl.trustStore={tmp_path / 'nothing'}"
     argv = java("HandshakeClient", "{url}")
     async with playing([argv[0], nothing, *argv[1:]]) as runner:
@@ -331,7 +331,7 @@ async def test_a_jvm_that_lives_through_a_rotation_of_the_root_is_seen_to_break(
 
 @pytest.mark.peer("java", "javac")
 async def test_an_acceptance_that_resumes_an_earlier_session_is_said_to_be_one() -> None:
-    """Tickets that outlive a rotation hide it from a JVM (JVM.md 1)."""
+    """Tickets that outlive a rotation hide it from a JVM."""
     argv = [*java("HandshakeClient", "{host}:{port}"), "--repeat", "4"]
     async with playing(argv) as runner:
         made = await runner.matrix(scenarios("rotation-hidden-by-resumption"))
@@ -406,7 +406,7 @@ async def test_faults_that_wait_for_a_question_are_proved_by_ours() -> None:
 
 @pytest.mark.peer("java", "javac")
 async def test_a_jvm_that_checks_revocation_finds_a_responder_in_every_scenario(tmp_path: Path) -> None:
-    """R6: without one it refuses whatever it is shown (JVM.md 9), and every verdict would be about that."""
+    """R6: without one it refuses whatever it is shown, and every verdict would be about that."""
     properties = tmp_path / "security"
     properties.write_text("ocsp.enable=true\n")
     argv = java("HandshakeClient", "{url}")
