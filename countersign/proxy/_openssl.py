@@ -40,7 +40,7 @@ import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -215,9 +215,20 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
     if made is None:
         return
     data = _ffi.buffer(buf, length)[:]
+    if content_type == _HANDSHAKE and data[0] == _CERTIFICATE and length <= _SHARED_UP_TO:
+        data = _shared(data)
     if not written and content_type == _HANDSHAKE and data[0] in _WEIGHED:
         made.weigh(data, _ffi.buffer(buf, length))
     made.hear(bool(written), content_type, version, data)
+
+
+_SHARED_UP_TO = 8 * 1024
+
+
+@lru_cache(maxsize=256)
+def _shared(data: bytes) -> bytes:
+    """The same bytes: what thousands of connections show alike is kept once."""
+    return data
 
 
 @_callback("int(int, X509_STORE_CTX *)")
@@ -917,6 +928,13 @@ class Verifying:
 class TlsConnection:
     """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
+    __slots__ = (
+        "__weakref__", "_address", "_broken", "_closing", "_context", "_empty", "_from", "_held", "_into", "_late",
+        "_logs_secrets", "_offered", "_parted", "_peer_chain", "_presented", "_session_id", "_suite", "_ticket",
+        "_too_costly", "_verified", "_verifying", "alpn", "answer", "at_close", "early_data", "hear", "judging",
+        "on_secret", "records", "ssl", "staple", "unoffered", "verify_error", "verify_number",
+    )  # fmt: skip
+
     def __init__(
         self,
         context: SSL.Context,
@@ -1011,7 +1029,9 @@ class TlsConnection:
             found = _certificates(message, tls13=self.version == TLS13)
             if not found:
                 return
-            self._peer_chain = tuple(certificate for _, certificate in found)
+            self._peer_chain = tuple(
+                _shared(certificate) if len(certificate) <= _SHARED_UP_TO else certificate for _, certificate in found
+            )
             reason = costly_chain(self._peer_chain)
             at, spoilt = found[0][0], b"\0"  # no certificate begins so: bad_certificate
         elif (self._suite or "").startswith("DHE-"):

@@ -20,6 +20,7 @@ have read the Finished (RFC 5246 7.4.9).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+_KINDS = range(records.CHANGE_CIPHER_SPEC, records.HEARTBEAT + 1)
+
+
 class _Inside:
     """What the library reported of one direction."""
 
@@ -39,7 +43,7 @@ class _Inside:
 
     def __init__(self) -> None:
         self.queue: list[tuple[int, int, bytes]] = []  # serial, content type, message
-        self.seen = dict.fromkeys(codes.CONTENTS, 0)  # how many of each kind the library has reported so far
+        self.seen = [0] * len(_KINDS)  # how many of each kind the library has reported so far
         self.finished = 0
         self.change_cipher_specs = 0  # encrypted ones that were given out
 
@@ -58,6 +62,11 @@ class _Seen:
 
 
 _NONE: Mapping[Side, int] = dict.fromkeys(Side, 0)
+
+
+@lru_cache(maxsize=256)
+def _counts(client: int, server: int) -> Mapping[Side, int]:
+    return {Side.CLIENT: client, Side.SERVER: server}
 
 
 class LegTap:
@@ -88,7 +97,8 @@ class LegTap:
         """Keep nothing that only more bytes of the wire would need; :attr:`wire_done` must be true."""
         if isinstance(self._wire, LegDecoder):
             wire = self._wire
-            self._wire = _Seen(wire.version, wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts)
+            counts = wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts
+            self._wire = _Seen(wire.version, *(_counts(each[Side.CLIENT], each[Side.SERVER]) for each in counts))
             del self._decoder
 
     def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
@@ -153,11 +163,12 @@ class LegTap:
         }
         settled = 0
         for _, content_type, data in queue:
-            if inside.seen[content_type] >= in_clear[content_type][side]:
+            kind = content_type - records.CHANGE_CIPHER_SPEC
+            if inside.seen[kind] >= in_clear[content_type][side]:
                 if not wire.sealed_seen(side):
                     break  # written by the library, and not on the wire yet
                 self._encrypted(side, content_type, data, t, out)
-            inside.seen[content_type] += 1
+            inside.seen[kind] += 1
             settled += 1
         del queue[:settled]
 
