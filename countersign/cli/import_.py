@@ -14,7 +14,7 @@ import typer
 from countersign.cli.common import Home, Json, StoreUrl, open_store
 from countersign.cli.values import parse_label
 from countersign.errors import UserError
-from countersign.recorder.wire.text import printable
+from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -247,9 +247,9 @@ class _Result:
         unused = {secret.client_random for secret in keys} - tally.matched if tally.closed else set()
         if unused:
             of_others = "; ".join(random.hex() for random in tally.unmatched) or "unknown"
-            first = "; ".join(random.hex() for random in sorted(unused)[:3])
+            first = listed([random.hex() for random in sorted(unused)], 3, joint="; ")
             none = "no key matched" if len(unused) == _connections(keys) else "some keys matched nothing"
-            yield f"{none}: the key log has client randoms {first}{_more(unused)}; without keys are {of_others}"
+            yield f"{none}: the key log has client randoms {first}; without keys are {of_others}"
 
 
 def _counted(count: int, what: str) -> str:
@@ -258,10 +258,6 @@ def _counted(count: int, what: str) -> str:
 
 def _connections(keys: KeyLog) -> int:
     return len({secret.client_random for secret in keys})
-
-
-def _more(unused: set[bytes]) -> str:
-    return f" and {len(unused) - 3} more" if len(unused) > 3 else ""
 
 
 def _progress(stack: ExitStack) -> Callable[[str, int, int | None], None] | None:

@@ -369,8 +369,7 @@ def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], 
     whole = top.self_issued or is_root_of_a_product(top.issuer) or trusted is not None
     if rank == 1 and len(facts) > 1 and not whole:
         text = f"or {issuer}, which issued the last certificate sent, is no root, and an intermediate is missing"
-        values |= {"missing": issuer, "urls": ""}
-        yield Found("missing-intermediate", text, evidence, rank=3, values=values)
+        yield Found("missing-intermediate", text, evidence, rank=3, values=values | {"missing": issuer, "urls": ""})
     if ended.alert in _NAMES_NO_REASON and (ours or product or trusted is not None):
         text = "or the client has pinned another certificate or CA, or checks something that is not on the wire"
         if trusted is not None:
@@ -467,8 +466,8 @@ def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         return
     rank = 3 if fitting else 1
     if names and not any(one.facts.issuer in names or one.facts.subject in names for one in chain):
-        listed = "; ".join(named(name) for name in names[:5])
-        text = f"the client's certificate was issued by {values['issuer']}, and the target takes those of: {listed}"
+        wanted = listed([named(name) for name in names], 5, joint="; ")
+        text = f"the client's certificate was issued by {values['issuer']}, and the target takes those of: {wanted}"
         yield Found("client-issuer-not-listed", text, evidence, rank=min(rank, 2) if fitting else 1, values=values)
         rank = 3
     text = (
