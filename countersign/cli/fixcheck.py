@@ -86,7 +86,7 @@ def fixcheck(
         limit=None,
     )
     if not made.recordings:
-        raise no_connection(argv, made)
+        raise no_connection(argv, made, asked)
     after = same_again(before, made.recordings)
     words = known.name if known.name is not None and known.name in FAMILIES else "any"
     found = cure(before, after, well=made.ran is not None and made.ran.well, family=words)

@@ -101,7 +101,7 @@ def record(
         limit=limit,
     )
     if not made.recordings:
-        raise no_connection(argv, made)
+        raise no_connection(argv, made, asked)
     if as_json:
         from countersign.recorder.recording import summary
         from countersign.scenarios.running.trigger import Answered
@@ -116,13 +116,13 @@ def record(
                     "exit_code": None if ran is None else ran.code,
                     "signal": None if ran is None else ran.signal,
                     "answered": ran.status if isinstance(ran, Answered) else None,
-                    "ended_by_us": ran is None,
+                    "ended_by_us": ran is None and asked is None,
                 },
                 "recordings": [summary(each) for each in made.recordings],
             }
         )
         return
-    _print(argv, made, label)
+    _print(argv, made, asked, label)
 
 
 def _address(text: str | None) -> Address | None:
@@ -232,42 +232,34 @@ def recorded(
     return made
 
 
-def how_it_ended(made: Recorded) -> str:
-    """``exit code 60``, and what else there is to its end."""
-    from countersign.scenarios.running.trigger import Answered
-
+def how_it_ended(made: Recorded, trigger: Trigger | None) -> str:
+    """``it ended with exit code 60``, and what else there is to its end."""
     ran = made.ran
     if ran is None:
-        return "ended by countersign"
-    if isinstance(ran, Answered):
-        return ran.how_it_ended
-    return f"{ran.signal} ended it" if ran.signal is not None else f"exit code {ran.code}"
+        return "it was ended by countersign" if trigger is None else "it was not waited for any longer"
+    return ran.hung if ran.timed_out else ran.how_it_ended
 
 
-def no_connection(client: Sequence[str], made: Recorded) -> AnswerIsNo:
+def no_connection(client: Sequence[str], made: Recorded, trigger: Trigger | None) -> AnswerIsNo:
     """The error for a client that made no TLS connection."""
-    from countersign.scenarios.running.trigger import Answered
-
     said = "" if made.ran is None else "; ".join(each.line for each in made.ran.said)
     cure = (
         "what --listen says has to be its proxy, and the trigger has to make it connect anew"
-        if isinstance(made.ran, Answered)
+        if trigger is not None
         else "it has to obey HTTPS_PROXY, or be told of the proxy by {proxy}, or come straight with --target HOST:PORT"
         " --mode reverse and {url}"
     )
     return AnswerIsNo(
-        f"{_called(client, made)} made no TLS connection through"
-        f" the proxy ({how_it_ended(made)}): {cure}" + (f". It said: {printable(said)}" if said else "")
+        f"{_called(client, trigger)} made no TLS connection through"
+        f" the proxy ({how_it_ended(made, trigger)}): {cure}" + (f". It said: {printable(said)}" if said else "")
     )
 
 
-def _called(client: Sequence[str], made: Recorded) -> str:
-    from countersign.scenarios.running.trigger import Answered
-
-    return printable(" ".join(client) if isinstance(made.ran, Answered) else client[0])
+def _called(client: Sequence[str], trigger: Trigger | None) -> str:
+    return printable(client[0] if trigger is None else trigger.name)
 
 
-def _print(client: Sequence[str], made: Recorded, label: str | None) -> None:
+def _print(client: Sequence[str], made: Recorded, trigger: Trigger | None, label: str | None) -> None:
     """The ladder of each session, and how the client ended."""
     from countersign.cli.ladder import print_ladder
 
@@ -277,7 +269,7 @@ def _print(client: Sequence[str], made: Recorded, label: str | None) -> None:
         print_ladder(recording)
     sessions = len(made.recordings)
     typer.echo(
-        f"\n{_called(client, made)}: {how_it_ended(made)}; {sessions} session{'s' * (sessions != 1)} kept"
+        f"\n{_called(client, trigger)}: {how_it_ended(made, trigger)}; {sessions} session{'s' * (sessions != 1)} kept"
         + (f" as {label}" if label else "")
         + f": {', '.join(each.id for each in made.recordings)}"
     )

@@ -29,7 +29,7 @@ def test_what_a_client_does_is_kept_under_its_label(home: Path, target: Scenario
     made = countersign("record", "--label", "good", *place(target), "--", *CURL)
     assert made.code == 0, made.err
     assert "Established: both handshakes were accepted" in made.out
-    assert "curl: exit code 0; 1 session kept as good: " in made.out
+    assert "curl: it ended with exit code 0; 1 session kept as good: " in made.out
     kept = countersign("show", "good", "--json").json()
     assert (kept["mode"], kept["scenario"], kept["label"]) == ("connect", None, "good")
     assert kept["target"] == f"localhost:{target.port}"
@@ -82,7 +82,7 @@ def test_a_client_that_never_ends_is_ended(home: Path, target: ScenarioProxy, en
 def test_a_client_that_makes_no_connection_is_no_recording(home: Path) -> None:
     made = countersign("record", "--", sys.executable, "-c", "import sys; sys.exit('Error: I had rather not')")
     assert made.code == 1
-    assert "made no TLS connection through the proxy (exit code 1)" in made.err
+    assert "made no TLS connection through the proxy (it ended with exit code 1)" in made.err
     assert "It said: Error: I had rather not" in made.err
 
 

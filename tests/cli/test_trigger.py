@@ -291,6 +291,15 @@ def test_a_trigger_that_is_none_is_one_line(root: Path, answer: bytes | None, co
     assert len(made.err.splitlines()) == 1
 
 
+def test_a_daemon_that_is_recorded_and_does_not_answer_in_time_is_told_what_a_daemon_has_to_do(root: Path) -> None:
+    with answering(None) as url:
+        made = countersign("record", "--trigger", url.partition("&")[0], "--for", "1s", "--settle", "0.05")
+    assert (made.code, made.out) == (1, ""), made.err
+    daemon_at = f"the daemon at {url.partition('?')[0]} made no TLS connection through the proxy"
+    assert f"{daemon_at} (it had not answered the trigger after 1" in made.err
+    assert "the trigger has to make it connect anew" in made.err
+
+
 def test_a_trigger_that_nobody_answers_is_the_environments_fault(root: Path, kept_port: int) -> None:
     url = f"http://127.0.0.1:{kept_port}/refresh?{{proxy}}&{{url}}"
     made = countersign("matrix", "--trigger", url, "--scenario", "expired")

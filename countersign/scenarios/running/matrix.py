@@ -74,7 +74,7 @@ class Client:
 
     @property
     def name(self) -> str:
-        return self.argv[0] if self.trigger is None else f"the daemon at {self.trigger.place}"
+        return self.argv[0] if self.trigger is None else self.trigger.name
 
     def __post_init__(self) -> None:
         placeholders(self.argv)  # a mistake in one is told before anything is started

@@ -37,7 +37,9 @@ _HOST = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """``ran`` is None where the client was ended by us; ``recordings`` are its sessions with TLS, in their order."""
+    """``ran`` is None where the client was ended by us, and a daemon not waited for; ``recordings`` are its sessions
+    with TLS, in their order.
+    """
 
     ran: Ran | Answered | None
     recordings: tuple[Recording, ...]
@@ -119,7 +121,7 @@ async def record(
         ran = None if work.cancelled() else work.result()
         await watch.settle(lambda: engine.open_sessions)
     found = sorted(kept.found.values(), key=lambda each: each.started)
-    return Recorded(None if ran is not None and ran.timed_out else ran, tuple(found))
+    return Recorded(None if trigger is None and ran is not None and ran.timed_out else ran, tuple(found))
 
 
 def _place(props: Props, engine: Engine, authority: Authority, target: Address | None) -> Place:

@@ -97,6 +97,11 @@ class Trigger:
         return printable(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
 
     @property
+    def name(self) -> str:
+        """What the daemon is called, where others have the name of their program."""
+        return f"the daemon at {self.place}"
+
+    @property
     def named(self) -> frozenset[str]:
         """The placeholders in it."""
         return placeholders((self.url, self.body or ""))
