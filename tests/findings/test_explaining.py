@@ -349,6 +349,17 @@ def test_each_reason_of_openssl_in_the_table_is_one_of_openssl_s() -> None:
     assert {one.replace("ssl/tls alert", "sslv3 alert") for one in ours} <= said
 
 
+@pytest.mark.peer("openssl")
+def test_each_alert_that_is_told_in_openssl_s_words_is_in_openssl_s_words() -> None:
+    ssl = library("ssl")
+    ssl.SSL_alert_desc_string_long.restype = ctypes.c_char_p
+    said = {ssl.SSL_alert_desc_string_long(number).decode().lower().replace("_", " ") for number in range(256)}
+    ours = [
+        text.says[0].decode() for text in texts() if text.id.startswith(("openssl-alert-in-", "openssl-alert-out-"))
+    ]
+    assert {one.rpartition(":")[2].replace("_", " ") for one in ours} <= said
+
+
 @pytest.mark.peer("gnutls-cli")
 def test_each_error_of_gnutls_in_the_table_is_one_of_gnutls_s() -> None:
     gnutls = library("gnutls")
