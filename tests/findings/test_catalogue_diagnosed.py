@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign.findings.diagnosing import Diagnosis, diagnose, kinds
+from countersign.findings.diagnosing.model import Severity
+from countersign.proxy.faults import WireFault
 from countersign.recorder.recording import FailureCode, Status
+from countersign.scenarios.model import Scenario
 from countersign.scenarios.running.verdict import Kind
 from tests.proxy.running import Kept
 from tests.scenarios.running.playing import CURL, WITH_CERTIFICATE, java, known, playing
@@ -106,6 +109,21 @@ def test_each_cause_is_a_kind_of_finding_and_each_name_a_scenario() -> None:
 @pytest.mark.timeout(900)
 async def test_the_cause_of_what_breaks_curl_is_found() -> None:
     judge(await played((*CURL, *WITH_CERTIFICATE), list(known())), "curl", of=len(known()))
+
+
+@pytest.mark.peer("curl")
+async def test_an_issuer_that_changed_is_no_cause_where_the_target_broke() -> None:
+    """Each run has a CA of its own, so since the last good session the issuer has changed; no client minded."""
+    kept = Kept()
+    reset = WireFault(do="reset", leg="server", to="target", at="finished")
+    for scenario in (known()["plain"], Scenario(id="reset", wire=(reset,))):
+        async with playing(CURL, keeper=kept) as runner:
+            await runner.matrix([scenario])
+    good = next(each for each in kept.finished if each.outcome.status is Status.ESTABLISHED)
+    bad = next(each for each in kept.finished if each.scenario == "reset")
+    found = diagnose(blind(replace(bad, target=good.target)), history=[good])
+    severities = {each.id: each.severity for each in found.findings}
+    assert severities["rotated"] is Severity.NOTE
 
 
 @pytest.mark.long

@@ -110,8 +110,9 @@ def _issuer_changed(case: Case) -> Iterator[Found]:
                 f"since the last good session with this target ({earlier.id}) these changed: {', '.join(what)}; "
                 f"its leaf was issued by {named(others[0].issuer)}, and is by {named(facts[0].issuer)} now"
             )
-            broke = case.recording.outcome.broken_by is not None and view.ended is not None
-            severity = Severity.CAUSE if broke and view.party(Side.CLIENT) is view.ended.party else Severity.NOTE  # type: ignore[union-attr]
+            outcome, client = case.recording.outcome, view.party(Side.CLIENT)
+            refused = view.ended is not None and view.ended.party is client and outcome.broken_by is client
+            severity = Severity.CAUSE if refused else Severity.NOTE  # who broke it elsewhere minds no certificate
             evidence = view.evidence(view.message("certificate", Side.SERVER))
             yield Found("rotated", text, evidence, severity, rank=2, values={"issuer": named(facts[0].issuer)})
         return
