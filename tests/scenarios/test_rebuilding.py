@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from typing import TYPE_CHECKING
 
@@ -9,24 +10,30 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from countersign.errors import UserError
-from countersign.proxy import Action, Address, Mtls
+from countersign.proxy import Action, Address, Engine, Mtls, Settings
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.files.pcapng import export_pcapng
 from countersign.recorder.recording import Recording
 from countersign.scenarios.model import ClientAuth
 from countersign.scenarios.reading import Source, read_scenario, to_toml
 from countersign.scenarios.rebuilding import Rebuilt, rebuild
+from countersign.scenarios.running.clients import Way
+from countersign.scenarios.running.matrix import held_to
+from countersign.scenarios.running.stage import Props, Stage
 from countersign.scenarios.running.verdict import Kind
 from tests.findings.test_comparing import recorded
 from tests.peers.openssl import OpensslServer, openssl_client
+from tests.peers.process import run
 from tests.proxy.running import AUTHORITY, Kept, RunningProxy
 from tests.recorder.transcripts import NAMES, transcript
 from tests.scenarios.running.playing import CURL, WITH_CERTIFICATE, known, playing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from countersign.scenarios.model import Scenario
+    from countersign.scenarios.running.results import Matrix
     from tests.peers.certs import Lab
 
 AGAIN = (
@@ -64,11 +71,15 @@ def without_ours(data: bytes) -> Iterator[bytes]:
 
 def from_its_capture(recording: Recording, folder: Path) -> Rebuilt:
     """Written as a pcapng without the recording itself, as Wireshark would have it, and imported again."""
+    return rebuild(through_a_capture(recording, folder), name=f"again-{recording.scenario}")
+
+
+def through_a_capture(recording: Recording, folder: Path) -> Recording:
     file = folder / f"{recording.id}.pcapng"
     file.write_bytes(b"".join(without_ours(export_pcapng(recording))))
-    again = next(iter(import_files([file])))  # the client's conversation; the second one is with the target
+    again = next(iter(import_files([file])))  # the client's conversation; a second one is with the target
     assert isinstance(again, Recording)
-    return rebuild(again, name=f"again-{recording.scenario}")
+    return again
 
 
 @pytest.mark.peer("curl")
@@ -83,10 +94,20 @@ async def test_what_was_recorded_happens_again(source: Callable[[Recording, Path
             if recording.scenario is not None:
                 first.setdefault(recording.scenario, recording)
         made = [source(first[name], tmp_path) for name in names]
-        written = [read_scenario(Source(to_toml(one.scenario), name="again.toml", id="again")) for one in made]
-        assert written == [one.scenario for one in made]
-        after = await runner.matrix(written, jobs=2)
+        after = await runner.matrix(written_and_read(made), jobs=2)
     was = {result.scenario: result.verdict.kind in {Kind.ACCEPTED, Kind.ACCEPTED_WRONGLY} for result in before.results}
+    assert_again(was, made, after, count=len(names))
+    assert len(names) >= 30
+
+
+def written_and_read(made: Sequence[Rebuilt]) -> list[Scenario]:
+    written = [read_scenario(Source(to_toml(one.scenario), name="again.toml", id="again")) for one in made]
+    assert written == [one.scenario for one in made]
+    return written
+
+
+def assert_again(was: Mapping[str, bool], made: Sequence[Rebuilt], after: Matrix, *, count: int) -> None:
+    """Who accepted accepts, who refused refuses, and what is ordered was on the wire."""
     stories = {one.scenario.id: one.scenario.story for one in made}
     wrong = {
         result.scenario: f"{result.verdict}; {stories[result.scenario]}"
@@ -94,15 +115,47 @@ async def test_what_was_recorded_happens_again(source: Callable[[Recording, Path
         if result.verdict.kind is not (Kind.ACCEPTED if was[result.scenario.removeprefix("again-")] else Kind.REFUSED)
     }
     assert not wrong
-    assert len(after.results) == len(names) >= 30
+    assert len(after.results) == count
 
 
-def through_a_capture(recording: Recording, folder: Path) -> Recording:
-    file = folder / f"{recording.id}.pcapng"
-    file.write_bytes(b"".join(without_ours(export_pcapng(recording))))
-    again = next(iter(import_files([file])))
-    assert isinstance(again, Recording)
-    return again
+async def passed_through(scenario: Scenario, props: Props) -> tuple[bool, Recording]:
+    """Whether curl took it, and what somebody between it and the server saw, who has no keys."""
+    kept = Kept()
+    async with Stage(scenario, props, way=Way.REVERSE, own_names=True) as stage:
+        place = stage.place()
+        settings = Settings(
+            listen=Address("127.0.0.1", 0), target=Address("127.0.0.1", place.port), action=Action.PASSTHROUGH
+        )
+        async with Engine(settings, AUTHORITY, kept) as between:
+            there = f"{place.host}:{between.ports[0]}"
+            shows = ("--cert", place.client_cert, "--key", place.client_key)
+            where = (f"https://{there}/", "--connect-to", f"{there}:127.0.0.1:{between.ports[0]}")
+            done = await asyncio.to_thread(run, "curl", "-sS", "--cacert", place.ca, *shows, *where)
+            await stage.settle()
+    return done.returncode == 0, kept.finished[0]
+
+
+SOME = (
+    "missing-intermediate", "expired", "other-name", "unknown-root", "alert-unrecognized-name",
+    "cut-before-certificate", "client-certificate-expired", "three-intermediates",
+)  # fmt: skip
+IN_CLEAR = tuple(name for name in AGAIN if name != "names-twice")
+"""That one is spoken in TLS 1.3 alone, for OpenSSL itself does not serve such a certificate."""
+
+
+@pytest.mark.peer("curl")
+@pytest.mark.parametrize("names", [SOME, pytest.param(IN_CLEAR, marks=pytest.mark.long)], ids=["some", "all"])
+async def test_what_passed_through_without_keys_happens_again(names: Sequence[str], tmp_path: Path) -> None:
+    """TLS 1.2, of which all that a server shows is in clear."""
+    was, made = {}, []
+    async with Props() as props:
+        for name in names:
+            was[name], recording = await passed_through(held_to(known().open(name), "TLSv1.2"), props)
+            seen = recording if name in NOT_IN_A_CAPTURE else through_a_capture(recording, tmp_path)
+            made.append(rebuild(seen, name=f"again-{name}"))
+    async with playing((*CURL, *WITH_CERTIFICATE), timeout=20.0) as runner:
+        after = await runner.matrix(written_and_read(made), jobs=2)
+    assert_again(was, made, after, count=len(names))
 
 
 @pytest.mark.peer("openssl")
