@@ -77,8 +77,9 @@ def record(
     """Run a client through the proxy, with nothing broken on purpose, and keep what was on the wire.
 
     The proxy signs with the CA in the home. The client finds it by HTTPS_PROXY and its like and is told to trust its
-    root; where it goes is its own affair, unless {url}, {host} or {port} stand among its arguments. Exit code 1 where
-    it made no TLS connection.
+    root; where it goes is its own affair, unless {url}, {host} or {port} stand among its arguments. A daemon is asked
+    by --trigger URL to connect, and waited for until it is at rest, 30 seconds at most unless --for says otherwise.
+    Exit code 1 where it made no TLS connection.
     """
     asked = trigger_of(locals())
     limit = None if for_ is None else parse_duration(for_, what="--for")

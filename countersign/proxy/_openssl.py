@@ -215,7 +215,7 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
     if made is None:
         return
     data = _ffi.buffer(buf, length)[:]
-    if content_type == _HANDSHAKE and data[0] == _CERTIFICATE and length <= _SHARED_UP_TO:
+    if content_type == _HANDSHAKE and data[0] == _CERTIFICATE:
         data = _shared(data)
     if not written and content_type == _HANDSHAKE and data[0] in _WEIGHED:
         made.weigh(data, _ffi.buffer(buf, length))
@@ -225,9 +225,13 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
 _SHARED_UP_TO = 8 * 1024
 
 
-@lru_cache(maxsize=256)
 def _shared(data: bytes) -> bytes:
-    """The same bytes: what thousands of connections show alike is kept once."""
+    """The same bytes: what thousands of connections show alike is kept once, unless it is long."""
+    return _kept_once(data) if len(data) <= _SHARED_UP_TO else data
+
+
+@lru_cache(maxsize=256)
+def _kept_once(data: bytes) -> bytes:
     return data
 
 
@@ -1029,9 +1033,7 @@ class TlsConnection:
             found = _certificates(message, tls13=self.version == TLS13)
             if not found:
                 return
-            self._peer_chain = tuple(
-                _shared(certificate) if len(certificate) <= _SHARED_UP_TO else certificate for _, certificate in found
-            )
+            self._peer_chain = tuple(_shared(certificate) for _, certificate in found)
             reason = costly_chain(self._peer_chain)
             at, spoilt = found[0][0], b"\0"  # no certificate begins so: bad_certificate
         elif (self._suite or "").startswith("DHE-"):
