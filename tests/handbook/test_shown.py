@@ -14,8 +14,11 @@ from tests.cli.commands import countersign
 from tests.handbook.reading import DOCS, blocks
 from tests.peers.process import run
 
+SLOW = {"java": [pytest.mark.long, pytest.mark.peer("java")], "python": [pytest.mark.long]}
+"""What pages have that start another program's runtime with a program of their own."""
+
 HOW_TOS = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.long, pytest.mark.peer("java")] if "java" in forms else [])
+    pytest.param(page, id=page.stem, marks=[mark for form in SLOW.keys() & forms for mark in SLOW[form]])
     for page in sorted((DOCS / "howto").glob("*.md"))
     if "console" in (forms := {block.form for block in blocks(page)})
 ]
