@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from countersign.ca.recipes import catalogue
+from countersign.ca.revocation.faults import Kind
+from countersign.ca.revocation.judging import Answer, Verdict
 from countersign.errors import EnvironmentFault, UserError
 from countersign.findings.probing import Plan, census, probe
 from countersign.findings.probing.handshaking import handshake
@@ -144,6 +147,33 @@ def test_an_intercepted_chain_is_said_to_be_one_and_what_is_wrong_with_it() -> N
     assert [one.id for one in found.defects] == ["missing-intermediate"]
     assert found.verdict is not None
     assert found.verdict.code == 20
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "known"),
+    [
+        ((), True),
+        ((("ocsp", "good"), ("crl", "no answer")), True),
+        ((("ocsp", "unknown"), ("crl", "revoked")), True),
+        ((("ocsp", "no answer"), ("crl", "unusable"), ("aia", "found")), False),
+        ((("aia", "no answer"),), True),
+    ],
+)
+def test_where_nobody_tells_whether_a_certificate_is_revoked_that_is_said(
+    verdicts: tuple[tuple[str, str], ...], *, known: bool
+) -> None:
+    with RunningProxy() as proxy:
+        found = probe(plan(proxy.port, name=HOST, roots=(AUTHORITY.root.der,)))
+    answers = tuple(
+        Answer("http://ocsp.lab.test/", Kind(kind), "GET", Verdict(verdict), "told so", datetime.now(UTC), 0.1)
+        for kind, verdict in verdicts
+    )
+    leaf, *others = found.chain
+    found = replace(found, chain=(replace(leaf, answers=answers), *others))
+    assert found.to_json()["revocation_unknown"] == ([] if known else [0])
+    shown = show(found, width=200)
+    assert ("Whether it is revoked could not be found out (certificates 0)" in shown) is not known
+    assert found.good is (("crl", "revoked") not in verdicts)
 
 
 def test_nodes_that_show_other_chains_are_counted() -> None:

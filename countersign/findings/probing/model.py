@@ -137,6 +137,11 @@ class Probe:
         return any(answer.verdict.value == "revoked" for one in self.chain for answer in one.answers)
 
     @property
+    def undecided(self) -> tuple[int, ...]:
+        """Which certificates name places to ask whether they are revoked, of which none has told."""
+        return tuple(place for place, one in enumerate(self.chain) if _undecided(one.answers))
+
+    @property
     def places(self) -> tuple[str, ...]:
         """What a firewall has to let through for the revocation checks of this chain: ``host:port``, each once."""
         found: dict[str, None] = {}
@@ -174,9 +179,15 @@ class Probe:
             ],
             "verdict": None if self.verdict is None else self.verdict.to_json(),
             "defects": [{"id": one.id, "certificate": one.place, "text": one.text} for one in self.defects],
+            "revocation_unknown": list(self.undecided),
             "looks_like": self.product,
             "allow": list(self.places),
         }
+
+
+def _undecided(answers: tuple[Answer, ...]) -> bool:
+    asked = [one.verdict.value for one in answers if one.kind.value != "aia"]
+    return bool(asked) and not {"good", "revoked"} & set(asked)
 
 
 def _names(names: tuple[str | None, ...] | None) -> list[str | None] | None:

@@ -67,6 +67,10 @@ def _verdict(found: Probe, width: int) -> Iterator[str]:
         return
     if verdict.ok and found.revoked:
         yield "  The chain is good, but a certificate of it is revoked (see below)."
+    elif verdict.ok and found.undecided:
+        which = ", ".join(str(place) for place in found.undecided)
+        text = f"The chain is good. Whether it is revoked could not be found out (certificates {which}): clients that "
+        yield from wrapped(f"{text}insist on that refuse it, as Java with revocation checks and MID Servers do.", width)
     elif verdict.ok:
         yield "  The chain is good."
     else:
