@@ -31,33 +31,40 @@ class Catalogue(Mapping[str, Scenario]):
         self._read: dict[str, Scenario] = {}
         self._sources: dict[str, Source] = {}
 
-    @cached_property
+    @property
     def files(self) -> dict[str, Path]:
         """The file of each id."""
+        return {name: Path(place) for name, place in self._places.items()}
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
         found = _files_in(BUILT_IN)
         for directory in reversed(self._directories):
             found |= _files_in(directory)
         return found
 
     def __getitem__(self, name: str) -> Scenario:
-        if name not in self.files:
+        if name not in self._places:
             raise KeyError(name)
         if name not in self._read:
             self._read[name] = read_scenario(self.source(name), find=self.source)
         return self._read[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self.files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self._places)
 
     def source(self, name: str) -> Source:
         """The text of a scenario. Raises :class:`ScenarioError` for one that there is not."""
-        if name not in self.files:
-            raise ScenarioError(f"there is no scenario {name!r}{nearest(name, self.files)}")
+        if name not in self._places:
+            raise ScenarioError(f"there is no scenario {name!r}{nearest(name, self._places)}")
         if name not in self._sources:
-            self._sources[name] = Source.load(self.files[name])
+            self._sources[name] = Source.load(Path(self._places[name]))
         return self._sources[name]
 
     def open(self, text: str, given: Mapping[str, str] | None = None) -> Scenario:
@@ -76,11 +83,13 @@ class Catalogue(Mapping[str, Scenario]):
         return self.source(text)
 
 
-def _files_in(directory: Path) -> dict[str, Path]:
-    """The scenario files in it and below, in the order of their paths."""
+def _files_in(directory: Path) -> dict[str, str]:
+    """The scenario files in it and below, in the order of their paths. One program opens one of hundreds, so none is
+    made a path here.
+    """
     found = [(place, name) for place, _, names in os.walk(directory) for name in names if name.endswith(".toml")]
     found.sort(key=lambda each: (each[0].replace(os.sep, "\0"), each[1]))  # folder by folder, by their parts
-    return {name.removesuffix(".toml"): Path(place, name) for place, name in found}
+    return {name.removesuffix(".toml"): f"{place}{os.sep}{name}" for place, name in found}
 
 
 def _of(source: Source, given: dict[str, str], catalogue: Catalogue, several: int) -> dict[str, str]:

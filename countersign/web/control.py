@@ -181,7 +181,7 @@ class Control:
                 await self._clear()
                 log.info("told to run no scenario")
                 return self.status()
-        if not isinstance(name, str) or not name or any(part not in self._known.files for part in name.split("+")):
+        if not isinstance(name, str) or not name or any(part not in self._known for part in name.split("+")):
             if not isinstance(name, str):
                 raise Declined(400, "id takes the id of a scenario, several with + between them, or null for none")
             self._name_nearest(name)
@@ -208,7 +208,7 @@ class Control:
     def _name_nearest(self, name: str) -> None:
         """Names alone: a path would have files read that the asker may not read."""
         for part in name.split("+"):
-            if part not in self._known.files:
+            if part not in self._known:
                 try:
                     self._known.source(part)
                 except UserError as wrong:

@@ -156,6 +156,15 @@ def test_a_daemon_that_goes_straight_and_is_told_where(root: Path, told: str) ->
     assert results(made) == {"expired": "refused", "root-sent": "accepted"}
 
 
+def test_beyond_loopback_a_daemon_needs_leave_and_nobody_answers_it_about_revocation(root: Path, told: str) -> None:
+    beyond = ("run", "--listen", "0.0.0.0:0", "--trigger", told + TOLD, "--scenario", "expired,ocsp-revoked", "--json")
+    refused = countersign(*beyond)
+    assert (refused.code, "give --allow CIDR" in refused.err) == (2, True)
+    made = countersign(*beyond, "--allow", "127.0.0.1")
+    assert made.code == 0, made.out + made.err
+    assert results(made) == {"expired": "refused", "ocsp-revoked": "skipped"}
+
+
 def test_one_that_answers_before_it_connects_is_judged_where_the_recordings_tell(root: Path, told: str) -> None:
     names = ("--scenario", "expired,root-sent,cut-within-certificate")
     made = countersign("run", "--trigger", f"{told}/later{TOLD[5:]}", *names, "--json")

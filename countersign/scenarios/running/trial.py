@@ -164,7 +164,12 @@ class ScenarioProxy:
 
     @cached_property
     def place(self) -> Place:
-        """All that a client may be given, made when somebody wants more than ``url`` and ``ca``."""
+        """All that a client may be given, made when somebody wants more than ``url`` and ``ca``; here or in a fork."""
+        if not self.ca.exists():
+            raise UserError(
+                f"the proxy under {self.scenario.id} was stopped, and its files are gone; take env, client_cert and"
+                " client_key while it runs"
+            )
         return self._stage.place()
 
     @property

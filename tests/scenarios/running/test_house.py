@@ -476,3 +476,30 @@ def test_a_fork_can_be_a_client_and_is_told_where_the_rest_is(house: House) -> N
 def test_what_is_spawned_is_told_what_to_take_along(house: House) -> None:
     with house.open("plain") as proxy, pytest.raises(TypeError, match="send what the client there needs"):
         pickle.dumps(proxy)
+
+
+# -- what a start is spared ------------------------------------------------------------------------------------------
+
+
+def test_what_only_a_program_is_given_is_made_when_one_is_run() -> None:
+    with House() as own, own.open("plain") as proxy:
+        folder = proxy.ca.parent
+        assert {path.suffix for path in folder.iterdir()} == {".pem"}
+        assert proxy.client_key.exists()
+        assert {".pem", ".key", ".p12"} <= {path.suffix for path in folder.iterdir()}
+        assert str(proxy.place.trust_store) in proxy.env["JAVA_TOOL_OPTIONS"]
+    with House() as own:
+        late = own.open("plain")
+    with pytest.raises(UserError, match="its files are gone; take env, client_cert and client_key while it runs"):
+        _ = late.env
+
+
+def test_a_proxy_that_nobody_asks_about_revocation_loads_no_http_library() -> None:
+    script = """
+import sys
+from countersign.scenarios.running.house import House
+with House() as house, house.open("plain"):
+    sys.exit("aiohttp" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    assert done.returncode == 0
