@@ -139,6 +139,11 @@ def test_each_text_is_said_once_and_has_words_to_be_found_by() -> None:
             "git",
         ),
         ("ssl.SSLError: certificate verify failed: unable to get local issuer certificate (_ssl.c:1006)", "python"),
+        (
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate",
+            "python",
+        ),
+        ("[ssl:info] AH02039: Certificate Verification: Error (20): unable to get local issuer certificate", "apache"),
         ("npm error unable to get local issuer certificate", "node"),
         ("cURL error 60: SSL certificate problem: unable to get local issuer certificate (see https://x)", "php"),
         ("error 20 at 0 depth lookup: unable to get local issuer certificate", "openssl"),
@@ -161,6 +166,7 @@ def test_a_library_s_text_is_that_of_the_program_whose_mark_is_on_its_line(line:
         ("ConnectionAbortedError: SSL handshake is taking longer than 60.0 seconds: aborting", ["time-out"]),
         ("curl: (35) ", ["tls-failed"]),
         ("TimeoutError", ["time-out"]),
+        ("tls: invalid signature by the server certificate: crypto/rsa: verification error", ["decrypt-error"]),
     ],
 )  # fmt: skip
 def test_an_exit_code_and_a_class_of_exceptions_yield_to_what_says_more(line: str, meant: list[str]) -> None:
