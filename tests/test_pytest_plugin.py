@@ -251,7 +251,7 @@ CRASH = """
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "1"], ids=["alone", "worker"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.long)], ids=["alone", "worker"])
 def test_nothing_is_left_of_a_test_that_crashes(pytester: pytest.Pytester, workers: str) -> None:
     """xdist takes another worker for what is left; pytest alone is gone."""
     module(pytester, CRASH)
