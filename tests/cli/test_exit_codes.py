@@ -88,4 +88,4 @@ def test_what_was_named_and_is_not_there_is_wrong_usage(home: Path) -> None:
 
 def test_the_table_of_exit_codes_has_them_all() -> None:
     table = countersign.cli.__doc__ or ""
-    assert re.findall(r"^(\d+) ", table, re.MULTILINE) == ["0", "1", "2", "3", "130", "141"]
+    assert re.findall(r"^(\d+) ", table, re.MULTILINE) == ["0", "1", "2", "3", "4", "130", "141"]

@@ -30,10 +30,15 @@ class Completed:
         return self
 
 
+_ASIDE = {
+    "SSLKEYLOGFILE", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "OPENSSL_CONF",
+    "PYTEST_ADDOPTS",
+}  # fmt: skip
+
+
 def peer_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment less what would turn a peer aside (proxies, key logs, JVM options), in the C locale, UTC."""
-    aside = {"SSLKEYLOGFILE", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "OPENSSL_CONF"}
-    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and k not in aside}
+    """Our environment less what would turn a peer aside (proxies, key logs, options), in the C locale, UTC."""
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and k not in _ASIDE}
     return kept | {"LC_ALL": "C.UTF-8", "TZ": "UTC"} | dict(extra or {})
 
 
