@@ -9,6 +9,7 @@ import threading
 from asyncio import to_thread
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,8 +52,6 @@ from tests.recorder.transcripts import NAMES, transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from tests.peers.certs import Lab
 
 CHAINS = {
@@ -412,6 +411,15 @@ def test_a_jvms_log_and_the_wire_have_the_same_cause(lab: Lab, tmp_path: Path, d
     written = find(str(log), lambda _: pytest.fail("it is a file"), broken=True).recording
     assert cause(written) == cause(seen) == "missing-intermediate"
     assert "client-says" in {one.id for one in diagnose(written).findings}
+
+
+@pytest.mark.parametrize("name", ["java8-untrusted.log", "jdk17-tls13-untrusted.log"])
+def test_of_a_jvms_log_the_cure_is_javas(name: str) -> None:
+    log = Path(__file__).parents[1] / "recorder" / "javalog" / "logs" / name
+    found = diagnose(find(str(log), lambda _: pytest.fail("it is a file"), broken=True).recording).cause
+    assert found is not None
+    assert found.id == "untrusted-root"
+    assert "keytool -importcert" in found.fix
 
 
 # -- whatever comes ------------------------------------------------------------------------------------------------

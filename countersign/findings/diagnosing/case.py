@@ -213,9 +213,11 @@ class Case:
 
     @cached_property
     def client_family(self) -> str:
-        """Which family the client is of, as far as its hello tells; ``any`` where it does not."""
+        """Which family the client is of, as far as its hello tells, or that a JVM wrote the log; else ``any``."""
         if self.family != "any":
             return self.family
+        if self.recording.log.get("form") and self.recording.log.get("side") != Side.SERVER.value:
+            return "java"
         view = self.of_client
         inner = view.hello.extensions if view is not None and view.hello is not None else None
         offered = {one.code for one in inner or ()}
