@@ -52,6 +52,7 @@ from tests.recorder.transcripts import NAMES, transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
     from tests.peers.certs import Lab
 
 CHAINS = {
