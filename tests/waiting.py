@@ -1,9 +1,25 @@
-"""How long others kept this process from the CPU: what a test that measures time has to take off."""
+"""Waiting for what comes to pass, and how long others kept this process from the CPU meanwhile: what a test that
+measures time has to take off.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> float:
+    """How many seconds it took, less those for which others had the CPU; fails after ``seconds``."""
+    began, waited = time.monotonic(), kept_waiting()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds:g} s"
+        time.sleep(0.005)
+    return time.monotonic() - began - (kept_waiting() - waited)
 
 
 def kept_waiting() -> float:

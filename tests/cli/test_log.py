@@ -25,16 +25,10 @@ import structlog
 from countersign.cli.log import LogSink, logs
 from tests.cli.commands import countersign
 from tests.peers.process import peer_env
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def say_lost(lost: int) -> str:

@@ -38,6 +38,7 @@ from tests.proxy.wire import (
     tls,
 )
 from tests.recorder.tls_pairs import Sealer
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,15 +52,6 @@ def assert_nothing_broke(proxy: RunningProxy) -> None:
     for recording in proxy.kept.finished:
         assert not [failure for failure in recording.failures if failure.code == "internal"], recording.failures
         to_json(recording)
-
-
-def until(condition: Callable[[], bool], seconds: float) -> float:
-    """How long it took; fails after ``seconds``."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(0.002)
-    return time.monotonic() - began
 
 
 def cpu_in(seconds: float) -> float:
@@ -92,7 +84,7 @@ def test_an_end_at_every_byte_of_the_clients_flight_ends_the_session(
         for number, offset in enumerate(offsets):
             _end_at(proxy, version, offset, how)
             proxy.recordings(done + number + 1)
-            until(lambda: proxy.engine.open_sessions == 0, 10)
+            until(lambda: proxy.engine.open_sessions == 0)
         time.sleep(0.05)
         assert cpu_in(0.2) < 0.1
         assert_nothing_broke(proxy)
@@ -228,7 +220,7 @@ def test_slow_clients_hold_up_nobody_and_are_dropped_at_their_limit(lab: Lab) ->
             assert ask(proxy, client_context()) == b"good morning\n"
             took.append(time.monotonic() - began)
         assert sorted(took)[2] < 1.5, "they have until two seconds"
-        until(lambda: len(proxy.kept.finished) == 54, 20)
+        until(lambda: len(proxy.kept.finished) == 54)
         for connection in slow:
             assert connection.recv(10) == b""
         assert_nothing_broke(proxy)

@@ -40,6 +40,7 @@ from tests.proxy.wire import (
     silent,
     tls,
 )
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,15 +56,6 @@ def target(lab: Lab) -> Iterator[Target]:
 
 def proxied(target: Target, **settings: Any) -> RunningProxy:
     return RunningProxy(target=target.address, **{"verify": False, **settings})
-
-
-def until(condition: Callable[[], object], seconds: float) -> float:
-    """How long it took; fails after ``seconds``."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(0.002)
-    return time.monotonic() - began
 
 
 # -- time limits -------------------------------------------------------------------------------------------------
@@ -127,7 +119,7 @@ def test_open_sessions_get_their_time_and_are_finished(target: Target) -> None:
             early = stack.enter_context(connect(proxy))
             begun = stack.enter_context(connect(proxy))
             begun.sendall(in_records(client_hello())[:100])
-            until(lambda: proxy.engine.open_sessions == 5, 10)
+            until(lambda: proxy.engine.open_sessions == 5)
             began = time.monotonic()
             address = proxy.address
             stopping = threading.Thread(target=proxy.__exit__, args=(None, None, None))
@@ -165,7 +157,7 @@ def test_a_stop_while_the_target_is_dialled_or_spoken_to() -> None:
             with proxy:
                 connection = stack.enter_context(connect(proxy))
                 connection.sendall(in_records(client_hello()))
-                until(lambda: target.connections, 10)
+                until(lambda: target.connections)
             (recording,) = proxy.kept.finished
     assert recording.outcome.status is Status.INTERRUPTED
     assert {leg.role for leg in recording.legs} == {LegRole.CLIENT, LegRole.SERVER}
@@ -210,7 +202,7 @@ def test_a_fault_in_one_session_costs_no_other_its_snapshots_and_no_recording(
 ) -> None:
     with proxied(target) as proxy:
         with connect(proxy) as bad:
-            until(lambda: proxy.engine.open_sessions == 1, 10)
+            until(lambda: proxy.engine.open_sessions == 1)
             (session,) = proxy.engine._sessions.values()
 
             def fail(*_: object) -> None:
@@ -221,7 +213,7 @@ def test_a_fault_in_one_session_costs_no_other_its_snapshots_and_no_recording(
             bad.sendall(b"\x16")
             with connect(proxy) as good:
                 good.sendall(b"\x16")
-                until(lambda: any(one.id != session.recording.id for one in proxy.kept.snapshots), 10)
+                until(lambda: any(one.id != session.recording.id for one in proxy.kept.snapshots))
         recordings = proxy.recordings(2)
     (broken,) = [one for one in recordings if one.id == session.recording.id]
     assert (broken.outcome.status, broken.outcome.broken_by) == (Status.FAILED, Party.PROXY)
@@ -255,19 +247,19 @@ def test_what_happened_is_handed_over_within_a_quarter_of_a_second(target: Targe
             return lambda: any(test(snapshot) for snapshot in proxy.kept.snapshots)
 
         with connect(proxy) as raw:
-            until(lambda: proxy.kept.snapshots, 0.5)
+            assert until(lambda: proxy.kept.snapshots) < 0.5
             begun = in_records(client_hello())[:50]
             raw.sendall(begun)
-            until(shown(lambda one: one.from_client == 50), 0.6)
+            assert until(shown(lambda one: one.from_client == 50)) < 0.6
             (message,) = proxy.kept.snapshots[-1].legs[0].messages
             assert begun.endswith(message.raw)
             assert not message.complete
         client = Client(proxy, client_context())
         client.handshake()
-        until(shown(_handshake_is_whole), 0.6)
+        assert until(shown(_handshake_is_whole)) < 0.6
         client.send(b"data")
         assert client.recv() == b"data"
-        until(shown(lambda one: any(leg.count(Side.SERVER).length == 4 for leg in one.legs)), 0.6)
+        assert until(shown(lambda one: any(leg.count(Side.SERVER).length == 4 for leg in one.legs))) < 0.6
         for snapshot in proxy.kept.snapshots:
             assert snapshot.outcome.status is Status.OPEN
             to_json(snapshot)
@@ -396,12 +388,12 @@ def test_what_was_recorded_is_handed_over_before_anything_is_logged(target: Targ
         with proxied(target) as proxy:
             for broken in (False, True):
                 with connect(proxy) as connection:
-                    until(lambda: proxy.engine.open_sessions == 1, 10)
+                    until(lambda: proxy.engine.open_sessions == 1)
                     if broken:
                         (session,) = proxy.engine._sessions.values()
                         session._sniffer._receive = session.recording.finished = fail  # type: ignore[method-assign,assignment]
                     connection.sendall(b"\x16")
-                until(lambda: proxy.engine.open_sessions == 0, 10)
+                until(lambda: proxy.engine.open_sessions == 0)
             recordings = proxy.recordings(2)
     finally:
         structlog.configure(**before)

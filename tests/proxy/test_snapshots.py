@@ -14,6 +14,7 @@ from countersign.recorder.recording import LegRole, Recording, Status
 from countersign.recorder.wire.events import Content, Message, Side
 from tests.proxy.running import AUTHORITY, Kept, RunningProxy
 from tests.proxy.wire import Target, client_hello, connect, in_records, silent
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,23 +89,13 @@ def test_a_session_that_has_nothing_new_is_not_handed_over() -> None:
     with Target(silent) as target, RunningProxy(target=target.address) as proxy, connect(proxy) as connection:
         connection.sendall(in_records(client_hello())[:20])
         (session,) = _sessions(proxy)
-        _until(lambda: proxy.kept.snapshots and proxy.kept.snapshots[-1].from_client == 20)
+        until(lambda: proxy.kept.snapshots and proxy.kept.snapshots[-1].from_client == 20)
         assert not session.due
 
 
 def _sessions(proxy: RunningProxy) -> list[Session]:
-    _until(lambda: proxy.engine.open_sessions)
+    until(lambda: proxy.engine.open_sessions)
     return list(proxy.engine._sessions.values())
-
-
-def _until(condition: Any) -> None:
-    import time
-
-    for _ in range(2_000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not come to pass")
 
 
 class Watching(Kept):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.leg import LegDecoder
 from tests.proxy.running import RunningProxy
 from tests.proxy.wire import Target, client_hello, connect, in_records, rest, silent
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,14 +43,6 @@ def target() -> Iterator[Target]:
         yield running
 
 
-def until(condition: Any) -> None:
-    for _ in range(2_000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not come to pass")
-
-
 @pytest.mark.parametrize("action", list(Action))
 def test_snapshots_of_an_unfinished_hello_do_not_read_it_again(target: Target, read: list[int], action: Action) -> None:
     with RunningProxy(target=target.address, action=action) as proxy, connect(proxy) as connection:
@@ -60,7 +52,7 @@ def test_snapshots_of_an_unfinished_hello_do_not_read_it_again(target: Target, r
             shown = len(proxy.kept.snapshots)
             connection.sendall(piece)
             sent += 100
-            until(lambda shown=shown: len(proxy.kept.snapshots) > shown)
+            until(lambda shown=shown: len(proxy.kept.snapshots) > shown)  # type: ignore[misc]
         assert sum(read) == 5 * 100 * 6
         (message,) = proxy.kept.snapshots[-1].legs[0].messages
         assert message.raw == ENDLESS[:500]

@@ -18,8 +18,9 @@ from countersign.recorder.recording import Ending, LegRole, Party, Status
 from countersign.recorder.wire.events import Content, Side
 from tests.proxy.lag import watched
 from tests.proxy.running import RunningProxy
-from tests.proxy.test_hostile import _sealing, small, until
+from tests.proxy.test_hostile import _sealing, small
 from tests.proxy.wire import Target, client_context, client_hello, connect, echo, in_records, reset, server_context, tls
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,7 +276,7 @@ def test_a_client_that_wants_answers_and_takes_none_is_not_read_on(
         small(transport.get_extra_info("socket"))
         sending = threading.Thread(target=_send, args=(client.connection, bytes(flood)))
         sending.start()
-        until(lambda: session._context.client._paused, 10)
+        until(lambda: session._context.client._paused)
         time.sleep(0.1)
         assert transport.get_write_buffer_size() <= 256 * 1024
         reading = threading.Thread(target=_swallow, args=(client.connection,))

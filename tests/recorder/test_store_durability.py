@@ -34,6 +34,7 @@ from countersign.recorder.store import (
 )
 from countersign.recorder.wire.events import Content, Message, Side
 from tests.recorder.store_samples import open_sample, sample
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,13 +88,6 @@ def stored(path: Path) -> dict[str, Recording]:
         return {one.id: store.get(one.id) for one in store.summaries(limit=None)}
     finally:
         store.close()
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.005)
 
 
 class Barred:
