@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,6 +225,14 @@ def sleepers(mark: str) -> Iterator[int]:
             yield int(process.name)
 
 
+def wait_until(condition: object, seconds: float = 60) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
 CRASH = """
     import os, pathlib, threading, time
 
@@ -256,7 +263,7 @@ def test_nothing_is_left_of_a_test_that_crashes(pytester: pytest.Pytester, worke
     )  # fmt: skip
     try:
         told = pytester.path / "told"
-        until(lambda: told.exists() and list(sleepers(mark)))
+        wait_until(lambda: told.exists() and list(sleepers(mark)))
         folder = Path(told.read_text())
         assert folder.exists()
         (pytester.path / "crash").touch()
@@ -266,7 +273,7 @@ def test_nothing_is_left_of_a_test_that_crashes(pytester: pytest.Pytester, worke
         process.wait()
     assert process.returncode == (1 if workers == "1" else -signal.SIGABRT)
     assert workers == "0" or "1 failed, 1 passed" in said
-    until(lambda: not list(sleepers(mark)) and not folder.exists())
+    wait_until(lambda: not list(sleepers(mark)) and not folder.exists())
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.long)], ids=["alone", "worker"])
@@ -284,7 +291,7 @@ def test_nothing_is_left_when_pytest_ends_early(
     )
     try:
         told = pytester.path / "told"
-        until(lambda: told.exists() and list(sleepers(mark)))
+        wait_until(lambda: told.exists() and list(sleepers(mark)))
         folder = Path(told.read_text().split()[0])
         assert folder.exists()
         process.send_signal(number)
@@ -293,4 +300,4 @@ def test_nothing_is_left_when_pytest_ends_early(
         process.kill()
         process.wait()
     assert code == (2 if number is signal.SIGINT else -signal.SIGKILL)
-    until(lambda: not list(sleepers(mark)) and not folder.exists())
+    wait_until(lambda: not list(sleepers(mark)) and not folder.exists())
