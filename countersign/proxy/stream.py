@@ -85,6 +85,7 @@ class Stream(asyncio.BufferedProtocol):
         self._told = False  # the sink knows of the end
         self._full = False
         self._closing = False
+        self._finished = False  # our FIN is out, or behind what waits
         self._transport: asyncio.Transport | None = None
         self._outward: Lane | None = None
         self._inward: Lane | None = None
@@ -259,12 +260,17 @@ class Stream(asyncio.BufferedProtocol):
         self._pour_waiting()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send; a view is good for anything else when this returns."""
+        """Send, unless our side has ended; a view is good for anything else when this returns."""
         if self._outward is not None:
             if data:
                 self._outward.put((Send(bytes(data)),) if self._speaks is None else self._speaks(bytes(data)))
-        elif data and self._transport is not None and not self._transport.is_closing():
+        elif data and self._transport is not None and self._speakable:
             self._transport.write(data if _COPIES else bytes(data))
+
+    @property
+    def _speakable(self) -> bool:
+        """The transport takes bytes: behind ``write_eof`` it would raise."""
+        return self._transport is not None and not self._finished and not self._transport.is_closing()
 
     async def drained(self) -> None:
         """Wait until the peer has taken enough of what was written: nobody's answer may pile up here. One at a time."""
@@ -384,7 +390,8 @@ class Stream(asyncio.BufferedProtocol):
             self._finish_now()
 
     def _finish_now(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self._speakable:
+            self._finished = True
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
 
@@ -515,9 +522,11 @@ class _Outward:
         stream = self._stream
         match effect:
             case Send(data):
+                if stream._finished:  # noqa: SLF001
+                    return
                 if stream.on_sent is not None:
                     stream.on_sent(data)
-                if stream._transport is not None and not stream._transport.is_closing():  # noqa: SLF001
+                if stream._transport is not None and stream._speakable:  # noqa: SLF001
                     stream._transport.write(data[_sent_alone(stream._transport, data) :])  # noqa: SLF001
             case Finish():
                 stream._hang_up(Ending.FIN)  # noqa: SLF001
