@@ -27,6 +27,7 @@ line with it lacks), so the time goes with the file and hardly with the number o
 from __future__ import annotations
 
 import tomllib
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -361,7 +362,7 @@ def _matches(raw: bytes, wanted: Iterable[Text]) -> list[_Match]:
     if len(found) < 2:
         return found
     found = [one for one in found if not one.text.yields] or found
-    found = [one for one in found if not any(one.within(other) for other in found)]
+    found = _longest(found)
     telling = [one for one in found if not one.text.kind.vague]
     if any(one.text.kind.severity == "cause" for one in telling):
         found = telling
@@ -381,6 +382,21 @@ def _match(raw: bytes, text: Text) -> _Match | None:
         at = start + len(piece)
         spans.append((start, at))
     return _Match(text, tuple(spans))
+
+
+def _longest(found: Sequence[_Match]) -> list[_Match]:
+    """Those that lie in no other. Only what begins shortly before another can hold it, so that a line with every text
+    in it is no square of them.
+    """
+    starts = sorted((start, number) for number, match in enumerate(found) for start, _ in match.spans)
+    reach = max(end - start for match in found for start, end in match.spans)
+
+    def held(one: _Match) -> bool:
+        start = one.spans[0][0]
+        near = starts[bisect_left(starts, (start - reach, 0)) : bisect_left(starts, (start + 1, 0))]
+        return any(one.within(found[number]) for _, number in near)
+
+    return [one for one in found if not held(one)]
 
 
 def _find(raw: bytes, piece: bytes, at: int) -> int:

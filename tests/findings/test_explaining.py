@@ -6,6 +6,7 @@ import ctypes
 import ctypes.util
 import io
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -266,6 +267,14 @@ def test_a_line_of_a_megabyte_takes_linear_time(filling: str) -> None:
     """It would take hours, were it squared; the test's own time limit is the whole suite's."""
     explanation = explained(filling * ((1 << 20) // len(filling)) + "java.net.SocketException: Connection reset" * 2)
     assert all(len(place.text) <= 1_100 for finding in explanation.findings for place in finding.places)
+
+
+def test_a_line_with_every_text_in_it_takes_no_square_of_them() -> None:
+    line = b" ".join(piece for text in texts() for piece in text.says) + b"\n"
+    began = time.process_time()
+    explanation = explained(line * 8)
+    assert time.process_time() - began < 40  # a minute, were each held against each
+    assert all(finding.count <= 8 for finding in explanation.findings)
 
 
 def test_utf_16_and_windows_line_ends_are_read() -> None:

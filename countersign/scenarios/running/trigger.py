@@ -23,7 +23,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import h11
 
@@ -46,7 +46,8 @@ SETTLES = 0.5
 _CONNECT = 10.0
 _ACCEPTED = 0.02  # seconds in which who has connected before the answer is seen to have done so
 _KEPT = 64 * 1024  # bytes of an answer
-_SECRET = 6  # characters from which on a word of a header's value is not shown
+_SECRET = 6  # characters from which on a word of the request is not shown
+_WORD = re.compile(rf"[^\s\"'&=:,;{{}}\[\]<>]{{{_SECRET},}}")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -123,6 +124,12 @@ def _check_url(url: str) -> None:
         port = parts.port
     except ValueError as wrong:
         raise UserError(f"{wanted}; this is none ({wrong})") from None
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:
+        raise UserError(
+            f"--trigger: {printable(parts.hostname or '')} is no host name; a label has 1 to 63 bytes (RFC 1035 2.3.4)"
+        ) from None
     if parts.username is not None or parts.password is not None:
         raise UserError(
             "--trigger shows a password to everybody who lists processes: put an Authorization line into"
@@ -142,7 +149,7 @@ def parse_headers(data: bytes, *, name: str) -> tuple[tuple[str, str], ...]:
         lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"cannot read {name}: it is not UTF-8") from None
-    found = []
+    found: list[tuple[str, str]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -151,6 +158,8 @@ def parse_headers(data: bytes, *, name: str) -> tuple[tuple[str, str], ...]:
             raise UserError(f"{name}:{number}: expected `Name: value`")
         if key.lower() in _OURS:
             raise UserError(f"{name}:{number}: {key} is said by countersign itself; leave it out")
+        if key.lower() == "host" and any(other.lower() == "host" for other, _ in found):  # RFC 9112 3.2
+            raise UserError(f"{name}:{number}: a request has one Host, and it was given already")
         if any(ord(character) < 32 and character != "\t" for character in value.strip()) or "\x7f" in value:
             raise UserError(f"{name}:{number}: the value of {key} has control characters")
         found.append((key, value.strip()))
@@ -338,8 +347,10 @@ class _Answer:
 
 
 def _without_secrets(text: str, trigger: Trigger) -> str:
-    """The answer less what it echoes of the headers."""
-    words = {value for _, value in trigger.headers} | {word for _, value in trigger.headers for word in value.split()}
+    """The answer less what it echoes of the headers, the query and the body."""
+    query = urlsplit(trigger.url).query
+    words = {word for said in (query, unquote(query), trigger.body or "") for word in _WORD.findall(said)}
+    words |= {value for _, value in trigger.headers} | {word for _, value in trigger.headers for word in value.split()}
     for word in sorted((word for word in words if len(word) >= _SECRET), key=len, reverse=True):
         text = text.replace(word, "***")
     return text

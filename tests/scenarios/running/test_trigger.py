@@ -59,6 +59,13 @@ def test_what_an_answer_echoes_of_the_headers_is_left_out() -> None:
     assert "abcdef" not in repr(trigger)
 
 
+def test_what_an_answer_echoes_of_query_and_body_is_left_out() -> None:
+    body = '{"token": "b0dysecret==", "n": 1}'
+    trigger = Trigger(url="http://daemon.test/go?key=a%20b%2Fquerysecret&u={url}", method="POST", body=body)
+    told = _without_secrets('no {"token": "b0dysecret=="} of b/querysecret, a%20b%2Fquerysecret at /go', trigger)
+    assert told == 'no {"token": "***=="} of ***, *** at /go'
+
+
 def test_a_query_is_not_shown() -> None:
     assert Trigger(url="https://daemon.test:8443/go?token=1234567").words[2] == "https://daemon.test:8443/go"
 
