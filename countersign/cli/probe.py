@@ -129,7 +129,7 @@ def plan_of(
     bare = where.startswith("[") and where.endswith("]")
     text = where if ":" in where and not bare else f"{where}:{port}"
     address = parse_address(
-        f"[{where}]:{port}" if where.count(":") > 1 and "[" not in where else text, what="HOST[:PORT]"
+        f"[{where}]:{port}" if where.count(":") > 1 and not {"[", "/"} & {*where} else text, what="HOST[:PORT]"
     )
     asked = name if name is not None else "" if _is_address(address.host) else address.host
     roots = roots_of(ca_file) if ca_file is not None else None

@@ -244,6 +244,13 @@ def how_it_ended(made: Recorded, trigger: Trigger | None) -> str:
 def no_connection(client: Sequence[str], made: Recorded, trigger: Trigger | None) -> AnswerIsNo:
     """The error for a client that made no TLS connection."""
     said = "" if made.ran is None else "; ".join(each.line for each in made.ran.said)
+    said = f". It said: {printable(said)}" if said else ""
+    ended = next((each.outcome for each in reversed(made.before_tls) if each.outcome is not None), None)
+    if ended is not None:
+        return AnswerIsNo(
+            f"{_called(client, trigger)} came to the proxy, but not as far as TLS ({how_it_ended(made, trigger)}):"
+            f" {printable(ended.text).removesuffix('.')}{said}"
+        )
     cure = (
         "what --listen says has to be its proxy, and the trigger has to make it connect anew"
         if trigger is not None
@@ -252,7 +259,7 @@ def no_connection(client: Sequence[str], made: Recorded, trigger: Trigger | None
     )
     return AnswerIsNo(
         f"{_called(client, trigger)} made no TLS connection through"
-        f" the proxy ({how_it_ended(made, trigger)}): {cure}" + (f". It said: {printable(said)}" if said else "")
+        f" the proxy ({how_it_ended(made, trigger)}): {cure}{said}"
     )
 
 

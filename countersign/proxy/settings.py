@@ -77,6 +77,7 @@ def parse_address(text: str, *, what: str, any_port: bool = False) -> Address:
     match = _HOST_PORT.fullmatch(text.strip())
     if match is None:
         hint = " (an IPv6 address goes in brackets: [::1]:443)" if text.count(":") > 1 else ""
+        hint = " (give host and port alone, without scheme and path)" if "//" in text else hint
         missing = " has no port" if ":" not in text else " is not of that form"
         raise UserError(f"{what} takes HOST:PORT; {text!r}{missing}{hint}")
     port = int(match["port"])

@@ -200,6 +200,7 @@ def test_a_port_in_use_is_said(home: Path) -> None:
         (["proxy", "--target", "::1:443"], 2, ["--target", "brackets"]),
         (["proxy", "--target", "localhost:99999"], 2, ["port from 1 to 65535"]),
         (["proxy"], 2, ["--target HOST:PORT"]),
+        (["probe", "https://localhost:1/"], 2, ["'https://localhost:1/' is not", "without scheme and path"]),
         (["proxy", "--mode", "sideways"], 2, ["--mode takes", "sideways"]),
         (["proxy", "--mode", "connect", "--target", "localhost:443"], 2, ["--target is for --mode reverse"]),
         (["proxy", "--mode", "connect", "--listen", "0.0.0.0:0"], 2, ["open proxy", "--allow"]),

@@ -79,6 +79,14 @@ def test_a_client_that_never_ends_is_ended(home: Path, target: ScenarioProxy, en
     assert time.monotonic() - began < 50
 
 
+def test_a_client_whose_target_is_not_there_is_not_told_to_obey_the_proxy(home: Path) -> None:
+    made = countersign("record", "--", "curl", "-sS", "https://localhost:1/")
+    assert made.code == 1
+    assert "curl came to the proxy, but not as far as TLS (it ended with exit code 56): " in made.err
+    assert "The target localhost:1 refuses TCP connections" in made.err
+    assert "HTTPS_PROXY" not in made.err
+
+
 def test_a_client_that_makes_no_connection_is_no_recording(home: Path) -> None:
     made = countersign("record", "--", sys.executable, "-c", "import sys; sys.exit('Error: I had rather not')")
     assert made.code == 1

@@ -124,6 +124,8 @@ def test_a_server_that_asks_for_a_certificate_says_whose_and_takes_ours(lab: Lab
         shown = probe(plan(server.port, lab, certificate=lab.client.fullchain_pem, key=lab.client.key_pem))
         with pytest.raises(UserError, match="cannot use the client certificate"):
             probe(plan(server.port, lab, certificate=lab.client.fullchain_pem, key=lab.server.key_pem))
+        with pytest.raises(UserError, match="its key has to be in the same file, or named by --client-key"):
+            probe(plan(server.port, lab, certificate=lab.client.fullchain_pem))
     assert without.recording.legs[0].read().requested_ca_texts == ("CN=Lab Root CA,O=Lab",)
     assert without.recording.outcome.alert == "certificate_required"
     assert "Asks for a client certificate, naming 1 authorities" in show(without, width=100)

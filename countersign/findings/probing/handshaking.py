@@ -265,5 +265,6 @@ def _context(plan: Plan, keys: Path, manner: Manner) -> ssl.SSLContext:
             context.load_cert_chain(plan.certificate, plan.key)
         except (OSError, ssl.SSLError) as wrong:
             shown = printable(str(plan.certificate))
-            raise UserError(f"cannot use the client certificate {shown}: {printable(words_of(wrong))}") from None
+            where = "" if plan.key is not None else "; its key has to be in the same file, or named by --client-key"
+            raise UserError(f"cannot use the client certificate {shown}: {printable(words_of(wrong))}{where}") from None
     return context

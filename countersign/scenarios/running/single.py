@@ -38,11 +38,12 @@ _HOST = "localhost"
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """``ran`` is None where the client was ended by us, and a daemon not waited for; ``recordings`` are its sessions
-    with TLS, in their order.
+    with TLS, in their order, ``before_tls`` those that ended without.
     """
 
     ran: Ran | Answered | None
     recordings: tuple[Recording, ...]
+    before_tls: tuple[Recording, ...] = ()
 
 
 class _Kept:
@@ -51,14 +52,19 @@ class _Kept:
     def __init__(self, keeper: Keeper, watch: Watch) -> None:
         self._keeper, self._watch = keeper, watch
         self.found: dict[str, Recording] = {}
+        self.before_tls: dict[str, Recording] = {}
         self.first = asyncio.Event()
 
     def submit(self, recording: Recording) -> None:
         self._keeper.submit(recording)
         self._watch.submit(recording)
-        if recording.ended is not None and _has_tls(recording):
+        if recording.ended is None:
+            return
+        if _has_tls(recording):
             self.found[recording.id] = recording
             self.first.set()
+        else:
+            self.before_tls[recording.id] = recording
 
 
 def _has_tls(recording: Recording) -> bool:
@@ -120,8 +126,15 @@ async def record(
             await asyncio.gather(work, *ends, return_exceptions=True)
         ran = None if work.cancelled() else work.result()
         await watch.settle(lambda: engine.open_sessions)
-    found = sorted(kept.found.values(), key=lambda each: each.started)
-    return Recorded(None if trigger is None and ran is not None and ran.timed_out else ran, tuple(found))
+    return Recorded(
+        None if trigger is None and ran is not None and ran.timed_out else ran,
+        _in_order(kept.found),
+        _in_order(kept.before_tls),
+    )
+
+
+def _in_order(found: Mapping[str, Recording]) -> tuple[Recording, ...]:
+    return tuple(sorted(found.values(), key=lambda each: each.started))
 
 
 def _place(props: Props, engine: Engine, authority: Authority, target: Address | None) -> Place:
