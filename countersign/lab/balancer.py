@@ -235,7 +235,7 @@ class _Inside(asyncio.Transport):
     def __init__(
         self, stream: Stream, connection: TlsConnection, buffers: Buffers, protocol: asyncio.BaseProtocol
     ) -> None:
-        super().__init__({"peername": (stream.peer_host, 0), CLIENT_CHAIN: connection.peer_chain()})
+        super().__init__({"peername": (stream.peer_host(), 0), CLIENT_CHAIN: connection.peer_chain()})
         self._stream, self._connection, self._buffers = stream, connection, buffers
         self._protocol = protocol
         self._closed = False

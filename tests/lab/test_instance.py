@@ -219,6 +219,7 @@ async def test_a_request_is_handed_on_when_the_one_before_has_been_answered() ->
         for request in requests:
             assert await protocol.next() == request
             answered(protocol.transport)
+        assert protocol.transport.get_extra_info("peername") == ("127.0.0.1", 0)
         writer.close()
 
 
