@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies as st
 
-from countersign.recorder.wire.text import columns, printable
+from countersign.recorder.wire.text import columns, listed, printable
 from tests.recorder.made_recordings import CONTROLS, HOSTILE
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates too
@@ -74,3 +74,9 @@ def test_wide_characters_take_two_columns_and_marks_none() -> None:
     assert columns("abc") == 3
     assert columns("株式") == 4
     assert columns("e\u0301") == 1
+
+
+def test_what_is_beyond_the_first_names_is_counted() -> None:
+    assert listed(["a", "b"], 2) == "a, b"
+    assert listed(["a", "b", "c"], 2, joint="; ") == "a; b and 1 more"
+    assert listed([], 2) == ""
