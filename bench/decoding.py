@@ -1,8 +1,8 @@
 """How fast the decoder is by itself: handshakes a second, and bytes of bulk data a second through record framing.
 
 Real handshakes are made in memory and decoded again and again on one core: as a leg of which nobody has the keys, with
-a key log, and with every field of every message read as well. Bulk data is 16 KiB records behind a handshake, in slices
-as they come from a socket, of which only the headers are looked at.
+a key log, with every field of every message read as well, and with all of it made JSON. Bulk data is 16 KiB records
+behind a handshake, in slices as they come from a socket, of which only the headers are looked at.
 
     python -m bench.decoding --seconds 3 --json
 """
@@ -53,6 +53,11 @@ def read(log: list[tuple[Side, bytes]], keylog: KeyLog | None) -> LegReading:
     return read_leg(decode(log, keylog))
 
 
+def show(log: list[tuple[Side, bytes]], keylog: KeyLog | None) -> None:
+    for message in read(log, keylog).messages:
+        _ = message.fields
+
+
 def a_second(work: Callable[[], object], seconds: float) -> float:
     """How often it is done in a second of CPU."""
     work()
@@ -90,15 +95,17 @@ def main() -> None:
         made = talked(version)
         rates[f"TLS {name}, no keys"] = a_second(partial(decode, made.log, None), asked.seconds)
         rates[f"TLS {name}, opened"] = a_second(partial(decode, made.log, made.keylog), asked.seconds)
-        rates[f"TLS {name}, opened and read"] = a_second(partial(read, made.log, made.keylog), asked.seconds)
+        rates[f"TLS {name}, no keys, read"] = a_second(partial(read, made.log, None), asked.seconds)
+        rates[f"TLS {name}, opened, read"] = a_second(partial(read, made.log, made.keylog), asked.seconds)
+        rates[f"TLS {name}, opened, read, shown"] = a_second(partial(show, made.log, made.keylog), asked.seconds)
     framing = bulk(asked.seconds)
     if asked.json:
         report = {"handshakes_a_second": rates, "bulk_bytes_a_second": framing, "python": platform.python_version()}
         print(json.dumps(report))
         return
     for name, rate in rates.items():
-        print(f"{name:<28} {rate:8,.0f} handshakes a second")
-    print(f"{'bulk data, framed':<28} {framing / 1e9:8.2f} GB a second")
+        print(f"{name:<32} {rate:8,.0f} handshakes a second")
+    print(f"{'bulk data, framed':<32} {framing / 1e9:8.2f} GB a second")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def test_every_message_of_a_real_handshake_is_typed_without_problems_and_built_a
     assert read.problems == ()
     for one in read.messages:
         assert not isinstance(one.value, Opaque)
-        assert one.value.build() == one.message.raw  # type: ignore[attr-defined]
+        assert one.value is not None
+        assert one.value.build() == one.message.raw
 
 
 def test_the_hellos_of_rfc_8448_say_what_the_rfc_says() -> None:

@@ -142,7 +142,8 @@ def test_each_message_is_read_without_problems_and_built_again(name: str) -> Non
     assert reading.resumed is (name == "resumed-0-rtt")
     assert reading.handshake_finished == set(Side)
     for one in reading.messages:
-        assert one.value.build() == one.message.raw  # type: ignore[attr-defined]
+        assert one.value is not None
+        assert one.value.build() == one.message.raw
 
 
 @pytest.mark.parametrize("name", TRACES)

@@ -129,7 +129,7 @@ def _unseen(a: Half, b: Half) -> Iterator[str]:
             yield f"{half.name} has no ServerHello: nothing was agreed on"
         elif not seen(half, Side.SERVER):
             yield f"the server's certificates of {half.name}: {_why_no_chain(half)}"
-        sealed = sum(1 for message in half.reading.messages if "sealed" in message.fields)
+        sealed = sum(1 for message in half.reading.messages if message.sealed)
         sealed += len(half.leg.encrypted_records)
         if sealed:
             yield f"{sealed} encrypted messages or records of {half.name} were not opened, for there were no keys"
@@ -138,6 +138,6 @@ def _unseen(a: Half, b: Half) -> Iterator[str]:
 def _why_no_chain(half: Half) -> str:
     if half.reading.resumed:
         return "the session was resumed, so none were sent"
-    if half.leg.encrypted_records or any("sealed" in message.fields for message in half.reading.messages):
+    if half.leg.encrypted_records or any(message.sealed for message in half.reading.messages):
         return "they are encrypted, and there were no keys"
     return "none were sent"

@@ -137,7 +137,8 @@ def _counterparts(reading: LegReading) -> dict[_Key, tuple[ReadMessage, dict[str
     found: dict[_Key, tuple[ReadMessage, dict[str, Value]]] = {}
     counts: dict[tuple[str, Side], int] = {}
     for message in reading.messages:
-        unread = not message.fields or "sealed" in message.fields or "truncated" in message.fields
+        shown = message.fields
+        unread = not shown or message.sealed or "truncated" in shown
         if unread or message.type in _ELSEWHERE or message.message.content is not Content.HANDSHAKE:
             continue
         turn = message.type, message.message.sender
@@ -145,7 +146,7 @@ def _counterparts(reading: LegReading) -> dict[_Key, tuple[ReadMessage, dict[str
             _join(found, message)
             continue
         counts[turn] = counts.get(turn, -1) + 1
-        fields = {_RENAMED.get(path, path): value for path, value in essence(message.fields, message.type).items()}
+        fields = {_RENAMED.get(path, path): value for path, value in essence(shown, message.type).items()}
         if message.type == _SAME_IN:
             fields.pop("certificate_request.extensions", None)
             fields.pop("certificate_request.context", None)

@@ -107,7 +107,7 @@ class _Values(dict[str, str]):
 def _unseen(case: Case) -> Iterator[str]:
     """What the recording could not show, so that nothing was concluded from it."""
     for view in case.views:
-        sealed = bool(view.leg.encrypted_records) or any("sealed" in one.fields for one in view.reading.messages)
+        sealed = bool(view.leg.encrypted_records) or any(one.sealed for one in view.reading.messages)
         if sealed and not view.chain(Side.SERVER) and not view.reading.resumed:
             yield f"the certificates of the {view.title}: they are encrypted, and there are no keys (TLS 1.3)"
     if case.view(LegRole.THROUGH) is not None and not case.view(LegRole.CLIENT):

@@ -325,8 +325,9 @@ def _stapled(case: Case, view: View, ended: Ended, evidence: tuple[str, ...]) ->
 def _answers(view: View) -> Iterator[dict[str, object]]:
     """The stapled OCSP answers' fields: of CertificateStatus, or beside the leaf in TLS 1.3."""
     status = view.message("certificate_status", Side.SERVER)
-    if status is not None and isinstance(status.fields.get("response"), dict):
-        yield status.fields["response"]
+    stapled = status.fields.get("response") if status is not None else None
+    if isinstance(stapled, dict):
+        yield stapled
     certificate = view.message("certificate", Side.SERVER)
     entries = certificate.fields.get("entries") if certificate is not None else None
     for entry in (entries or [])[:1]:
@@ -420,7 +421,7 @@ def _server_refused(case: Case, view: View, ended: Ended) -> bool:
     if ended.alert == codes.CERTIFICATE_REQUIRED:
         return True
     if asked is None or shown is None:
-        hidden = bool(view.leg.encrypted_records) or any("sealed" in one.fields for one in view.reading.messages)
+        hidden = bool(view.leg.encrypted_records) or any(one.sealed for one in view.reading.messages)
         return ended.alert in _ABOUT_CERTIFICATES and hidden
     if ended.place is not None and ended.place < shown.number:
         return False

@@ -48,7 +48,7 @@ def ja3_text(hello: ClientHello) -> str:
     groups = next((one.groups for one in extensions if isinstance(one, SupportedGroups)), ())
     formats = next((one.formats for one in extensions if isinstance(one, EcPointFormats)), ())
     codes = [one.code for one in extensions]
-    lists = (_decimal(part) for part in (hello.cipher_suites, codes, groups))
+    lists = (_decimal(part) for part in (hello.cipher_suites, tuple(codes), groups))
     return ",".join([str(hello.legacy_version), *lists, "-".join(map(str, formats))])
 
 
@@ -60,7 +60,7 @@ def ja3(hello: ClientHello) -> str:
 def ja3s_text(hello: ServerHello) -> str:
     """What :func:`ja3s` hashes: ``version,cipher,extensions``."""
     codes = [one.code for one in hello.extensions or ()]
-    return f"{hello.legacy_version},{hello.cipher_suite},{_decimal(codes)}"
+    return f"{hello.legacy_version},{hello.cipher_suite},{_decimal(tuple(codes))}"
 
 
 def ja3s(hello: ServerHello) -> str:
@@ -132,7 +132,8 @@ def _alpn_ends(protocols: Iterable[bytes]) -> str:
     return first[:1].hex()[0] + first[-1:].hex()[1]
 
 
-def _decimal(numbers: Iterable[int]) -> str:
+@lru_cache(maxsize=1024)
+def _decimal(numbers: tuple[int, ...]) -> str:
     return "-".join([str(number) for number in numbers if number not in GREASE])
 
 

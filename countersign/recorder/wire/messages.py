@@ -901,11 +901,7 @@ def decode(content: Content, raw: bytes, context: DecodeContext = _NO_CONTEXT) -
     """Decode a message of any content type. Never raises."""
     if content is Content.HANDSHAKE:
         return decode_message(raw, context)
-    if content is Content.ALERT:
-        return decode_alert(raw)
-    if content is Content.CHANGE_CIPHER_SPEC:
-        return decode_change_cipher_spec(raw)
-    return decode_heartbeat(raw)
+    return _decode_small(content, raw) if len(raw) <= _SMALL else _decode_other(content, raw)
 
 
 def decode_message(raw: bytes, context: DecodeContext = _NO_CONTEXT, *, only: frozenset[int] | None = None) -> Decoded:
@@ -934,6 +930,23 @@ def decode_message(raw: bytes, context: DecodeContext = _NO_CONTEXT, *, only: fr
     if len(raw) > 4 + declared:
         reader.problem("", "nothing more", f"{byte_count(len(raw) - 4 - declared)} left over", offset=4 + declared)
     return Decoded(value, tuple(problems))
+
+
+_SMALL: Final = 2
+
+
+@lru_cache(maxsize=256)
+def _decode_small(content: Content, raw: bytes) -> Decoded:
+    """Alerts and change-cipher-specs, of which there are few different ones."""
+    return _decode_other(content, raw)
+
+
+def _decode_other(content: Content, raw: bytes) -> Decoded:
+    if content is Content.ALERT:
+        return decode_alert(raw)
+    if content is Content.CHANGE_CIPHER_SPEC:
+        return decode_change_cipher_spec(raw)
+    return decode_heartbeat(raw)
 
 
 _GLANCED: Final = frozenset({0, 10, 13, 16, 22, 27, 35, 41, 42, 43, 51})

@@ -53,10 +53,12 @@ from countersign.recorder.wire.messages import (
     Finished,
     HelloRetryRequest,
     NextProtocol,
+    Opaque,
     ServerHello,
     ServerHelloDone,
     ServerKeyExchange,
     Sslv2ClientHello,
+    TypedMessage,
     decode,
     glance,
     message_type,
@@ -84,16 +86,39 @@ class ReadMessage:
     """A message, its number in its leg, and what it says.
 
     ``value`` is the typed message or :class:`Opaque <.messages.Opaque>`; None for a message that stayed encrypted, and
-    for one that was told in words that have no typed form (:mod:`.told`).
-    ``fields`` is the JSON form, None for what the bytes end before; ``truncated`` in it says how much was kept of a
-    message that is not whole, ``sealed`` that nothing of it could be read.
+    for one that was told in words that have no typed form (:mod:`.told`). ``unreached`` are the fields that its bytes
+    end before; ``told_fields`` is the JSON form of a message that was told.
     """
 
     message: Message
     number: int
     type: str
-    fields: dict[str, Any]
-    value: object
+    value: TypedMessage | Opaque | None
+    unreached: tuple[str, ...] = ()
+    told_fields: dict[str, Any] | None = None
+
+    @property
+    def sealed(self) -> bool:
+        """Nothing of it could be read, for it is encrypted. What was not kept has its hash, and is not sealed."""
+        message = self.message
+        return message.told is None and message.encrypted and not message.raw and not message.digest
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The JSON form, made anew each time; None in it for what the bytes end before.
+
+        ``truncated`` in it says how much was kept of a message that is not whole, ``sealed`` that it is.
+        """
+        if self.told_fields is not None:
+            return self.told_fields
+        if self.sealed:
+            return {"sealed": True}
+        fields = {} if self.value is None else self.value.fields()
+        fields |= {name: None for name in self.unreached if name in fields}
+        message = self.message
+        if not message.complete:
+            fields["truncated"] = {"kept": len(message.raw), "length": message.length}
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,32 +213,27 @@ class _Leg:
         self._resumed: bool | None = None
 
     def take(self, message: Message, number: int) -> None:
-        kind = message_type(message.content, message.code, message.form)
         if message.told is not None:
-            self._take_told(message, message.told, number, kind)
+            self._take_told(message, message.told, number)
             return
         if not message.raw:
-            sealed = message.encrypted and not message.digest  # what was not kept has its hash
-            fields: dict[str, Any] = {"sealed": True} if sealed else {}
-            if not sealed and message.length:
-                fields["truncated"] = {"kept": 0, "length": message.length}
-            self._read.append(ReadMessage(message, number, kind, fields, None))
+            kind = message_type(message.content, message.code, b"")
+            self._read.append(ReadMessage(message, number, kind, None))
             self._opaque(message)
             return
         context = DecodeContext(self._version, self._suite, message.sender)
         decoded = decode(message.content, message.raw, context)
-        self._problems.extend(_problem(one, message, number) for one in decoded.problems)
-        fields = decoded.value.fields()
-        fields |= {name: None for name in decoded.unreached if name in fields}
-        if not message.complete:
-            fields["truncated"] = {"kept": len(message.raw), "length": message.length}
-        self._read.append(ReadMessage(message, number, kind, fields, decoded.value))
-        if "cipher_suite" not in decoded.unreached:  # a hello that ends before it says nothing of what was agreed on
-            self._learn(decoded.value, message, number)
+        value, unreached = decoded.value, decoded.unreached
+        if decoded.problems:
+            self._problems.extend([_problem(one, message, number) for one in decoded.problems])
+        self._read.append(ReadMessage(message, number, value.type, value, unreached))
+        if "cipher_suite" not in unreached:  # a hello that ends before it says nothing of what was agreed on
+            self._learn(value, message, number)
 
-    def _take_told(self, message: Message, told: Told, number: int, kind: str) -> None:
+    def _take_told(self, message: Message, told: Told, number: int) -> None:
         """A message that somebody wrote down: what he left out is None, and what has no wire form is put in."""
-        value: object = None
+        kind = message_type(message.content, message.code, message.form)
+        value: TypedMessage | Opaque | None = None
         fields: dict[str, Any] = {}
         if told.form:
             decoded = decode(message.content, told.form, DecodeContext(self._version, self._suite, message.sender))
@@ -235,7 +255,7 @@ class _Leg:
             _put_authorities(fields, told.authorities)
             self._told_ca_names = self._told_ca_names or told.authorities
             value = None
-        self._read.append(ReadMessage(message, number, kind, fields, value))
+        self._read.append(ReadMessage(message, number, kind, value, told_fields=fields))
         if value is None:
             self._opaque(message)
         elif not told.lacks("cipher_suite", "certificate_authorities"):
