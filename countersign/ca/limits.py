@@ -37,6 +37,12 @@ class Constraints:
         return not any(_within(tag, value, base) for kind, base in self.excluded if kind == tag)
 
     @property
+    def hosts(self) -> list[str]:
+        """The domains among the subtrees, as they stand there but for a dot in front."""
+        bases = [base for kind, base in (*self.permitted, *self.excluded) if kind == _DNS]
+        return [base.removeprefix(b".").decode("ascii", "backslashreplace") for base in bases]
+
+    @property
     def allowed(self) -> str:
         """What is permitted, in a list."""
         return ", ".join(map(_shown, self.permitted)) or "no host and no address"

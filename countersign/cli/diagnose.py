@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 _EARLIER = 20  # recordings of the same target that are looked at
 
 
+WordedFor = Annotated[
+    str | None,
+    typer.Option(
+        "--client",
+        metavar="KIND",
+        help="Word the cure for java, openssl, curl, python, node, go, dotnet or windows (default: what it seems).",
+        show_default=False,
+    ),
+]
+
+
 def diagnose(
     what: Annotated[
         str,
@@ -46,9 +57,7 @@ def diagnose(
     ] = "last",
     home: Home = None,
     store: StoreUrl = None,
-    client: Annotated[
-        str, typer.Option(help="Word the cure for: java, openssl, curl, python, node, go, dotnet or windows.")
-    ] = "any",
+    client: WordedFor = None,
     keylog: Annotated[
         list[Path] | None,
         typer.Option(help="A key log (SSLKEYLOGFILE) that opens a capture; may be repeated.", show_default=False),
@@ -80,17 +89,20 @@ def diagnose(
             if not explained(place, as_json=as_json):
                 raise
             raise typer.Exit(1) from None
-        diagnosis = diagnosed(subject.recording, history=history_of(kept, subject.recording), family=client)
+        diagnosis = diagnosed(subject.recording, history=history_of(kept, subject.recording), family=client or "any")
     if "#" in subject.reference and "#" not in what:
         which = subject.reference.rpartition("#")[2]
         typer.echo(f"{what} has several recordings; this is number {which}, the last that broke", err=True)
     if as_json:
-        print_json(diagnosis.to_json())
+        from countersign.findings.diagnosing.asking import walk
+
+        more = {"questions": [asked.to_json() for asked in walk(diagnosis)]} if ask else {}
+        print_json({**diagnosis.to_json(), **more})
     else:
         typer.echo(show(diagnosis, width=terminal_width()), nl=False)
     if fetch_issuers is not None:
         _fetch(subject.recording, fetch_issuers, overwrite=overwrite, home=home, store=store)
-    if ask:
+    if ask and not as_json:
         _ask(diagnosis)
     if diagnosis.cause is not None:
         raise typer.Exit(1)

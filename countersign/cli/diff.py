@@ -9,6 +9,7 @@ import typer
 
 from countersign.cli.common import Home, Json, Overwrite, StoreUrl, open_store, print_json, terminal_width, write_out
 from countersign.cli.import_ import read_keys
+from countersign.errors import UserError
 
 Reference = Annotated[
     str,
@@ -45,6 +46,8 @@ def diff(
     from countersign.findings.pages import comparison_page
     from countersign.findings.subjects import find
 
+    if brief and as_json:
+        raise UserError("--brief is about text, and --json has everything: give one of the two")
     keys = read_keys(keylog or [])
     with open_store(home, store) as kept:
         one, other = (find(reference, kept.get, keylog=keys) for reference in (a, b))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, home_of, open_store, print_json, store_location
-from countersign.cli.record import Via, known_to_daemons, no_connection, recorded, settings_for
-from countersign.cli.run import Client, FamilyName, Mode, UpstreamCa, UpstreamInsecure  # noqa: TC001
+from countersign.cli.diagnose import WordedFor  # noqa: TC001
+from countersign.cli.record import Mode, Via, known_to_daemons, no_connection, recorded, settings_for, way_of
+from countersign.cli.run import Client, FamilyName, UpstreamCa, UpstreamInsecure  # noqa: TC001
 from countersign.cli.triggering import (
     Allow,
     Listen,
@@ -42,6 +43,7 @@ def fixcheck(
     upstream_ca: UpstreamCa = None,
     upstream_insecure: UpstreamInsecure = False,
     family: FamilyName = None,
+    worded_for: WordedFor = None,
     trigger: TriggerUrl = None,
     trigger_method: TriggerMethod = None,
     trigger_headers: TriggerHeaders = None,
@@ -64,16 +66,19 @@ def fixcheck(
     from countersign.scenarios.running.cured import check_failed, cure, lines, same_again
 
     asked = trigger_of(locals())
+    if worded_for is not None and worded_for not in FAMILIES:
+        raise UserError(f"--client takes {', '.join(FAMILIES)}; got {worded_for!r}")
     with open_store(home, store) as kept:
         before = find(what, kept.get, broken=True).recording
     check_failed(before)
     target = _target(before)
-    way = mode or ("reverse" if before.mode == "reverse" and target is not None else None)
+    argv, known = who(client, asked, family)
+    straight = before.mode == "reverse" and target is not None
+    way = mode or ("reverse" if straight else way_of(known, argv, target))
     name = parse_label(label, what="--label")
     settings = settings_for(target, way, via, upstream_ca, insecure=upstream_insecure, label=name)
     if asked is not None:
         settings = known_to_daemons(settings, asked, listen, allow)
-    argv, known = who(client, asked, family)
     made = recorded(
         argv,
         settings,
@@ -88,7 +93,8 @@ def fixcheck(
     if not made.recordings:
         raise no_connection(argv, made, asked)
     after = same_again(before, made.recordings)
-    words = known.name if known.name is not None and known.name in FAMILIES else "any"
+    words = worded_for or (known.name or "any").partition("-")[0]  # java-fips is told what Java is told
+    words = words if worded_for or words in FAMILIES else "any"
     found = cure(before, after, well=made.ran is not None and made.ran.well, family=words)
     if as_json:
         print_json(found.to_json())

@@ -15,6 +15,7 @@ from countersign.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from countersign.findings.comparing import Comparison
     from countersign.findings.probing import Plan
     from countersign.recorder.recording import Recording
     from countersign.recorder.store import Store
@@ -61,6 +62,12 @@ def probe(
     from countersign.findings.probing.instance import look_at_instance
     from countersign.findings.probing.showing import show, show_census
 
+    if no_sni and name is not None:
+        raise UserError("--no-sni asks for no server name, and --name for one: give one of the two")
+    if instance and starttls is not None:
+        raise UserError("--instance asks by HTTPS, which does not begin with --starttls: give one of the two")
+    if count > 1:
+        _only_counted(all_versions=all_versions, instance=instance, against=against, label=label, ca_file=ca_file)
     plan = replace(
         plan_of(where, via=via, starttls=starttls, name="" if no_sni else name, ca_file=ca_file, seconds=timeout),
         certificate=client_cert,
@@ -78,14 +85,25 @@ def probe(
         found = probed(plan, label=parse_label(label, what="--label"), told=_teller())
         kept.put([found.recording], owner=None)
     looked = look_at_instance(plan) if instance else None
+    compared = None if earlier is None else _comparison(earlier, found.recording, ("before", "now"))
     if as_json:
-        print_json({**found.to_json(), **({"instance": looked.to_json()} if looked is not None else {})})
+        more = {} if looked is None else {"instance": looked.to_json()}
+        print_json({**found.to_json(), **more, **({} if compared is None else {"against": compared.to_json()})})
     else:
         typer.echo(show(found, width=width), nl=False)
         typer.echo("".join(f"\n{line}" for line in looked.lines) if looked is not None else "", nl=looked is not None)
-    differs = earlier is not None and _show_difference(earlier, found.recording, ("before", "now"), as_json=as_json)
-    if differs or not found.good:
+        _tell(compared)
+    if (compared is not None and compared.matters) or not found.good:
         raise typer.Exit(1)
+
+
+def _only_counted(**given: object) -> None:
+    """Raise :class:`UserError` for what a census would leave undone."""
+    left = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False)]
+    if left:
+        raise UserError(
+            f"--count counts chains, and no more: {left[0]} is for one connection; leave one of the two out"
+        )
 
 
 def compare(
@@ -113,7 +131,12 @@ def compare(
     looks = [handshake(each, label=label) for each, label in zip(plans, names, strict=True)]
     with open_store(home, store, make=True) as kept:
         kept.put(looks, owner=None)
-    if _show_difference(looks[0], looks[1], (names[0], names[1]), as_json=as_json, always=True):
+    compared = _comparison(looks[0], looks[1], (names[0], names[1]))
+    if as_json:
+        print_json(compared.to_json())
+    else:
+        _tell(compared)
+    if compared.matters:
         raise typer.Exit(1)
 
 
@@ -157,21 +180,19 @@ def _earlier(store: Store, reference: str, plan: Plan) -> Recording:
     return store.get(found.id)
 
 
-def _show_difference(
-    a: Recording, b: Recording, names: tuple[str, str], *, as_json: bool, always: bool = False
-) -> bool:
+def _comparison(a: Recording, b: Recording, names: tuple[str, str]) -> Comparison:
     from countersign.findings.comparing import compare as compared
-    from countersign.findings.comparing.showing import show
     from countersign.findings.subjects import Subject
 
-    one, other = (replace(recording, label=name) for recording, name in zip((a, b), names, strict=True))
-    comparison = compared(Subject(a.id, one), Subject(b.id, other))
-    if as_json and always:
-        print_json(comparison.to_json())
-    elif not as_json:
+    return compared(Subject(a.id, a), Subject(b.id, b), names=names)
+
+
+def _tell(comparison: Comparison | None) -> None:
+    from countersign.findings.comparing.showing import show
+
+    if comparison is not None:
         typer.echo("")
         typer.echo(show(comparison, width=terminal_width()), nl=False)
-    return comparison.matters
 
 
 def _teller() -> Callable[[str], None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from countersign.cli.common import Home, Json, StoreUrl, home_of, print_json, store_location
-from countersign.cli.run import Client, FamilyName, Mode, UpstreamCa, UpstreamInsecure  # noqa: TC001
+from countersign.cli.run import Client, FamilyName, UpstreamCa, UpstreamInsecure  # noqa: TC001
 from countersign.cli.triggering import (
     Allow,
     Listen,
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from countersign.scenarios.running.single import Recorded
     from countersign.scenarios.running.trigger import Trigger
 
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        help="How the client comes in: connect (HTTPS_PROXY) or reverse (straight). Unless told: straight for those "
+        "that obey no proxy (openssl, gnutls-cli, node) and are given the target by {url}, {host} or {port}.",
+        show_default=False,
+    ),
+]
 Via = Annotated[
     str | None,
     typer.Option(help="Go out through this http://, https:// or socks5:// proxy.", show_default=False),
@@ -84,12 +92,17 @@ def record(
     asked = trigger_of(locals())
     limit = None if for_ is None else parse_duration(for_, what="--for")
     address = _address(target)
+    argv, known = who(client, asked, family)
     settings = settings_for(
-        address, mode, via, upstream_ca, insecure=upstream_insecure, label=parse_label(label, what="--label")
+        address,
+        mode or way_of(known, argv, address),
+        via,
+        upstream_ca,
+        insecure=upstream_insecure,
+        label=parse_label(label, what="--label"),
     )
     if asked is not None:
         settings = known_to_daemons(settings, asked, listen, allow)
-    argv, known = who(client, asked, family)
     made = recorded(
         argv,
         settings,
@@ -124,6 +137,15 @@ def record(
         )
         return
     _print(argv, made, asked, label)
+
+
+def way_of(family: Family, argv: Sequence[str], target: Address | None) -> str | None:
+    """Straight, where that is how such a client goes to the target that it is given; else nothing is decided."""
+    from countersign.scenarios.running.clients import Way, placeholders
+
+    named = placeholders(argv)
+    goes = family.way is Way.REVERSE and "proxy" not in named and bool(named & {"url", "host", "port"})
+    return "reverse" if goes and target is not None else None
 
 
 def _address(text: str | None) -> Address | None:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import textwrap
 
 
+def sentence(text: str, *names: str) -> str:
+    """The text with a capital letter first, unless it begins with one of these ``names``, which stay as they are."""
+    if any(text.startswith(name) for name in names):
+        return text
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
     """The lines of a text in ``width`` columns, those after the first two further in; names and URLs stay whole."""
     return textwrap.wrap(

@@ -47,9 +47,21 @@ def test_a_cure_that_is_none_and_one_that_uncovers_the_next_fault(
     document = same.json()
     assert (document["cured"], document["text"]) == (False, "Not cured: it is what it was.")
     assert document["before"]["diagnosis"]["cause"] == document["after"]["diagnosis"]["cause"]
-    other = countersign("fixcheck", failed, "--", *CURL)  # now it is we who do not know the target's root
+    causes = [
+        countersign("diagnose", failed, "--client", kind, "--ask", "--json").json() for kind in ("windows", "java")
+    ]
+    assert ["certutil -addstore" in one["findings"][0]["fix"] for one in causes] == [True, False]
+    assert causes[0]["questions"][-1] == {
+        "id": "inspection",
+        "text": "Is the connection to the instance exempt from HTTPS inspection?",
+        "answer": False,
+        "by": "untrusted-inspection-ca",
+        "no": "Exempt it: inspection takes the client certificate away.",
+    }
+    other = countersign("fixcheck", failed, "--client", "windows", "--", *CURL)  # now we do not know the root
     assert other.code == 1
     assert other.out.startswith("Not cured: that is over, and now it is something else: ")
+    assert "certutil -addstore" in " ".join(other.out.split())
 
 
 def test_what_cannot_be_checked_is_said(home: Path, house: House, target: ScenarioProxy, failed: str) -> None:

@@ -57,6 +57,17 @@ def test_a_client_that_goes_straight_is_sent_here(home: Path, target: ScenarioPr
     assert made.json()["recordings"][0]["mode"] == "reverse"
 
 
+@pytest.mark.peer("openssl")
+def test_a_client_that_obeys_no_proxy_is_sent_straight_to_us(home: Path, target: ScenarioProxy) -> None:
+    made = countersign(
+        "record", "--json", *place(target), "--",
+        "openssl", "s_client", "-connect", "{host}:{port}", "-servername", target.host, "-CAfile", "{ca}",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    (recording,) = made.json()["recordings"]
+    assert (recording["mode"], recording["target"]) == ("reverse", f"{target.host}:{target.port}")
+
+
 def test_the_way_out_may_be_a_proxy(home: Path, house: House) -> None:
     with house.open("plain", mode="connect") as corporate:
         assert corporate.proxy_url is not None

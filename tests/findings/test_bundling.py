@@ -13,10 +13,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, strategies as st
 
+from countersign.ca.limits import outside
+from countersign.ca.recipes import catalogue
 from countersign.findings.bundling import Pseudonyms, bundle
 from countersign.findings.bundling.pseudonyms import _Swap
 from countersign.findings.comparing import compare
 from countersign.findings.diagnosing import diagnose
+from countersign.findings.diagnosing.case import View
+from countersign.findings.diagnosing.chain import defects
+from countersign.findings.diagnosing.inspection import product_of
 from countersign.findings.subjects import Subject
 from countersign.proxy import Address, SecretsKept
 from countersign.recorder.certificates import CertificateFacts
@@ -25,7 +30,7 @@ from countersign.recorder.recording import Recording, to_json
 from countersign.recorder.schema.checking import what_is_wrong
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.told import Told
-from tests.findings.test_comparing import hello_with, recorded
+from tests.findings.test_comparing import AUTHORITY, hello_with, recorded, shown_chain
 from tests.peers.curl import curl
 from tests.peers.openssl import OpensslServer
 from tests.proxy.running import RunningProxy
@@ -177,6 +182,51 @@ def test_a_host_without_a_point_and_a_label_are_names_too() -> None:
     assert "Acme" not in hidden.label
     text = replace(recording, outcome=replace(recording.outcome, text="The feedback of db."))
     assert Pseudonyms(KEY).redacted(text).outcome.text == f"The feedback of {hidden.sni}."  # "db" as a word alone
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [
+        ("CN=Fortinet_CA_SSL,OU=Acme,O=Fortinet", "FortiGate"),
+        ("CN=Acme proxy,O=Palo Alto Networks", "Palo Alto Networks"),
+        ("CN=Cisco Umbrella Root CA,OU=Acme,O=Cisco", "Cisco Umbrella"),
+        ("CN=Gateway CA - Cloudflare Managed G1 acme,O=Cloudflare\\, Inc.", "Cloudflare Gateway"),
+    ],
+)
+def test_a_product_is_known_under_pseudonyms_and_its_owner_is_not(name: str, product: str) -> None:
+    facts = CertificateFacts("", subject="CN=host.acme.test", issuer=name)
+    message = Message(0.0, Side.SERVER, Content.HANDSHAKE, 11, False, 0, b"", told=Told(b"", (), (facts,)))
+    (hidden,) = Pseudonyms(KEY).redacted(recorded([message]).recording).legs[0].messages
+    assert hidden.told is not None
+    assert product_of(hidden.told.certificates) == product_of([facts]) == product
+    assert "acme" not in f"{hidden.told.certificates}".lower()
+
+
+def test_the_domains_of_name_constraints_are_names_too() -> None:
+    """So that what a CA may speak for is the same, and is not told."""
+    ders = catalogue()["name-constraints-exclude"].make(AUTHORITY, name=HOST).chain
+    recording = recorded(shown_chain(ders)).recording
+    hidden = Pseudonyms(KEY).redacted(recording)
+    chains = [[sent.der for sent in one.legs[0].read().chain(Side.SERVER)] for one in (recording, hidden)]
+    told = [outside(one[0], one[1:]) for one in chains]
+    assert None not in told
+    assert b"acmewidgets" not in b"".join(chains[1])
+
+
+def test_what_was_known_of_signatures_is_known_under_pseudonyms_and_marks_that_are_none_do_no_harm() -> None:
+    chain = shown_chain(catalogue()["leaf-signature-broken"].make(AUTHORITY, name=HOST).chain)
+    recording = recorded(chain).recording
+    hidden = Pseudonyms(KEY).redacted(recording)
+    again = Pseudonyms(bytes(32)).redacted(hidden)
+    for one in (hidden, again):
+        view = View(one, one.legs[0])
+        found = defects(view.chain(Side.SERVER), at=one.started, name=None, broken=view.broken(Side.SERVER))
+        assert "signature-does-not-hold" in {each.id for each in found}
+    for mark in (True, {}, {"through": 3}, {"through": {"handshake": "yes", "server": [0, [1], ["a", 2], {}]}}):
+        odd = replace(hidden, prelude={"redacted": mark})
+        view = View(odd, odd.legs[0])
+        assert (view.signature_held, view.broken(Side.SERVER)) == (None, frozenset())
+        assert diagnose(odd).unseen
 
 
 def test_what_a_log_told_is_redacted_whatever_its_names_are() -> None:

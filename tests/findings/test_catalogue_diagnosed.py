@@ -8,7 +8,7 @@ breaks behind the handshake. ``causes.toml`` has what a right diagnosis names; a
 counts as not found.
 
 Scenario, step, faults and whatever else says what was ordered are taken out of each recording before, so that nothing
-but what was seen can tell; and nothing of that changes a finding.
+but what was seen can tell; and nothing of that changes a finding. Neither do the pseudonyms of a redacted bundle.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from countersign.findings.bundling import Pseudonyms
 from countersign.findings.diagnosing import Diagnosis, diagnose, kinds
 from countersign.findings.diagnosing.model import Severity
 from countersign.proxy.faults import WireFault
@@ -38,6 +39,7 @@ CAUSES: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "causes.to
 LEAST = 0.95
 BROKEN = {Status.FAILED, Status.ABANDONED}
 REFUSED = {Kind.REFUSED, Kind.REFUSED_WRONGLY, Kind.HUNG, Kind.CRASHED, Kind.NEVER_CONNECTED, Kind.UNPROVED}
+PSEUDONYMS = Pseudonyms(bytes(range(32)))
 _OF_ORDERS = {"ordered", "inspection"}
 
 
@@ -84,9 +86,11 @@ async def played(argv: Sequence[str], names: Sequence[str]) -> list[Played]:
 
 
 def said(recording: Recording) -> Diagnosis:
-    """What is found, which what was ordered does not change, with its evidence."""
+    """What is found, which neither what was ordered nor other names change, with its evidence."""
     diagnosis = diagnose(blind(recording))
     assert diagnosis.findings == diagnose(recording).findings, recording.scenario
+    hidden = diagnose(PSEUDONYMS.redacted(recording))
+    assert [one.id for one in hidden.findings] == [one.id for one in diagnosis.findings], recording.scenario
     assert all(one.evidence for one in diagnosis.findings), (recording.scenario, diagnosis.to_json())
     return diagnosis
 

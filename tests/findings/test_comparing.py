@@ -18,6 +18,7 @@ from countersign.ca.recipes import Recipe, catalogue
 from countersign.errors import UserError
 from countersign.findings.comparing import Comparison, Weight, compare
 from countersign.findings.comparing.showing import show
+from countersign.findings.pages import comparison_page
 from countersign.findings.subjects import NoTls, Subject, find
 from countersign.recorder.recording import Leg, LegRole, Outcome, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Message, Side
@@ -253,6 +254,23 @@ def test_in_brief_there_are_the_sentences_that_matter_alone() -> None:
     assert "Notes" in whole
     assert not [line for line in brief if line == "Notes" or "client_hello (" in line.lower()]
     assert len(brief) < len(whole)
+
+
+ROLES = (LegRole.CLIENT, LegRole.SERVER)
+
+
+def test_a_label_stays_as_it_was_given_where_it_begins_a_sentence() -> None:
+    offers = [[hello_with(alpn(b"h2"))], [hello_with()]]
+    labelled = [recorded(one, named=name * 16, label=name) for one, name in zip(offers, "ab", strict=True)]
+    comparison = compare(*labelled)
+    assert any(one.text.startswith(("a ", "b ")) for one in comparison.differences), comparison.differences
+    page = comparison_page(comparison).decode()
+    for shown in (show(comparison, width=100), page):
+        assert not re.search(r"(?:- |>)[AB] ", shown)
+    legs = [replace(recorded(one, role=role).recording.legs[0]) for one, role in zip(offers, ROLES, strict=True)]
+    both = replace(recorded([]).recording, legs=tuple(legs))
+    text = show(compare(*(Subject("last", both, role) for role in ROLES)), width=100)
+    assert "- The server leg" in text or "- The client leg" in text
 
 
 def test_hostile_names_are_escaped() -> None:

@@ -64,6 +64,21 @@ def test_a_good_server_is_good_and_its_recording_is_whole(lab: Lab) -> None:
 
 
 @pytest.mark.peer("openssl")
+def test_a_leaf_that_is_its_own_root_is_good_and_nothing_is_wrong_with_it(lab: Lab) -> None:
+    alone = lab.issue("localhost", signer=None)
+    own = (alone.certificate.public_bytes(Encoding.DER),)
+    with OpensslServer(alone, mode="www") as server:
+        trusted, stranger = probe(plan(server.port, roots=own)), probe(plan(server.port, lab))
+    assert trusted.good
+    assert not trusted.defects
+    assert "The chain is good: nobody but the leaf vouches for it" in show(trusted, width=120)
+    assert "wrong" not in show(trusted, width=120)
+    assert not stranger.good
+    assert [one.id for one in stranger.defects] == ["self-signed"]
+    assert "What is wrong with it" in show(stranger, width=120)
+
+
+@pytest.mark.peer("openssl")
 @pytest.mark.parametrize(
     ("server", "versions", "ciphers", "groups"),
     [

@@ -23,12 +23,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from countersign.findings.diagnosing.case import REDACTED
-from countersign.findings.diagnosing.inspection import is_root_of_a_product
+from countersign.ca.limits import constraints_of
+from countersign.findings.diagnosing.case import REDACTED, View
+from countersign.findings.diagnosing.chain import broken_signatures
+from countersign.findings.diagnosing.inspection import is_root_of_a_product, words_of_products
+from countersign.findings.diagnosing.signing import signature_holds
+from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.messages import MAX_DECOMPRESSED, decompress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from countersign.recorder.certificates import CertificateFacts
     from countersign.recorder.recording import Leg, Recording
@@ -42,6 +46,7 @@ _SAYS_NOTHING = frozenset(
     services service global class the and of for inc ltd llc gmbh corp sub countersign
     com net org edu gov int mil io test local localhost example invalid lan home arpa""".split()  # noqa: SIM905
 )
+_IN_CERTIFICATE = "name in a certificate"
 _NOT_REPLACED = {"C"}  # a country is nobody
 _NAMING = ("subject", "issuer", "san", "ocsp", "ca_issuers", "crl", "problems")  # of what was told of a certificate
 _COMPRESSED_CERTIFICATE = 25
@@ -64,7 +69,7 @@ class Pseudonyms:
         found = dict(self._strings(recording))
         names = {name: self._name(name, kind) for name, kind in found.items()}
         self.counts = Counter(found[name] for name, new in names.items() if name != new)
-        swap = _Swap(names)
+        swap = _Swap(names, {name for name in names if is_root_of_a_product(f"CN={name}") or words_of_products(name)})
         return replace(
             recording,
             client=swap.text(recording.client),
@@ -78,7 +83,7 @@ class Pseudonyms:
                 for role, one in recording.problems
             ),
             failures=tuple(replace(one, text=swap.text(one.text) or "") for one in recording.failures),
-            prelude={**swap.values(recording.prelude), REDACTED: True},
+            prelude={**swap.values(recording.prelude), REDACTED: _signatures(recording)},
             http=tuple(swap.values(one) for one in recording.http),
             mtls=swap.values(_without_der(recording.mtls)),
             not_mirrored=tuple(swap.text(one) or "" for one in recording.not_mirrored),
@@ -91,7 +96,11 @@ class Pseudonyms:
             return self._address(name)
         if is_root_of_a_product(f"CN={name}"):
             return name  # a product's own root, as everybody has it who has the product
-        return _WORD.sub(lambda word: self._word(word[0]), name)
+        new, at = "", 0
+        for begins, ends in words_of_products(name) if kind == _IN_CERTIFICATE else ():
+            new += _WORD.sub(lambda word: self._word(word[0]), name[at:begins]) + name[begins:ends]
+            at = ends
+        return new + _WORD.sub(lambda word: self._word(word[0]), name[at:])
 
     def _word(self, word: str) -> str:
         if word.lower() in _SAYS_NOTHING or word.isdigit():
@@ -120,6 +129,9 @@ class Pseudonyms:
             yield from _host(reading.sni)
             for sent in reading.certificates:
                 yield from _certificate(sent.facts)
+                constraints = constraints_of(sent.der) if sent.der else None
+                for host in constraints.hosts if constraints is not None else ():
+                    yield from _host(host)
             for name in reading.requested_ca_texts or ():
                 yield from _distinguished(name)
         for key in ("chosen", "presented"):
@@ -192,7 +204,7 @@ def _distinguished(name: str | None) -> Iterator[tuple[str, str]]:
     for attribute in _ATTRIBUTE.finditer(name or ""):
         value = re.sub(r"\\(.)", r"\1", attribute["value"])
         if value and attribute["name"] not in _NOT_REPLACED:
-            yield value, "name in a certificate"
+            yield value, _IN_CERTIFICATE
 
 
 def _deep(value: object) -> Iterator[str]:
@@ -218,8 +230,9 @@ def _without_der(value: Mapping[str, Any]) -> Mapping[str, Any]:
 class _Swap:
     """Replaces strings by strings, in text and in bytes; the longest first, so that no part is taken for the whole."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
-        changed = {old: new for old, new in names.items() if old != new}
+    def __init__(self, names: Mapping[str, str], kept: Collection[str] = ()) -> None:
+        """``kept`` are those that stay whole although a part of them may be another name."""
+        changed = {old: new for old, new in names.items() if old != new or old in kept}
         self._ordered = sorted(changed.items(), key=lambda pair: len(pair[0]), reverse=True)
         self._text = {old.lower(): new for old, new in self._ordered}
         pattern = "|".join(_whole_if_short(old) for old, _ in self._ordered)
@@ -287,6 +300,23 @@ def _encoded(changed: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
                     yield from (
                         (bytes([tag, len(before)]) + before, bytes([tag, len(before)]) + after) for tag in _TEXT_TAGS
                     )
+
+
+def _signatures(recording: Recording) -> dict[str, Any]:
+    """What is known of each leg's signatures, as :data:`REDACTED` has it: no one can try them later."""
+    views = [View(recording, leg) for leg in recording.legs]
+    return {
+        view.role.value: {
+            "handshake": signature_holds(view),
+            **{side.value: [list(both) for both in _broken(view, side)] for side in Side},
+        }
+        for view in views
+    }
+
+
+def _broken(view: View, side: Side) -> Iterable[tuple[int, int]]:
+    known = view.broken(side)
+    return broken_signatures(view.chain(side)) if known is None else sorted(known)
 
 
 def _leg(leg: Leg, swap: _Swap) -> Leg:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from countersign.findings.comparing.model import Difference, Weight
+from countersign.findings.comparing.model import Difference, Evidence, Weight
 from countersign.recorder.certificates import CertificateFacts, cut_certificate
 from countersign.recorder.der import DerError
 from countersign.recorder.wire.events import Side
@@ -80,9 +80,7 @@ def chains(a: Half, b: Half, sender: Side) -> Iterator[Difference]:
         return
     for one, other in _aligned(ours, theirs):
         evidence = tuple(
-            f"{half.name}: message {each.message}, certificate {each.place}"
-            for half, each in ((a, one), (b, other))
-            if each is not None
+            Evidence(half.name, each.message, each.place) for half, each in ((a, one), (b, other)) if each is not None
         )
         if one is not None and other is not None:
             part = _part(one)

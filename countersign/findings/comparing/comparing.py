@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 _FIELD = re.compile(r"[\w.*?\[\]!-]+")
 
 
-def compare(a: Subject, b: Subject, *, ignore: Sequence[str] = ()) -> Comparison:
+def compare(a: Subject, b: Subject, *, ignore: Sequence[str] = (), names: tuple[str, str] | None = None) -> Comparison:
     """All that differs. ``ignore`` are fields that do not count (``chain.leaf.serial``, ``client_hello``, ``time.*``).
+    ``names`` are what the two are called, where it is not by their labels.
 
     Raises :class:`UserError` where there is nothing to compare.
     """
     for field in ignore:
         if not _FIELD.fullmatch(field):
             raise UserError(f"--ignore takes the path of a field such as client_hello.cipher_suites, got {field!r}")
-    names = _names(a, b)
+    names = names or _names(a, b)
     pairs = tuple(_pair(names, (a.recording, one), (b.recording, other), ignore) for one, other in _pairs(a, b))
     same = a.recording.id == b.recording.id
     session = () if same else tuple(_kept(_session(names, a.recording, b.recording), ignore))

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from countersign.findings.comparing.model import Difference, Step, Weight
+from countersign.findings.comparing.model import Difference, Evidence, Step, Weight
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.text import listed, printable
 
@@ -57,7 +57,8 @@ def course(a: Half, b: Half, lines: Sequence[Step]) -> Iterator[Difference]:
         number, alert = (step.a if step.b is None else step.b), step.title.removeprefix("alert ")
         text = f"in {there.name} the {step.sender} sends the alert {alert}; in {other.name} it does not"
         values = (alert, None) if there is a else (None, alert)
-        evidence = (f"{there.name}: message {number}",)
+        assert number is not None
+        evidence = (Evidence(there.name, number),)
         yield Difference(f"alert.{step.sender}", text, values[0], values[1], evidence=evidence)
     others = [step for step in telling if step not in alerts]
     if others:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from countersign.findings.comparing.essence import Value, essence
-from countersign.findings.comparing.model import Difference, Weight
+from countersign.findings.comparing.model import Difference, Evidence, Weight
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.text import listed, printable
 
@@ -122,7 +122,7 @@ def messages(a: Half, b: Half) -> Iterator[Difference]:
         if one.message.told is not None or other.message.told is not None:  # what a log leaves out is not known
             both = fields.keys() & others.keys()
             fields, others = ({path: each[path] for path in each if path in both} for each in (fields, others))
-        evidence = (f"{a.name}: message {one.number}", f"{b.name}: message {other.number}")
+        evidence = (Evidence(a.name, one.number), Evidence(b.name, other.number))
         found = _fields((a.name, b.name), key[0], fields, others, evidence)
         if key[0] == "server_hello" and a.reading.version != b.reading.version:
             found = (replace(difference, weight=Weight.NOTE) for difference in found)  # another version, other answers
@@ -177,7 +177,7 @@ def _without_agreed(fields: dict[str, Value]) -> None:
 
 
 def _fields(
-    names: tuple[str, str], kind: str, one: dict[str, Value], other: dict[str, Value], evidence: tuple[str, ...]
+    names: tuple[str, str], kind: str, one: dict[str, Value], other: dict[str, Value], evidence: tuple[Evidence, ...]
 ) -> Iterator[Difference]:
     for path in dict.fromkeys((*one, *other)):
         left, right = one.get(path), other.get(path)
@@ -258,6 +258,6 @@ def _first(reading: LegReading, kind: str) -> ReadMessage | None:
     return next((message for message in reading.messages if message.type == kind), None)
 
 
-def _evidence(a: Half, b: Half, kind: str) -> tuple[str, ...]:
+def _evidence(a: Half, b: Half, kind: str) -> tuple[Evidence, ...]:
     found = [(half.name, _first(half.reading, kind)) for half in (a, b)]
-    return tuple(f"{name}: message {message.number}" for name, message in found if message is not None)
+    return tuple(Evidence(name, message.number) for name, message in found if message is not None)

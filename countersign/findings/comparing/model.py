@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from countersign.recorder.recording import summary
+from countersign.recorder.recording import LegRole, summary
 
 if TYPE_CHECKING:
-    from countersign.recorder.recording import Leg, LegRole, Recording
+    from countersign.recorder.recording import Leg, Recording
     from countersign.recorder.wire.reading import LegReading
 
 
@@ -31,9 +31,22 @@ class Half:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """A message of one of the two, and a certificate in it. Reads ``good: message 4, certificate 0``."""
+
+    name: str
+    message: int
+    certificate: int | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.certificate is None else f", certificate {self.certificate}"
+        return f"{self.name}: message {self.message}{where}"
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that differs. ``field`` is its path (``client_hello.cipher_suites``, ``chain.leaf.issuer``); ``a`` and
-    ``b`` are JSON-able; ``evidence`` names the messages that show it.
+    ``b`` are JSON-able; ``evidence`` are the messages that show it.
     """
 
     field: str
@@ -41,7 +54,7 @@ class Difference:
     a: Any = None
     b: Any = None
     weight: Weight = Weight.MATTERS
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,11 @@ class Comparison:
     recordings: tuple[Recording, Recording]
     session: tuple[Difference, ...]
     pairs: tuple[Pair, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those of the names that somebody gave, and that stay as they are wherever they stand."""
+        return tuple(name for name in self.names if name not in {f"the {role} leg" for role in LegRole})
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -114,5 +132,5 @@ def _difference_json(one: Difference) -> dict[str, Any]:
         "text": one.text,
         "a": one.a,
         "b": one.b,
-        "evidence": list(one.evidence),
+        "evidence": [str(each) for each in one.evidence],
     }

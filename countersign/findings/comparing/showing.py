@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.findings.comparing.model import Weight
-from countersign.findings.wrapping import wrapped
+from countersign.findings.wrapping import sentence, wrapped
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _lines(comparison: Comparison, width: int, brief: bool) -> Iterator[str]:  #
         place = printable(recording.target or recording.sni or "-", limit=80)
         yield f"{name}: {recording.id}  {started}  {place}  {recording.outcome.status}"
     first = [] if comparison.matters else [f"Nothing differs that matters between {' and '.join(comparison.names)}."]
-    first += _sentences(_of(comparison.session, Weight.MATTERS), width)
+    first += _sentences(_of(comparison.session, Weight.MATTERS), width, comparison.labels)
     yield from ["", *first] if first else []
     several = len(comparison.pairs) > 1
     for pair in comparison.pairs:
@@ -35,11 +35,11 @@ def _lines(comparison: Comparison, width: int, brief: bool) -> Iterator[str]:  #
             yield ""
             yield f"{pair.a.leg.role.value.capitalize()} leg"
         found = _of(pair.differences, Weight.MATTERS)
-        yield from _sentences(found, width)
+        yield from _sentences(found, width, comparison.labels)
         if several and not found:
             yield "  nothing differs that matters"
         if not brief:
-            yield from _titled("Notes", _of(pair.differences, Weight.NOTE), width)
+            yield from _titled("Notes", _of(pair.differences, Weight.NOTE), width, comparison.labels)
         if pair.unseen:
             yield ""
             yield "Could not be compared"
@@ -48,23 +48,23 @@ def _lines(comparison: Comparison, width: int, brief: bool) -> Iterator[str]:  #
         if not brief:
             yield from _ladders(pair, width)
     if not brief:
-        yield from _titled("Notes on the sessions", _of(comparison.session, Weight.NOTE), width)
+        yield from _titled("Notes on the sessions", _of(comparison.session, Weight.NOTE), width, comparison.labels)
 
 
 def _of(found: Sequence[Difference], weight: Weight) -> list[Difference]:
     return [one for one in found if one.weight is weight]
 
 
-def _titled(title: str, found: Sequence[Difference], width: int) -> Iterator[str]:
+def _titled(title: str, found: Sequence[Difference], width: int, labels: tuple[str, ...]) -> Iterator[str]:
     if found:
         yield ""
         yield title
-        yield from _sentences(found, width)
+        yield from _sentences(found, width, labels)
 
 
-def _sentences(found: Sequence[Difference], width: int) -> Iterator[str]:
+def _sentences(found: Sequence[Difference], width: int, labels: tuple[str, ...]) -> Iterator[str]:
     for one in found:
-        yield from wrapped(f"- {one.text[:1].upper()}{one.text[1:]}  [{one.field}]", width)
+        yield from wrapped(f"- {sentence(one.text, *labels)}  [{one.field}]", width)
 
 
 def _ladders(pair: Pair, width: int) -> Iterator[str]:
@@ -81,14 +81,10 @@ def _ladders(pair: Pair, width: int) -> Iterator[str]:
 
 
 def _numbers(one: Difference, pair: Pair) -> Iterator[tuple[int | None, int | None]]:
-    """The message numbers in a difference's evidence, as the pair that a step has."""
-    numbers = {}
-    for name, half in ((pair.a.name, "a"), (pair.b.name, "b")):
-        for piece in one.evidence:
-            if piece.startswith(f"{name}: message "):
-                numbers[half] = int(piece.removeprefix(f"{name}: message ").split(",")[0])
+    """The messages that show a difference, as the pair that a step has."""
+    numbers = {piece.name: piece.message for piece in one.evidence}
     if one.weight is Weight.MATTERS and len(numbers) == 2:
-        yield numbers["a"], numbers["b"]
+        yield numbers[pair.a.name], numbers[pair.b.name]
 
 
 def _cell(half: Half, number: int | None, step: Step, column: int) -> str:

@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,11 @@ class Asked:
     question: Question
     answer: bool | None
     by: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """``answer`` is null where no recording shows it; ``no`` is what to do if it is no."""
+        one = self.question
+        return {"id": one.id, "text": one.text, "answer": self.answer, "by": self.by, "no": one.no}
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from countersign.recorder.outcome import party_of
 from countersign.recorder.recording import End, Ending, Leg, LegRole, Party, Recording
@@ -28,7 +28,9 @@ FAMILIES = ("any", "java", "openssl", "curl", "python", "node", "go", "dotnet", 
 _Extension = TypeVar("_Extension", bound=Extension)
 
 REDACTED = "redacted"
-"""A mark in the ``prelude``: the recording has pseudonyms (:mod:`countersign.findings.bundling`)."""
+"""A mark in the ``prelude``: the recording has pseudonyms (:mod:`countersign.findings.bundling`). For each leg by its
+role it has what was known of signatures before: ``{"client": {"handshake": true, "server": [[0, 1]], "client": []}}``.
+"""
 
 _STATUS_REQUEST_V2 = 17  # only JSSE still offers it
 _ENCRYPT_THEN_MAC = 22
@@ -62,7 +64,31 @@ class View:
     @property
     def renamed(self) -> bool:
         """Whether names in it are pseudonyms, so that no signature over them holds."""
-        return bool(self.recording.prelude.get(REDACTED))
+        return REDACTED in self.recording.prelude
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        """What was known of this leg's signatures before its names became pseudonyms."""
+        mark = self.recording.prelude.get(REDACTED)
+        known = mark.get(self.role.value) if isinstance(mark, dict) else None
+        return known if isinstance(known, dict) else {}
+
+    @property
+    def signature_held(self) -> bool | None:
+        """Under pseudonyms: whether the server's signature in the handshake held; None where that is not known."""
+        held = self._known.get("handshake")
+        return held if isinstance(held, bool) else None
+
+    def broken(self, sender: Side) -> frozenset[tuple[int, int]] | None:
+        """Under pseudonyms: which signatures in this side's chain did not hold
+        (:func:`countersign.findings.diagnosing.chain.broken_signatures`); None for names as they are.
+        """
+        if not self.renamed:
+            return None
+        known = self._known.get(sender.value)
+        pairs = known if isinstance(known, list | tuple) else ()
+        whole = (one for one in pairs if isinstance(one, list | tuple) and len(one) == 2)
+        return frozenset((a, b) for a, b in whole if isinstance(a, int) and isinstance(b, int))
 
     @property
     def role(self) -> LegRole:

@@ -22,7 +22,7 @@ from countersign.recorder.der import DerError
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from countersign.recorder.certificates import CertificateFacts
     from countersign.recorder.wire.reading import SentCertificate
@@ -57,11 +57,11 @@ def defects(
     name: str | None,
     client: bool = False,
     suite: str | None = None,
-    renamed: bool = False,
+    broken: Collection[tuple[int, int]] | None = None,
 ) -> Iterator[Defect]:
     """Everything that is wrong with it, the leaf first. ``name`` is the host that the client wanted, ``suite`` the
-    cipher suite that was agreed on, which says what the leaf's key is for. ``renamed``: its names are pseudonyms, so
-    signatures are not looked at.
+    cipher suite that was agreed on, which says what the leaf's key is for. ``broken``: its names are pseudonyms, so
+    signatures are not tried; those of the first of these places, by the key of the second, are known not to hold.
     """
     facts = [sent.facts for sent in chain]
     if not facts or facts[0].bare_key:
@@ -77,7 +77,7 @@ def defects(
         yield from _strength(one, place, whose)
         yield from _use(one, place, facts, whose, client=client, suite=suite)
         yield from _form(sent, one, place)
-    yield from _structure(chain, facts, whose, renamed=renamed)
+    yield from _structure(chain, facts, whose, broken)
     yield from _policies(chain, facts)
     yield from _constrained(chain)
     if not client and name is not None:
@@ -211,14 +211,17 @@ def incomplete(chain: Sequence[SentCertificate]) -> SentCertificate | None:
 
 
 def _structure(
-    chain: Sequence[SentCertificate], facts: Sequence[CertificateFacts], whose: str, *, renamed: bool
+    chain: Sequence[SentCertificate],
+    facts: Sequence[CertificateFacts],
+    whose: str,
+    broken: Collection[tuple[int, int]] | None,
 ) -> Iterator[Defect]:
     path, gap = _path(facts)
     if len(facts) >= _LONG:
         text = f"the {whose}chain has {len(facts)} certificates: Java takes 10 by default, and others fewer"
         yield Defect("long-chain", text, 0, {"count": str(len(facts))})
     for below, above in pairwise(path):
-        holds = None if renamed else _signed(chain[below], chain[above])
+        holds = _signed(chain[below], chain[above]) if broken is None else False if (below, above) in broken else None
         mine, issuers = facts[below].aki, facts[above].ski
         if mine and issuers and mine != issuers:
             text = (
@@ -324,6 +327,12 @@ def _signed(below: SentCertificate, above: SentCertificate) -> bool | None:
         return signed_by(cut_certificate(below.der), cut_certificate(above.der).public_key)
     except DerError:
         return None
+
+
+def broken_signatures(chain: Sequence[SentCertificate]) -> list[tuple[int, int]]:
+    """The places of certificates whose signature does not hold, with those of the issuers by whose keys."""
+    path, _ = _path([sent.facts for sent in chain]) if chain else ([], None)
+    return [both for both in pairwise(path) if _signed(chain[both[0]], chain[both[1]]) is False]
 
 
 def _cannot_fit(algorithm: str | None, key: str | None) -> bool:

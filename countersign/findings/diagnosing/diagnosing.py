@@ -113,6 +113,6 @@ def _unseen(case: Case) -> Iterator[str]:
     if case.view(LegRole.THROUGH) is not None and not case.view(LegRole.CLIENT):
         yield "what the client trusts: no recording shows that"
     if any(view.renamed for view in case.views):
-        yield "whether signatures hold: names in this recording are pseudonyms (--redact)"
+        yield "signatures: names here are pseudonyms (--redact), and what was wrong with any was noted before"
     if not case.history:
         yield "how this target behaved before: no other recording of it was found"

@@ -44,6 +44,17 @@ def product_of(chain: Sequence[CertificateFacts]) -> str | None:
 
 
 @cache
+def _any_word() -> re.Pattern[str]:
+    words = sorted((word for some in _products().values() for word in some), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, words)), re.IGNORECASE)
+
+
+def words_of_products(name: str) -> list[tuple[int, int]]:
+    """Where in a name the words stand by which :func:`product_of` knows a product: beginnings and ends."""
+    return [found.span() for found in _any_word().finditer(name)]
+
+
+@cache
 def _roots() -> frozenset[str]:
     """The common names of the products' own roots, as far as the presets know them."""
     names = (str(name) for preset in presets().values() for name in preset.authority.root.subject or ())

@@ -198,7 +198,11 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
     yield from _stapled(case, view, ended, evidence)
     found = list(
         defects(
-            chain, at=case.recording.started, name=_wanted(case, view), suite=view.reading.cipher, renamed=view.renamed
+            chain,
+            at=case.recording.started,
+            name=_wanted(case, view),
+            suite=view.reading.cipher,
+            broken=view.broken(Side.SERVER),
         )
     )
     if is_root_of_a_product(chain[-1].facts.issuer):
@@ -402,7 +406,7 @@ def abandoned(case: Case) -> Iterator[Found]:
         return
     evidence = view.evidence(view.message("certificate", Side.SERVER), view.message("finished", Side.CLIENT))
     chain, at = view.chain(Side.SERVER), case.recording.started
-    for one in defects(chain, at=at, name=_wanted(case, view), renamed=view.renamed):
+    for one in defects(chain, at=at, name=_wanted(case, view), broken=view.broken(Side.SERVER)):
         if one.id in {"wrong-host-name", "no-alternative-name"}:
             yield Found(one.id, one.text, evidence, rank=0, values=one.values)
 
@@ -452,7 +456,7 @@ def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
     if not chain:
         yield from _none_shown(case, view, evidence)
         return
-    found = list(defects(chain, at=case.recording.started, name=None, client=True, renamed=view.renamed))
+    found = list(defects(chain, at=case.recording.started, name=None, client=True, broken=view.broken(Side.CLIENT)))
     names = view.reading.requested_ca_texts
     values = {"subject": named(chain[0].facts.subject), "issuer": named(chain[0].facts.issuer)}
     fitting = 0
@@ -527,7 +531,9 @@ def _by_the_proxy(case: Case) -> Iterator[Found]:
         return
     chain = view.chain(Side.SERVER)
     evidence = view.evidence(view.message("certificate", Side.SERVER))
-    found = list(defects(chain, at=case.recording.started, name=view.reading.sni or case.host, renamed=view.renamed))
+    found = list(
+        defects(chain, at=case.recording.started, name=view.reading.sni or case.host, broken=view.broken(Side.SERVER))
+    )
     fitting = [one for one in found if one.id in _REFUSALS[failure.code]]
     for one in sorted(found, key=lambda defect: (defect not in fitting, _TELLING.index(defect.id))):
         yield Found(one.id, one.text, evidence, rank=1 if one in fitting else 2, values=one.values)

@@ -41,8 +41,10 @@ def signed_message(view: View) -> ReadMessage | None:
 
 def signature_holds(view: View) -> bool | None:
     """None where it cannot be told."""
+    if view.renamed:
+        return view.signature_held
     chain, signed = view.chain(Side.SERVER), signed_message(view)
-    if view.renamed or not chain or not chain[0].der or signed is None:
+    if not chain or not chain[0].der or signed is None:
         return None
     try:
         key = cut_certificate(chain[0].der).public_key

@@ -29,7 +29,7 @@ def standing(case: Case) -> Iterator[Found]:
             continue  # that chain is made after the target's
         evidence = view.evidence(view.message("certificate", Side.SERVER))
         chain = view.chain(Side.SERVER)
-        for one in defects(chain, at=case.recording.started, name=view.reading.sni, renamed=view.renamed):
+        for one in defects(chain, at=case.recording.started, name=view.reading.sni, broken=view.broken(Side.SERVER)):
             if one.id == "just-issued":
                 continue
             severity = Severity.NOTE if one.id in _ONLY_NOTES else Severity.WARNING

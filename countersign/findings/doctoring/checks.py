@@ -208,7 +208,7 @@ def _configured(parameters: Mapping[str, str]) -> Iterator[Remark]:
         yield Remark(
             "proxy-without-host",
             "cause",
-            "mid.proxy.use_proxy is true and mid.proxy.host is not set",
+            "the parameter mid.proxy.use_proxy is true and mid.proxy.host is not set",
             "Set mid.proxy.host and mid.proxy.port, or mid.proxy.use_proxy to false.",
             f"{_ARTICLE}, 1.2 (traditional proxy)",
         )
@@ -240,7 +240,7 @@ def _unreadable(path: Path, wrong: StoreError, parameters: Mapping[str, str]) ->
         yield Remark(
             "key-store-broken",
             "cause",
-            f"{path.name} cannot be read: {printable(str(wrong), limit=300)}",
+            f"the store {path.name} cannot be read: {printable(str(wrong), limit=300)}",
             "Put the copy back that was made last; its type, not its name, decides what reads it.",
             f"{_ARTICLE}, 2",
         )
@@ -250,7 +250,7 @@ def _unreadable(path: Path, wrong: StoreError, parameters: Mapping[str, str]) ->
     yield Remark(
         "key-store-password",
         "warning",
-        f"{path.name} does not open with the password that was given, or its bytes were changed: "
+        f"the store {path.name} does not open with the password that was given, or its bytes were changed: "
         f"{printable(str(wrong), limit=300)}",
         "Give the password (--keystore-password-file). If it is config.xml's own and wrong, restore config.xml or the "
         f"store; to delete the store is the last resort, for {lost}.{more}",
@@ -268,8 +268,8 @@ def _cacerts(store: Store, path: Path, parameters: Mapping[str, str], now: datet
         yield Remark(
             "no-trust-mark",
             "cause",
-            f"{path.name} is a PKCS #12 file whose certificates lack Java's mark of trust ({len(untrusted)} of "
-            f"{len(facts)}): a JVM says `trustAnchors parameter must be non-empty`",
+            f"the store {path.name} is a PKCS #12 file whose certificates lack Java's mark of trust "
+            f"({len(untrusted)} of {len(facts)}): a JVM says `trustAnchors parameter must be non-empty`",
             "Import them with keytool -importcert, or countersign ca keystore add.",
             "JDK, PKCS #12 trust stores",
             _some(untrusted),
@@ -290,7 +290,7 @@ def _cacerts(store: Store, path: Path, parameters: Mapping[str, str], now: datet
         yield Remark(
             "inspection-root-trusted",
             "note",
-            f"{path.name} trusts {product} ({printable(alias, limit=80)})",
+            f"the store {path.name} trusts {product} ({printable(alias, limit=80)})",
             "Nothing to do: that device's certificates are believed here.",
             f"{_ARTICLE}, 1.2 (HTTPS inspection)",
         )
@@ -298,7 +298,7 @@ def _cacerts(store: Store, path: Path, parameters: Mapping[str, str], now: datet
         yield Remark(
             "empty-trust-store",
             "cause",
-            f"{path.name} holds no certificate: nothing is trusted",
+            f"the store {path.name} holds no certificate: nothing is trusted",
             "Put the JRE's own cacerts back and import what is missing.",
             f"{_ARTICLE}, 1.2",
         )
@@ -310,7 +310,7 @@ def _keystore(store: Store, path: Path, parameters: Mapping[str, str], now: date
         yield Remark(
             "no-private-key",
             "cause",
-            f"{path.name} holds no private key",
+            f"the store {path.name} holds no private key",
             "Restart the MID Server, which makes one, or import the key with its whole chain for mutual "
             "authentication.",
             f"{_ARTICLE}, 2",
@@ -336,7 +336,7 @@ def _keystore(store: Store, path: Path, parameters: Mapping[str, str], now: date
             yield Remark(
                 f"key-{defect.id}",
                 "warning" if defect.id == "self-signed" and not _is_mutual(parameters) else "cause",
-                f"{path.name}, {printable(entry.alias, limit=80)}: {defect.text}",
+                f"the store {path.name}, {printable(entry.alias, limit=80)}: {defect.text}",
                 _CURES.get(
                     defect.id, "Have the certificate issued again without that, and import it with its whole chain."
                 ),
@@ -359,7 +359,7 @@ def _webserver(store: Store, path: Path, parameters: Mapping[str, str], now: dat
         yield Remark(
             "web-server-key",
             "warning",
-            f"{path.name} should hold one key for the web server extension, and holds {len(keys)}",
+            f"the store {path.name} should hold one key for the web server extension, and holds {len(keys)}",
             "Keep only the key of the host name by which the MID Server is called.",
             f"{_ARTICLE}, 4",
         )
@@ -370,7 +370,7 @@ def _webserver(store: Store, path: Path, parameters: Mapping[str, str], now: dat
             yield Remark(
                 "web-server-names",
                 "warning",
-                f"{path.name}, {printable(entry.alias, limit=80)}: the certificate has no alternative names",
+                f"the store {path.name}, {printable(entry.alias, limit=80)}: the certificate has no alternative names",
                 "Have it issued for the name in the URL that clients use, be it an alias or a load balancer's.",
                 f"{_ARTICLE}, 4",
             )
@@ -391,7 +391,7 @@ def _dates(
         yield Remark(
             "certificate-expired" if over else "certificate-expires-soon",
             ("warning" if only_recent else "cause") if over else "warning",
-            f"{path.name}, {printable(alias, limit=80)}: {named(one.subject)} "
+            f"the store {path.name}, {printable(alias, limit=80)}: {named(one.subject)} "
             + (f"expired on {one.not_after}" if over else f"expires on {one.not_after}"),
             "Renew it." if not only_recent else "Import its successor, if anything still depends on it.",
             _ARTICLE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.findings.wrapping import wrapped
+from countersign.findings.wrapping import sentence, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def _lines(checkup: Checkup, width: int) -> Iterator[str]:
             continue
         yield title
         for one in some:
-            yield from wrapped(f"- {one.text[:1].upper()}{one.text[1:]} [{one.id}]", width, "  ")
+            yield from wrapped(f"- {sentence(one.text)} [{one.id}]", width, "  ")
             yield from wrapped(f"Fix: {one.fix}", width, "      ")
             for piece in one.evidence:
                 yield from wrapped(piece, width, "      ")

@@ -8,6 +8,7 @@ from countersign.findings.comparing.model import Weight
 from countersign.findings.diagnosing.model import Severity
 from countersign.findings.pages.drawing import draw
 from countersign.findings.pages.markup import element, page, table, text
+from countersign.findings.wrapping import sentence
 from countersign.recorder.wire.events import Side
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def comparison_page(comparison: Comparison) -> bytes:
     parts.append(element("h2", "What differs"))
     if not comparison.matters:
         parts.append(element("p", "Nothing differs that matters."))
-    parts.append(_differences(comparison.session))
+    parts.append(_differences(comparison.session, comparison.labels))
     for pair in comparison.pairs:
         if len(comparison.pairs) > 1:
             parts.append(element("h2", text(f"{pair.a.leg.role.value.capitalize()} leg")))
-        parts.append(_differences(pair.differences))
+        parts.append(_differences(pair.differences, comparison.labels))
         if pair.unseen:
             parts.append(element("p", "Could not be compared: " + text("; ".join(pair.unseen)), class_="note"))
     for name, recording in zip(names, comparison.recordings, strict=True):
@@ -120,10 +121,8 @@ def _leg(leg: Leg) -> Iterator[str]:
             )
 
 
-def _differences(found: tuple[Difference, ...]) -> str:
+def _differences(found: tuple[Difference, ...], labels: tuple[str, ...]) -> str:
     ordered = sorted(found, key=lambda one: one.weight is not Weight.MATTERS)
     looks = {Weight.MATTERS: "bad", Weight.NOTE: "note"}
-    sentences = (
-        element("span", text(f"{one.text[:1].upper()}{one.text[1:]}"), class_=looks[one.weight]) for one in ordered
-    )
+    sentences = (element("span", text(sentence(one.text, *labels)), class_=looks[one.weight]) for one in ordered)
     return table((element("code", text(one.field)), said) for one, said in zip(ordered, sentences, strict=True))

@@ -133,6 +133,11 @@ class Probe:
         return self.verdict is not None and self.verdict.ok and not self.revoked
 
     @property
+    def trusted_by_itself(self) -> bool:
+        """Whether nobody but the leaf vouches for it, and it is among the roots."""
+        return self.verdict is not None and self.verdict.ok and self.chain[0].facts.self_issued
+
+    @property
     def revoked(self) -> bool:
         return any(answer.verdict.value == "revoked" for one in self.chain for answer in one.answers)
 

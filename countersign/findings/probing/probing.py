@@ -45,7 +45,8 @@ def probe(plan: Plan, *, label: str | None = None, told: Callable[[str], None] =
         told("OCSP and CRL")
         looks = asyncio.run(_revocation(chain, verdict, plan))
     found = defects(_sent(recording), at=recording.started, name=plan.name or None)
-    wrong = tuple(one for one in found if one.id != "just-issued")
+    trusted = {"just-issued"} | ({"self-signed"} if verdict is not None and verdict.ok else set())
+    wrong = tuple(one for one in found if one.id not in trusted)
     return Probe(plan, recording, seen, tuple(looks), verdict, wrong, product_of(facts))
 
 

@@ -44,7 +44,7 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
         yield from _certificate(place, one, width)
     if found.defects:
         yield ""
-        yield "What is wrong with it"
+        yield "What other clients may refuse" if found.good else "What is wrong with it"
         for defect in found.defects:
             yield from wrapped(f"- {defect.text} [{defect.id}]", width)
     if reading is not None and (names := reading.requested_ca_texts) is not None:
@@ -71,6 +71,8 @@ def _verdict(found: Probe, width: int) -> Iterator[str]:
         which = ", ".join(str(place) for place in found.undecided)
         text = f"The chain is good. Whether it is revoked could not be found out (certificates {which}): clients that "
         yield from wrapped(f"{text}insist on that refuse it, as Java with revocation checks and MID Servers do.", width)
+    elif found.trusted_by_itself:
+        yield "  The chain is good: nobody but the leaf vouches for it, and it is among the trusted roots."
     elif verdict.ok:
         yield "  The chain is good."
     else:

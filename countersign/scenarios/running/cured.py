@@ -14,6 +14,7 @@ from countersign.errors import AnswerIsNo, UserError
 from countersign.findings.comparing import Comparison, Weight, compare
 from countersign.findings.diagnosing import Diagnosis, diagnose
 from countersign.findings.subjects import Subject
+from countersign.findings.wrapping import sentence
 from countersign.recorder.recording import Status, summary
 from countersign.recorder.wire.text import printable
 
@@ -78,7 +79,11 @@ def cure(before: Recording, after: Recording, *, well: bool, family: str = "any"
         text = f"Not cured: that is over, and now it is something else: {other.cause.title}."
     else:
         text = "Not cured: it is what it was." if one.cause is not None else "Not cured: it still fails."
-    return Cure(one, other, compare(Subject("before", before), Subject("after", after)), cured, text)
+    return Cure(one, other, _compared(before, after), cured, text)
+
+
+def _compared(before: Recording, after: Recording) -> Comparison:
+    return compare(Subject("before", before), Subject("after", after), names=("before", "after"))
 
 
 def lines(found: Cure) -> Iterator[str]:
@@ -94,4 +99,4 @@ def lines(found: Cure) -> Iterator[str]:
     changes = found.differences
     yield "What has changed" if changes else "Nothing has changed that matters."
     for text in changes:
-        yield f"- {text[:1].upper()}{text[1:]}"
+        yield f"- {sentence(text)}"
