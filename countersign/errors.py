@@ -18,6 +18,10 @@ class UserError(CountersignError):
     exit_code = 2
 
 
+class NothingCalledSo(UserError):  # noqa: N818 - an answer
+    """What was named is no recording of the store."""
+
+
 class AnswerIsNo(UserError):  # noqa: N818 - an answer
     """The usage was right, and what was asked for is not in what was named. Scripts tell it from a mistake."""
 

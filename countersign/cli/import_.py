@@ -62,13 +62,17 @@ def import_(
     with open_store(home, store, make=True) as kept, ExitStack() as stack:
         sink = _Sink(kept, outcome)
         progress = _progress(stack)
-        for found in import_files(files, keylog=keys, kept=kept_labels, label=label, tally=tally, progress=progress):
-            if isinstance(found, ImportTrouble):
-                outcome.trouble(found)
-            else:
-                sink.take(found)
-        sink.flush()
-    outcome.finish(tally, keys, asked=bool(keylog))
+        try:
+            for found in import_files(
+                files, keylog=keys, kept=kept_labels, label=label, tally=tally, progress=progress
+            ):
+                if isinstance(found, ImportTrouble):
+                    outcome.trouble(found)
+                else:
+                    sink.take(found)
+        finally:  # what was read before Ctrl-C is kept
+            sink.flush()
+            outcome.finish(tally, keys, asked=bool(keylog))
     if outcome.broken:
         raise typer.Exit(2)
     if not outcome.imported and not outcome.there_already:

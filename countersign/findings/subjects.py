@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
-from countersign.errors import UserError
+from countersign.errors import NothingCalledSo, UserError
 from countersign.recorder.files.importing import ImportTrouble, import_files
 from countersign.recorder.recording import LegRole, Recording
 from countersign.recorder.wire.text import printable
@@ -48,24 +49,41 @@ def find(
     ``broken``: of a file with several recordings it is the last that broke, and the reference says which.
     """
     rest, role = reference, None
-    if (named := _LEG.fullmatch(reference)) and not Path(reference).exists():
+    if (named := _LEG.fullmatch(reference)) and _mode(reference) is None:
         rest, role = named["rest"], LegRole(named["leg"])
     if (found := _of_file(rest, keylog, broken=broken)) is not None:
         rest, recording = found
     else:
-        recording = stored(rest)
+        try:
+            recording = stored(rest)
+        except NothingCalledSo as nothing:
+            raise UserError(f"there is no file {printable(rest)}, and {nothing}") from None
     if role is not None and recording.leg(role) is None:
         there = ", ".join(leg.role.value for leg in recording.legs) or "none"
         raise UserError(f"{printable(reference)}: recording {recording.id} has no {role} leg; its legs are: {there}")
     return Subject(rest, recording, role)
 
 
+def _mode(name: str) -> int | None:
+    """What kind of file it is; None where there is none, nor can be: people give an error text for a name."""
+    try:
+        return Path(name).stat().st_mode if name else None
+    except (OSError, ValueError):
+        return None
+
+
 def _of_file(name: str, keylog: KeyLog | None, *, broken: bool) -> tuple[str, Recording] | None:
     """Its recording, and what it is called by."""
     number = None
-    if name != "-" and not Path(name).is_file():
+    if name != "-" and not S_ISREG(_mode(name) or 0):
         numbered = _NUMBERED.fullmatch(name)
-        if numbered is None or not Path(numbered["file"]).is_file():
+        if numbered is None or not S_ISREG(_mode(numbered["file"]) or 0):
+            mode = _mode(name)
+            if mode is not None and S_ISDIR(mode):
+                raise UserError(f"{printable(name)} is a folder; name a file in it")
+            if mode is not None:
+                way = "pipe what a program writes into the command, with - for the file"
+                raise UserError(f"{printable(name)} is not a regular file; {way}")
             if "/" in name:
                 raise UserError(f"there is no file {printable(name)}")
             return None

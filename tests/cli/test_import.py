@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
+from countersign.recorder.files import importing
 from countersign.recorder.schema import load_schema
 from tests.cli.commands import Ran, countersign
 from tests.recorder import packet_makers
@@ -19,6 +21,7 @@ from tests.recorder.made_captures import Lost, Wire
 from tests.recorder.tls_pairs import C, Pair, S, connected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -159,6 +162,28 @@ def test_nothing_found_is_a_no(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "plain.pcap"
     path.write_bytes(Wire().conversation([(C, b"GET / HTTP/1.1\r\n\r\n")]).pcap())
     assert_error(countersign("import", path), 1, "no TLS was found")
+
+
+def test_what_was_read_before_ctrl_c_is_kept(home: Path, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = importing.import_files
+
+    def interrupted(*args: Any, **given: Any) -> Iterator[object]:
+        yield from itertools.islice(whole(*args, **given), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing, "import_files", interrupted)
+    ran = countersign("import", capture)
+    assert ran.code == 130
+    assert "2 recordings imported" in ran.out
+    assert len(listed()) == 2
+
+
+@pytest.mark.parametrize("what", ["nofile", "PKIX path building failed: " * 20])
+def test_what_is_neither_a_file_nor_a_recording_is_said_to_be_neither(home: Path, what: str) -> None:
+    assert_error(
+        countersign("diagnose", what), 2, "there is no file PKIX" if " " in what else "there is no file nofile"
+    )
+    assert_error(countersign("diff", what, "last"), 2, "no recording")
 
 
 def test_what_was_passed_over_and_what_was_cut_is_said(home: Path, tmp_path: Path, talks: list[Pair]) -> None:

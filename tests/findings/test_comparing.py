@@ -308,6 +308,8 @@ def test_a_file_of_several_recordings_asks_which(tmp_path: Path) -> None:
         find(f"{file}#2:client", stored)
     with pytest.raises(UserError, match="there is no file"):
         find(str(tmp_path / "none.json"), stored)
+    with pytest.raises(UserError, match="is a folder"):
+        find(str(tmp_path), stored)
     with pytest.raises(UserError, match="no last"):
         find("last", stored)
     assert find(str(file), stored, broken=True).reference == f"{file}#3"

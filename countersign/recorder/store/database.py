@@ -46,7 +46,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from countersign.errors import EnvironmentFault, UserError
+from countersign.errors import EnvironmentFault, NothingCalledSo, UserError
 from countersign.recorder.outcome import INTERRUPTED
 from countersign.recorder.private_files import make_private_dir, open_private
 from countersign.recorder.recording import LegRole, Recording, Status
@@ -497,8 +497,8 @@ class Store:
             )
         return str(begun[0])
 
-    def _no_recording(self, reference: str) -> UserError:
-        return UserError(
+    def _no_recording(self, reference: str) -> NothingCalledSo:
+        return NothingCalledSo(
             f"no recording {reference!r}: it is no id, no beginning of one and no label in the store {self._place}; "
             "`countersign ls` shows what there is"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from countersign.recorder.files.javalog import read_java_log
+from countersign.recorder.files.javalog import read_java_log, reading
 from countersign.recorder.files.javalog.lines import LONGEST
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.recording import Status, to_json
@@ -254,3 +254,28 @@ def test_odd_names_reach_no_terminal_and_forge_nothing(name: str, odd: str) -> N
         assert json.loads(json.dumps(log)) == log
         for said in (str(log.get("thread")), recording.outcome.text, *(one["text"] for one in log["said"])):
             assert said.isprintable()
+
+
+WAYS: dict[str, Callable[[int, str], str]] = {
+    "alone": lambda _, line: line,
+    "in a wrapper's log": lambda n, line: f"INFO   | jvm 1    | 2026/11/21 12:00:{n // 60 % 60:02d} | {line}\r",
+    "of two processes": lambda n, line: f"INFO   | jvm {n // 90 % 2}    | 2026/11/21 12:00:00 | {line}",
+    "in an agent's log": lambda n, line: (
+        f"2026-11-21T12:00:00.{n // 50:03d}+0000 DEBUG (worker {n // 70 % 2}) [a] {line}"
+    ),
+    "behind what nobody knows": lambda n, line: f" <{n // 30}> [main] {line}",
+    "with other things between": lambda n, line: line + ("", "", "", "\nGrü\n", "\n*** ClientHello, TLSv1.2\n ")[n % 5],
+    "with a form in it that splits": lambda n, line: line if n % 9 else f'{line}\n  x {{ | "a" : 1',
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["jdk17-tls12-client-certificate.log", "jdk17-tls13-untrusted.log"])
+def test_lines_that_are_taken_together_tell_what_they_tell_one_by_one(
+    name: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\n".join(WAYS[way](n, line) for n, line in enumerate(java.log(name).splitlines()))
+    together = [to_json(one) for one in java.read(text)]
+    monkeypatch.setattr(reading._Job, "take_body", lambda *_: 0)
+    assert together == [to_json(one) for one in java.read(text)]
+    assert together

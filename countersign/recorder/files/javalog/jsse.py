@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from countersign.recorder.files.javalog import exceptions, words
@@ -27,7 +28,8 @@ from countersign.recorder.files.javalog.events import (
     RecordNamed,
     Said,
 )
-from countersign.recorder.files.javalog.handshakes import CODES, SENDERS, rebuild
+from countersign.recorder.files.javalog.handshakes import CODES, SENDERS, Rebuilt, rebuild
+from countersign.recorder.files.javalog.lines import MARKER
 from countersign.recorder.files.javalog.outline import hex_dump, outline
 from countersign.recorder.recording import Ending
 from countersign.recorder.wire import codes
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
     from countersign.recorder.files.javalog.lines import Prefix
 
-MARKER: Final = "javax.net.ssl|"
 FORM: Final = "jsse"
 
 _HEADER = re.compile(
@@ -64,12 +65,14 @@ _NOTES = re.compile(
     r"No X\.509 cert selected|Resuming session|"
     r"KeyMgr: |No credentials|Requested server name|Server certificate "
 )
+_REPEATED: Final = {"Certificate", "CertificateRequest"}
+_MOST_MADE: Final = 32
 _MOST_BODY_LINES = 30_000
 _MOST_BODY_CHARACTERS = 4 << 20
 
 
 @dataclass(slots=True)
-class _Entry:
+class Entry:
     """One entry in the making."""
 
     line: int
@@ -90,6 +93,15 @@ class _Entry:
             self.body.append(line)
             self.size += len(line)
 
+    def add_all(self, lines: list[str]) -> bool:
+        """Take these lines, unless they are so many that some would be left out."""
+        size = sum(map(len, lines))
+        if len(self.body) + len(lines) > _MOST_BODY_LINES or self.size + size > _MOST_BODY_CHARACTERS:
+            return False
+        self.body += lines
+        self.size += size
+        return True
+
     def at(self) -> At:
         thread = f"{self.thread_id.strip()}|{self.thread}" if self.thread_id.strip() else self.thread
         return At(self.line, FORM, thread, self.time, self.prefix.text)
@@ -99,13 +111,20 @@ class JsseReader:
     """Give it the lines of one process; it gives the events of the entries that are complete."""
 
     def __init__(self) -> None:
-        self._open: _Entry | None = None
+        self._open: Entry | None = None
         self.names: dict[str, None] = {}  # names of certificates, which help to cut lists of CA names
+        self._made: dict[bytes, Rebuilt] = {}  # by the hash of what was printed
 
     @property
     def busy(self) -> bool:
         """Whether the next line may belong to an entry that is not complete."""
         return self._open is not None
+
+    @property
+    def gathering(self) -> Entry | None:
+        """The entry of which each next line is, but for a header, the closing bracket and another program's line."""
+        entry = self._open
+        return None if entry is None or entry.expanded or entry.headless else entry
 
     def line(self, number: int, text: str, prefix: Prefix) -> Iterator[Event]:
         """Take a line that may be a header, or while :attr:`busy` any line."""
@@ -116,9 +135,9 @@ class JsseReader:
         elif self._open is not None:
             yield from self._inside(text, prefix)
         elif (found := _EXPANDED.match(text)) and found[1] == "logger" and found[2] == "javax.net.ssl":
-            self._open = _Entry(number, prefix, expanded=True)
+            self._open = Entry(number, prefix, expanded=True)
         elif found := _HEADLESS.match(text.removeprefix("| ")):
-            self._open = _Entry(number, prefix, message=f"Consuming {found[1]} handshake message", headless=True)
+            self._open = Entry(number, prefix, message=f"Consuming {found[1]} handshake message", headless=True)
             self._open.add(text.removeprefix("| "))
 
     def end(self, *, cut: bool = False) -> Iterator[Event]:
@@ -128,9 +147,7 @@ class JsseReader:
             yield from self._events(entry, cut=cut)
 
     def _begin(self, number: int, header: re.Match[str], prefix: Prefix) -> Iterator[Event]:
-        entry = _Entry(
-            number, prefix, header["level"], header["id"], header["thread"], header["time"], header["caller"]
-        )
+        entry = Entry(number, prefix, header["level"], header["id"], header["thread"], header["time"], header["caller"])
         message = header["message"].rstrip()
         if message.endswith("("):
             entry.message = message[:-1].rstrip()
@@ -160,7 +177,7 @@ class JsseReader:
 
     # -- what an entry says --------------------------------------------------------------------------------------
 
-    def _events(self, entry: _Entry, *, cut: bool) -> Iterator[Event]:
+    def _events(self, entry: Entry, *, cut: bool) -> Iterator[Event]:
         message = entry.message
         first = message[:1]
         if first == "I" and message.startswith("Ignore"):
@@ -191,7 +208,7 @@ class JsseReader:
         else:
             yield from self._rest(entry)
 
-    def _rest(self, entry: _Entry) -> Iterator[Event]:
+    def _rest(self, entry: Entry) -> Iterator[Event]:
         message = entry.message
         if found := _FATAL.match(message):
             yield from self._fatal(entry, found)
@@ -209,7 +226,7 @@ class JsseReader:
             kind = "warning" if entry.level == "WARNING" else "fatal"
             yield Said(entry.at(), kind, exceptions.kept(message), exceptions.causes(entry.body))
 
-    def _fatal(self, entry: _Entry, found: re.Match[str]) -> Iterator[Event]:
+    def _fatal(self, entry: Entry, found: re.Match[str]) -> Iterator[Event]:
         at = entry.at()
         thrown = exceptions.causes(entry.body)
         yield from _consequences(at, (found[2], *thrown))
@@ -219,7 +236,7 @@ class JsseReader:
                 yield _alert(at, "raised", codes.FATAL, number, own=True)
         yield Said(at, "fatal", exceptions.kept(found[2]), thrown)
 
-    def _message(self, entry: _Entry, found: re.Match[str], *, cut: bool) -> Iterator[Event]:
+    def _message(self, entry: Entry, found: re.Match[str], *, cut: bool) -> Iterator[Event]:
         own = None if entry.headless else found[1] != "Consuming"
         name = found[3].partition("(")[0].replace(" stateless", "").replace(" handshake", "").split()[-1:]
         last = name[0] if name else ""
@@ -229,7 +246,7 @@ class JsseReader:
         if last not in CODES:
             return
         side = {"client": Side.CLIENT, "server": Side.SERVER}.get(found[2] or "") or SENDERS.get(last)
-        made = rebuild(last, outline(entry.body), self.names)
+        made = self._rebuilt(last, entry.body)
         for facts in made.certificates:
             for shown in (facts.subject, facts.issuer):
                 if shown and len(self.names) < 2_000:
@@ -237,6 +254,18 @@ class JsseReader:
         yield MessageTold(
             entry.at(), "told", Content.HANDSHAKE, CODES[last], own, side, made.told(), b"", tuple(made.doubts), cut
         )
+
+    def _rebuilt(self, name: str, body: list[str]) -> Rebuilt:
+        """A message in wire form. The same chains are printed over and over, and read once."""
+        if name not in _REPEATED:
+            return rebuild(name, outline(body), self.names)
+        whole = sha256("\n".join((name, str(len(self.names)), *body)).encode("utf-8", "surrogateescape")).digest()
+        made = self._made.get(whole)
+        if made is None:
+            made = self._made[whole] = rebuild(name, outline(body), self.names)
+            if len(self._made) > _MOST_MADE:
+                del self._made[next(iter(self._made))]
+        return made
 
 
 def _alert(at: At, kind: str, level: int, number: int, *, own: bool) -> MessageTold:

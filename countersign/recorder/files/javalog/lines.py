@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MARKER: Final = "javax.net.ssl|"
+"""With this JSSE begins each entry since Java 11."""
 LONGEST: Final = 1 << 20
 """Bytes of a line that are kept."""
 
@@ -46,15 +48,10 @@ def decoded(raw: bytes) -> str:
         return raw.decode("cp1252", "replace") if raw.count(b"\0") == 0 else raw.decode("latin-1")
 
 
-def read_lines(source: BinaryIO) -> Iterator[Line]:
-    """The lines of a file from where it stands, a slice of it in memory at a time."""
-    for first, block in read_blocks(source):
-        for number, raw in enumerate(block.split(b"\n"), first):
-            yield Line(number, raw[:LONGEST].rstrip(b"\r"))
-
-
 def read_blocks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Some whole lines at a time, the end of the last one cut off, with the number of the first."""
+    """The file from where it stands: some whole lines at a time, the end of the last one cut off, with the number of
+    the first.
+    """
     number = 1
     pending = b""
     for piece in _slices(source):
@@ -153,18 +150,24 @@ class Prefixes:
 
     def __init__(self) -> None:
         self._shapes: list[re.Pattern[str]] = []
+        self.firsts: set[bytes] = set()  # bytes that one of them begins with
         self.any = False
+        self._last = _NONE
 
     def learn(self, prefix: str) -> None:
         """Something that stood before a JVM's marker: from now on it is a prefix."""
         if not prefix.strip() or len(prefix) > _LONGEST_PREFIX or len(self._shapes) >= _MOST_SHAPES:
             return
+        self.firsts.add(prefix.encode("utf-8", "replace")[:1])
         pieces = re.split(r"(\d+)", prefix)
         self._shapes.append(re.compile("".join(r"\d+" if one.isdigit() else re.escape(one) for one in pieces)))
         self.any = True
 
     def strip(self, text: str) -> tuple[Prefix, str]:
         """The prefixes of a line put together, and the rest of it."""
+        at = len(self._last.text)
+        if text.startswith(MARKER, at) and text.startswith(self._last.text):
+            return self._last, text[at:]
         at = 0
         time = thread = level = None
         source = ""
@@ -183,7 +186,8 @@ class Prefixes:
             at = found.end()
         if not at:
             return _NONE, text
-        return Prefix(time, source, thread, level, text[:at]), text[at:]
+        self._last = Prefix(time, source, thread, level, text[:at])
+        return self._last, text[at:]
 
 
 def _known(text: str, at: int) -> re.Match[str] | None:

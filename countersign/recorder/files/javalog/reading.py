@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from countersign.recorder.files.javalog import exceptions
 from countersign.recorder.files.javalog.bouncy import BouncyReader
 from countersign.recorder.files.javalog.classic import ClassicReader
 from countersign.recorder.files.javalog.conversations import Conversations
 from countersign.recorder.files.javalog.events import At, Said
-from countersign.recorder.files.javalog.jsse import MARKER, JsseReader
-from countersign.recorder.files.javalog.lines import Line, Prefix, Prefixes, decoded, read_lines, wide
+from countersign.recorder.files.javalog.jsse import Entry, JsseReader
+from countersign.recorder.files.javalog.lines import (
+    LONGEST,
+    MARKER,
+    Line,
+    Prefix,
+    Prefixes,
+    decoded,
+    read_blocks,
+    wide,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +51,11 @@ _BOUNCY = re.compile(
     r"org\.bouncycastle\.jsse| alert\b|selected (?:protocol version|cipher suite): |new session: |"
     r"any credentials|usable signature schemes|(?:opening|established) connection|disconnected from"
 )
+_BODY_BEGINS: Final = (b" ", b'"', b"}", b"]")
+"""So begin most lines between the brackets of an entry, and no prefix that is known beforehand."""
+_NOT_OF_A_BODY: Final = (MARKER.encode(), b"*** ", b'{ | "')
+_TOGETHER: Final = 500  # lines
 _MOST_SOURCES: Final = 32
-_LINES_BETWEEN_PROGRESS: Final = 20_000
 _OTHER: Final = "other"
 _NEAR: Final = 1_000  # lines between the last word of TLS and an exception that may be of it
 
@@ -78,9 +91,15 @@ def read_java_log(
     and then, ``hearing`` filled as the lines are read.
     """
     job = _Job(Conversations(label=label, otherwise=otherwise), Hearing() if hearing is None else hearing)
-    for line in read_lines(source):
-        yield from job.line(line)
-        if tell is not None and line.number % _LINES_BETWEEN_PROGRESS == 0:
+    for first, block in read_blocks(source):
+        lines = block.split(b"\n")
+        at = 0
+        while at < len(lines):
+            taken = job.take_body(lines, at)
+            if not taken:
+                yield from job.line(Line(first + at, lines[at][:LONGEST].rstrip(b"\r")))
+            at += taken or 1
+        if tell is not None:
             tell()
     yield from job.finish()
 
@@ -114,6 +133,14 @@ class _Trace:
         return Said(self.at, "exception", exceptions.kept(self.text), causes or (exceptions.kept(self.text),))
 
 
+class _Body(NamedTuple):
+    """An entry whose lines are only gathered until its bracket closes, and how such lines begin."""
+
+    entry: Entry
+    prefix: bytes
+    begins: tuple[bytes, ...]
+
+
 class _Job:
     """The state of reading one file."""
 
@@ -124,6 +151,32 @@ class _Job:
         self._sources: dict[str, _Source] = {}
         self._busy = False
         self._until = _SOON
+        self._body: _Body | None = None
+        self._singly = 0  # lines that are to be looked at one by one
+
+    def take_body(self, lines: list[bytes], at: int) -> int:
+        """Take the lines from ``at`` on that are of the entry that is open and nothing else; how many there were.
+
+        Nine lines in ten are such. What :meth:`line` would find out of each is known of all of them.
+        """
+        body = self._body
+        if body is None:
+            return 0
+        if self._singly:
+            self._singly -= 1
+            return 0
+        begins, end = body.begins, at
+        for raw in itertools.islice(lines, at, at + _TOGETHER):
+            if not raw.startswith(begins):
+                break
+            end += 1
+        if end == at:
+            return 0
+        texts = _plain(lines[at:end], len(body.prefix))
+        if texts is None or not body.entry.add_all(texts):
+            self._singly = end - at - 1
+            return 0
+        return end - at
 
     def line(self, line: Line) -> Iterator[Recording]:
         """Take the next one. Where the bars of a wrapper stand in its midst, it was several before it was pasted."""
@@ -146,11 +199,26 @@ class _Job:
             if len(self._sources) >= _MOST_SOURCES:
                 return
             source = self._sources[prefix.source] = _Source()
+        if not self._busy and _tells_nothing(rest):
+            self._hearing.lines += 1
+            return
         for event in self._events(source, line.number, rest, prefix):
             source.last = event.at
             self._until = line.number + _SOON
             yield from self._conversations.take(prefix.source, event)
         self._busy = any(one.busy for one in self._sources.values())
+        self._body = self._body_of(source, prefix)
+
+    def _body_of(self, source: _Source, prefix: Prefix) -> _Body | None:
+        """What the next lines are of, if they begin like the one that was just taken."""
+        entry = source.jsse.gathering
+        if entry is None or source.trace is not None or prefix.thread != entry.prefix.thread:
+            return None
+        if not prefix.text.isascii():
+            return None
+        before = prefix.text.encode()
+        begins = tuple(before + one for one in _BODY_BEGINS if one not in self._prefixes.firsts)
+        return _Body(entry, before, begins)
 
     def finish(self) -> Iterator[Recording]:
         for name, source in self._sources.items():
@@ -191,6 +259,18 @@ def _thrown_at(source: _Source, number: int, prefix: Prefix) -> At | None:
     return replace(source.last, line=number, time=prefix.time)
 
 
+def _plain(lines: list[bytes], cut: int) -> list[str] | None:
+    """Lines without what stands before them, if none of them may be more than a line of an entry's body."""
+    if cut:
+        lines = [raw[cut:] for raw in lines]
+    joined = b"\n".join(lines)
+    if len(joined) > LONGEST or _has(_NOT_OF_A_BODY, joined):
+        return None
+    if b"\r" in joined or not joined.isascii():
+        return [decoded(raw.rstrip(b"\r")) for raw in lines]
+    return joined.decode("ascii").split("\n")
+
+
 def _has(words: tuple[bytes, ...], raw: bytes) -> bool:
     """Whether one of them is in it; a search in C for each is many times faster than one expression for all."""
     for word in words:  # noqa: SIM110  any() with its generator takes twice as long, and every line comes by here
@@ -204,6 +284,16 @@ def _end_trace(source: _Source) -> Iterator[Event]:
     said = None if trace is None else trace.said()
     if said is not None and exceptions.of_tls(said.causes):
         yield said
+
+
+def _tells_nothing(text: str) -> bool:
+    """Of every other entry this is told at a glance: ``...|SSLExtensions.java:272|Ignore unavailable extension``."""
+    return (
+        "|Ignore" in text
+        and text.startswith(MARKER)
+        and text.count("|") == 6
+        and text.rpartition("|")[2].startswith("Ignore")
+    )
 
 
 def _before_marker(text: str) -> str | None:
