@@ -188,10 +188,10 @@ def _as_ordered(recording: Recording, outcome: Outcome) -> Outcome:
     done = [str(fault["text"]) for leg in recording.legs for fault in leg.faults]
     if not done:
         return outcome
-    more = f" and did {len(done) - _NAMED_FAULTS} more things" if len(done) > _NAMED_FAULTS else ""
     done = [text for text in done if text not in outcome.text]
     if not done:
         return replace(outcome, text=f"{outcome.text}, as ordered")
+    more = f" and did {len(done) - _NAMED_FAULTS} more things" if len(done) > _NAMED_FAULTS else ""
     told = f"as ordered, the proxy {', and '.join(done[:_NAMED_FAULTS])}{more}"
     if outcome.broken_by is Party.UNKNOWN:  # there is nothing else that could have ended it
         return replace(outcome, broken_by=Party.PROXY, text=f"{told}; the handshake was not finished")

@@ -281,7 +281,7 @@ def test_a_fault_at_connect_needs_no_hello(do: str) -> None:
 
 def test_a_hello_that_drips_is_the_same_hello() -> None:
     table = {"do": "drip", "to": "proxy", "at": "client_hello", "size": 20, "every": 0.001}
-    with faulted(table) as proxy:
+    with faulted(table, limits=Limits(hello=20, stop=0.1)) as proxy:
         with tls(proxy) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
