@@ -12,7 +12,7 @@ from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.reading import read_leg
 from countersign.recorder.wire.records import looks_like_tls
-from countersign.recorder.wire.redaction import first_bytes
+from countersign.recorder.wire.redaction import first_line
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
         text = f"does not trust the target's certificate: {error} ({about})"
         return context.over(leg.role, Party.PROXY, code=code, text=text)
     if leg.first and looks_like_tls(leg.first) is False:
-        line = leg.first.splitlines()[0].strip()
-        readable = line.isascii() and line.decode("ascii").isprintable() and line
-        said = repr(first_bytes(line)) if readable else leg.first[:16].hex(" ")
-        text = f"does not speak TLS: it answered {said}"
+        text = f"does not speak TLS: it answered {first_line(leg.first)}"
         return context.over(leg.role, Party.TARGET, code=FailureCode.NOT_TLS, text=text)
     if trouble.strange_version:
         text = f"answered with {read_leg(leg.live.messages).version}, which was not offered"

@@ -73,7 +73,7 @@ class FailureCode(StrEnum):
     REFUSED_BY_RULE = "refused-by-rule"
     """A rule of the policy refuses the connection."""
     SILENT = "silent"
-    """The client said nothing, or not enough, before its time was up."""
+    """The client, or the server that was probed, said nothing, or not enough, before its time was up."""
     CLIENT_LEFT = "client-left"
     """The client went before the proxy had answered its ClientHello."""
 

@@ -11,6 +11,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from countersign.findings.diagnosing.case import is_http
 from countersign.findings.diagnosing.model import Found
 from countersign.findings.diagnosing.signing import signature_holds, signed_message
 from countersign.recorder.recording import FailureCode, LegRole, Party
@@ -78,11 +79,12 @@ def answered(case: Case) -> Iterator[Found]:
 def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
     strange = next((one for one in problems if one.expected == NO_RECORD), None)
     strange = strange or next((one for one in problems if one.field == "record.type"), None)
-    if strange is None or view.answer is not None:
+    noted = any(failure.code is FailureCode.NOT_TLS for failure in view.recording.failures)  # with more of its words
+    if strange is None or view.answer is not None or noted:
         return
     who = view.who(Side.SERVER)
     got = printable(strange.got, limit=100)
-    http = "HTTP/" in strange.got or "<html" in strange.got.lower()
+    http = is_http(strange.got)
     kind = "target-plain-http" if http else "target-not-tls"
     text = f"{who} answered the ClientHello with what is no TLS: {got}"
     if http:

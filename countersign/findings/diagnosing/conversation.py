@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.findings.diagnosing.case import noted
+from countersign.findings.diagnosing.case import is_http, noted
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes, names
@@ -66,8 +66,10 @@ def conversation(case: Case) -> Iterator[Found]:
             continue
         who = "the proxy" if failure.by is Party.PROXY else f"the {failure.by.value}"
         text = f"{who} {failure.text}"
-        if failure.code is FailureCode.NOT_TLS and "HTTP/" in failure.text:
+        if failure.code is FailureCode.NOT_TLS and is_http(failure.text):
             kind = "target-plain-http"
+        elif failure.code is FailureCode.SILENT and failure.by is Party.TARGET:
+            kind = "target-silent"
         rank = 2 if kind == "broken-message" else 0
         yield Found(kind, text, noted(failure), rank=rank, values={"target": target, "status": "another"})
     if case.recording.outcome.status is Status.NOT_TLS:

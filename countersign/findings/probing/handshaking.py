@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from countersign.errors import UserError, words_of
+from countersign.findings.probing.clear import in_place_of_tls
 from countersign.findings.probing.reaching import reach
 from countersign.recorder.live import LiveRecording
-from countersign.recorder.recording import Ending, LegRole
-from countersign.recorder.wire.events import Message, Side
+from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party
+from countersign.recorder.wire import codes
+from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.leg import LegDecoder
+from countersign.recorder.wire.records import looks_like_tls
 from countersign.recorder.wire.secrets import KeyLog
 from countersign.recorder.wire.text import printable
 
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Recording
 
 _BITE = 16 * 1024
+_ANSWERS = frozenset({Content.HANDSHAKE, Content.ALERT})
+_FATAL = bytes((codes.FATAL,))
+_FIRST_BYTES = 64
+_LONGEST_ANSWER = 64 * 1024  # of what is no message
 _LISTEN = 0.3  # seconds after the handshake in which tickets and refusals come
 _MODE = "probe"
 
@@ -91,7 +98,10 @@ class _Handshake:
         self.heard = bytearray()
         self._manner = manner
         self._cut = manner.cut
-        self._answered = 0  # messages that the server has sent
+        self._asked = False  # whether anything of ours has gone out
+        self._first, self._spoke = b"", 0.0  # how the server's bytes began, and when
+        self._begun = 0  # bytes of the server's behind its last whole message
+        self._answered = self._alerted = False  # whether an answer has come, and one that ends it
         self._connection = connection
         self._keys = keys
         self._keylog = KeyLog()
@@ -99,6 +109,7 @@ class _Handshake:
         self._decoder = LegDecoder(keylog=self._keylog)
         self._began = time.monotonic()
         self._seconds = plan.seconds
+        self._upgraded = plan.starttls is not None
         host, port = connection.getsockname()[:2]
         self._recording = LiveRecording(
             started=datetime.now(UTC),
@@ -118,92 +129,108 @@ class _Handshake:
             self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=plan.name or None)
 
     def run(self) -> Recording:
-        how: Ending | None = None
         try:
-            how = self._ask() if self._manner.another else self._shake()
-            if how is None and not self._manner.another:
-                self._say()
-                how = self._listen()
-                self._say_goodbye()
+            self._converse()
         except TimeoutError:
-            how = Ending.SILENT
+            if self._begun:
+                text = f"was not done with its answer when its {self._seconds:g} s were over: {self._begun} bytes"
+                self._fail(FailureCode.SILENT, f"{text} had come behind its last whole message")
+            self._recording.end(LegRole.THROUGH, Side.SERVER, Ending.SILENT, self._t())
         except OSError:
-            how = Ending.RESET
+            self._recording.end(LegRole.THROUGH, Side.SERVER, Ending.RESET, self._t())
         self._learn()
         self._recording.add(LegRole.THROUGH, self._decoder.end(Side.SERVER, self._t()))
-        if how is not None:
-            self._recording.end(LegRole.THROUGH, Side.SERVER, how, self._t())
-        else:
+        if not self._answered and self._first and looks_like_tls(self._first) is False:
+            self._fail(FailureCode.NOT_TLS, in_place_of_tls(self._first, upgraded=self._upgraded), at=self._spoke)
+        if not self._recording.leg(LegRole.THROUGH).ends:
             self._recording.end(LegRole.THROUGH, Side.CLIENT, Ending.FIN, self._t())
         return self._recording.finished(datetime.now(UTC))
 
     def _t(self) -> float:
         return time.monotonic() - self._began
 
-    def _ask(self) -> Ending | None:
+    def _converse(self) -> None:
+        """All of it. That the server goes is noted where it is seen; who is left at the end goes first."""
+        if self._manner.another:
+            self._ask()
+            return
+        try:
+            if not self._shake():
+                return
+            self._say()
+            self._listen()
+        except ssl.SSLError as wrong:
+            self._broken(wrong)
+        self._say_goodbye()
+
+    def _broken(self, wrong: ssl.SSLError) -> None:
+        """Why we do not go on, where neither an alert of the server's says it nor bytes that are no TLS."""
+        words = printable(words_of(wrong).replace("_", " "), limit=100)
+        if not self._asked:
+            self._fail(FailureCode.CANNOT_BEGIN, f"cannot begin the handshake: OpenSSL says {words!r}", by=Party.CLIENT)
+        elif not self._alerted and (self._answered or looks_like_tls(self._first)):
+            self._fail(FailureCode.BROKEN_MESSAGE, f"sent something that cannot be taken: OpenSSL says {words!r}")
+
+    def _fail(self, code: FailureCode, text: str, *, by: Party = Party.TARGET, at: float | None = None) -> None:
+        t = self._t() if at is None else at
+        self._recording.fail(Failure(t, LegRole.THROUGH, by, code=code, text=text))
+
+    def _ask(self) -> None:
         """Send the hello, and take the beginning of what comes back, a message or an alert at least."""
         deadline = self._began + self._seconds
         with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.do_handshake()
         self._send()
-        while not self._answered:
+        while not self._answered and looks_like_tls(self._first) is not False:
+            if self._recording.from_target > _LONGEST_ANSWER:
+                text = f"answered the ClientHello with {self._recording.from_target} bytes, and no message among them"
+                self._fail(FailureCode.BROKEN_MESSAGE, text)
+                return
             left = deadline - time.monotonic()
             if left <= 0:
-                return Ending.SILENT
+                raise TimeoutError
             self._connection.settimeout(left)
             if not self._receive():
-                return Ending.FIN
-        return None
+                return
 
-    def _shake(self) -> Ending | None:
-        """Until it is done; how the server ended it where it is not. An alert of ours goes out as well."""
+    def _shake(self) -> bool:
+        """Whether it was done before the server went."""
         deadline = self._began + self._seconds
         while True:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 pass
-            except ssl.SSLError:
-                self._send()
-                return Ending.FIN
             else:
                 self._send()
-                return None
+                return True
             self._send()
             left = deadline - time.monotonic()
             if left <= 0:
-                return Ending.SILENT
+                raise TimeoutError
             self._connection.settimeout(left)
             if not self._receive():
-                return Ending.FIN
+                return False
 
     def _say(self) -> None:
         if self._manner.says:
             self._tls.write(self._manner.says)
             self._send()
 
-    def _listen(self) -> Ending | None:
+    def _listen(self) -> None:
         """For tickets, a late refusal, or a goodbye; a server that talks on is not heard out."""
         deadline = time.monotonic() + self._seconds
         self._connection.settimeout(self._manner.listens)
-        try:
-            while self._receive():
-                if time.monotonic() > deadline:
-                    return None
+        with contextlib.suppress(TimeoutError):
+            while self._receive() and time.monotonic() <= deadline:
                 try:
                     while piece := self._tls.read(_BITE):
                         self.heard += piece[: _BITE - len(self.heard)]
                     if self._manner.says:
-                        return None  # it has said goodbye
+                        return  # it has said goodbye
                 except ssl.SSLWantReadError:
                     if self.heard and self._manner.says:
-                        return None  # this is the answer
-                    continue
-                except ssl.SSLError:
-                    return Ending.FIN
-        except TimeoutError:
-            return None
-        return Ending.FIN
+                        return  # this is the answer
 
     def _say_goodbye(self) -> None:
         try:
@@ -217,6 +244,7 @@ class _Handshake:
         if not data:
             return
         self._learn()
+        self._asked = True
         cut, self._cut = self._cut, self._manner.cut_on
         for piece in (data,) if cut is None else cut(data):
             self._recording.add(LegRole.THROUGH, self._decoder.receive(Side.CLIENT, piece, self._t()))
@@ -224,14 +252,23 @@ class _Handshake:
 
     def _receive(self) -> bool:
         data = self._connection.recv(_BITE)
-        self._recording.from_target += len(data)
-        self._learn()
-        events = self._decoder.receive(Side.SERVER, data, self._t())
-        self._answered += sum(isinstance(event, Message) for event in events)
-        self._recording.add(LegRole.THROUGH, events)
         if not data:
+            self._recording.end(LegRole.THROUGH, Side.SERVER, Ending.FIN, self._t())
             self._incoming.write_eof()
             return False
+        if not self._first:
+            self._spoke = self._t()
+        self._first += data[: _FIRST_BYTES - len(self._first)]
+        self._recording.from_target += len(data)
+        self._begun += len(data)
+        self._learn()
+        for event in (events := self._decoder.receive(Side.SERVER, data, self._t())):
+            if isinstance(event, Message):
+                self._answered = self._answered or event.content in _ANSWERS
+                self._begun = 0
+                ends = event.content is Content.ALERT and (event.raw[:1] == _FATAL or event.code == codes.CLOSE_NOTIFY)
+                self._alerted = self._alerted or ends
+        self._recording.add(LegRole.THROUGH, events)
         self._incoming.write(data)
         return True
 

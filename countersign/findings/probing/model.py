@@ -22,6 +22,7 @@ STARTTLS = ("smtp", "lmtp", "imap", "pop3", "ftp", "ldap", "postgres", "mysql", 
 PROXY_PORT = 3128
 _PORTS = {"smtp": 25, "lmtp": 24, "imap": 143, "pop3": 110, "ftp": 21, "ldap": 389, "postgres": 5432, "mysql": 3306}
 _PORTS |= {"xmpp": 5222}
+_SUBMISSION = 587
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,11 @@ def _is_name(host: str) -> bool:
 def default_port(starttls: str | None) -> int:
     """The port that IANA has for the protocol in whose dialogue TLS begins; without one that of HTTPS."""
     return _PORTS.get(starttls or "", 443)
+
+
+def protocol_of(port: int) -> str | None:
+    """The protocol whose port this is and in whose dialogue TLS begins; 587 is that of submission (RFC 6409 3.1)."""
+    return "smtp" if port == _SUBMISSION else next((name for name, its in _PORTS.items() if its == port), None)
 
 
 @dataclass(frozen=True, slots=True)

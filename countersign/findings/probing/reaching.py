@@ -31,15 +31,17 @@ def reach(plan: Plan) -> socket.socket:
     """The connection, ready for a ClientHello. Raises :class:`EnvironmentFault` with what was in the way."""
     connection = _dial(plan)
     dialogue = _Dialogue(connection, plan.seconds)
+    cannot = f"the proxy gives no connection to {printable(plan.place)}"
     try:
         if plan.via is not None:
             _connect(dialogue, plan)
+        cannot = f"{printable(plan.place)} does not begin TLS by {plan.starttls}"
         if plan.starttls is not None:
             _DIALOGUES[plan.starttls](dialogue, plan)
         connection.settimeout(plan.seconds)
     except OSError as wrong:
         connection.close()
-        raise EnvironmentFault(f"cannot reach {printable(plan.place)}: {_reason(wrong)}") from None
+        raise EnvironmentFault(f"{cannot}: {_reason(wrong)}") from None
     except BaseException:
         connection.close()
         raise

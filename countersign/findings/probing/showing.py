@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.findings.probing.clear import other_way
 from countersign.findings.wrapping import wrapped
 from countersign.recorder.recording import Status
 from countersign.recorder.wire.text import printable
@@ -33,6 +34,8 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
         yield "  The handshake was finished."
     else:
         yield from wrapped(recording.outcome.text, width)
+    if (way := other_way(plan, recording)) is not None:
+        yield from wrapped(f"{way}.", width)
     reading = recording.legs[0].read() if recording.legs else None
     if reading is not None and reading.version is not None:
         yield f"  {reading.version}, {reading.cipher or 'no suite'}, {reading.group or 'no group'}, " + (

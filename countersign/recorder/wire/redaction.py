@@ -36,6 +36,7 @@ KEPT_FIELDS: Final = frozenset(
 
 _FIELDS_KEPT = 100
 _LONGEST = 200
+_BYTES_SHOWN = 16
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -94,6 +95,13 @@ _SECRETS_FOLLOW = re.compile(  # SMTP, IMAP, POP3, FTP, Redis, XMPP, PostgreSQL,
     r"(?is)((?<![a-z])(?:auth|authenticate|authorization|bearer|cookie|pass|passcode|passw(?:or)?d|requirepass|pwd|login"
     r"|user|token|secret|session|sid|api[-_]?key)(?![a-z])|`.{1,5}\x02\x01[\x02\x03]).*"
 )
+
+
+def first_line(data: bytes) -> str:
+    """How a conversation began that is none of ours, for a sentence: its first line without credentials, or bytes."""
+    line = data.splitlines()[0].strip() if data else b""
+    readable = line.isascii() and line.decode("ascii").isprintable() and line
+    return repr(first_bytes(line)) if readable else data[:_BYTES_SHOWN].hex(" ")
 
 
 def first_bytes(data: bytes) -> str:

@@ -4,7 +4,8 @@ A server has *accepted* when something of it shows that it has taken all that th
 which is its last word on the client's certificate; in TLS 1.3, where the client is done first, a ticket, an answer or
 a goodbye behind the client's Finished (RFC 8446 4.4.2.4). It has *refused* with a fatal alert, or by leaving. Who does
 neither for as long as the client waits has accepted, for all that can be seen, and a note says so. A hello of which no
-handshake can come (:attr:`Manner.another`) is accepted by who answers it with one.
+handshake can come (:attr:`Manner.another`) is accepted by who answers it with one. Who never says a word of TLS, not
+even to a right client, takes part in no handshake, and nothing is judged.
 
 Many servers refuse one layer further up: nginx finishes the handshake with a client whose certificate is missing or
 not good, and answers its request with a ``400`` that speaks of certificates; IIS with such a ``403``; load balancers
@@ -17,7 +18,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from countersign.recorder.recording import Ending, LegRole, Party, Status
+from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.names import alert_name
@@ -31,14 +32,23 @@ if TYPE_CHECKING:
 _REFUSING = re.compile(rb"HTTP/1\.[01] (?:(49[56])|(40[013])(?=.*certificate))\b([^\r\n]*)", re.DOTALL | re.IGNORECASE)
 
 
+def no_handshake(recording: Recording) -> str | None:
+    """Why there was none at all, as a sentence; None where the server has said anything in TLS, were it an alert."""
+    leg = recording.leg(LegRole.THROUGH)
+    said = {each.content for each in leg.messages if each.sender is Side.SERVER} if leg is not None else set()
+    return None if said & {Content.HANDSHAKE, Content.ALERT} else recording.outcome.text
+
+
 def judge(knock: Knock, recording: Recording, heard: bytes) -> Verdict:
     """The verdict on the server. ``heard`` is the beginning of what it said inside."""
     leg = recording.leg(LegRole.THROUGH)
     outcome = recording.outcome
     asked = leg is not None and any(each.is_handshake(codes.CERTIFICATE_REQUEST) for each in leg.messages)
     answered = leg is not None and any(each.sender is Side.SERVER for each in leg.messages)
+    if any(each.code is FailureCode.CANNOT_BEGIN for each in recording.failures):
+        return skipped(f"{outcome.text[:1].lower()}{outcome.text[1:].rstrip('.')}")
     if leg is not None and any(each.sender is Side.SERVER and each.how is Ending.SILENT for each in leg.ends):
-        return Verdict(kind=Kind.HUNG, text="hung: it neither went on nor ended the session")
+        return Verdict(kind=Kind.HUNG, text="hung: it neither went on nor ended the session", notes=(outcome.text,))
     if knock.recipe is not None and answered and not asked and outcome.status is not Status.FAILED:
         return skipped("the server asks for no client certificate")
     if knock.manner.another:
@@ -51,8 +61,10 @@ def judge(knock: Knock, recording: Recording, heard: bytes) -> Verdict:
             b"".join(each or b"" for each in refusal.groups()).decode("latin-1"), limit=100, ascii_only=True
         )
         notes.append(f"the handshake went well, and its answer to the request was {words}")
-    stood = leg is not None and bool(leg.ends) and all(each.sender is Side.CLIENT for each in leg.ends)
-    if stood and outcome.status is not Status.ESTABLISHED:
+    stood = (
+        outcome.status is Status.ABANDONED and leg is not None and all(each.sender is Side.CLIENT for each in leg.ends)
+    )
+    if stood:
         notes.append("nothing shows that it has looked at all that the client sent: it neither answered nor refused")
     accepted = (stood or outcome.status is Status.ESTABLISHED) and refusal is None
     if not accepted and refusal is None:

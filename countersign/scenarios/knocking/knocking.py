@@ -13,11 +13,13 @@ from countersign.ca import Authority, KeyPool, Plan as CaPlan
 from countersign.ca.pem import to_pem
 from countersign.ca.recipes import catalogue
 from countersign.ca.signer import pkcs8_der
+from countersign.errors import EnvironmentFault
+from countersign.findings.probing.clear import other_way
 from countersign.findings.probing.handshaking import PLAINLY, converse
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.private_files import write_private
 from countersign.recorder.wire.text import printable
-from countersign.scenarios.knocking.judging import in_view_of, judge
+from countersign.scenarios.knocking.judging import in_view_of, judge, no_handshake
 from countersign.scenarios.knocking.knocks import KNOCKS
 from countersign.scenarios.running.results import Matrix, Result
 from countersign.scenarios.running.verdict import Kind, skipped
@@ -68,7 +70,7 @@ def knock(
 
     ``keep`` gets each recording, ``told`` each result as it comes.
 
-    Raises :class:`EnvironmentFault` where the server cannot be reached at all.
+    Raises :class:`EnvironmentFault` where the server cannot be reached at all, or answers a right client with no TLS.
     """
     started, began = datetime.now(UTC), time.monotonic()
     results = []
@@ -83,7 +85,9 @@ def knock(
                     return known[each.id]
                 result, recording = _one(server, each, shown, ladders=ladders)
                 keep(recording)
-                if each.id != RIGHT:
+                if each.id == RIGHT:
+                    _want_handshake(server.plan, recording)
+                else:
                     result = replace(result, verdict=in_view_of(result.verdict, known[RIGHT].verdict))
                 known[each.id] = result
             return known[each.id]
@@ -101,6 +105,13 @@ def knock(
         seconds=time.monotonic() - began,
         results=tuple(results),
     )
+
+
+def _want_handshake(plan: Plan, recording: Recording) -> None:
+    why = no_handshake(recording)
+    if why is not None:
+        cannot = f"cannot judge {plan.place}, which takes part in no handshake (recording {recording.id})"
+        raise EnvironmentFault(". ".join(filter(None, (cannot, why.rstrip("."), other_way(plan, recording)))))
 
 
 def _one(server: Server, knock: Knock, shown: _Shown, *, ladders: bool) -> tuple[Result, Recording]:

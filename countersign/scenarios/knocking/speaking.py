@@ -58,6 +58,12 @@ def _keep(keys: Path, line: bytes) -> None:
         file.write(line.rstrip(b"\n") + b"\n")
 
 
+def _as_of_ssl(trouble: TlsTrouble) -> ssl.SSLError:
+    wrong = ssl.SSLError(str(trouble))
+    wrong.reason = trouble.reason
+    return wrong
+
+
 class _Speaker:
     def __init__(self, connection: TlsConnection, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._connection, self._incoming, self._outgoing = connection, incoming, outgoing
@@ -78,7 +84,7 @@ class _Speaker:
         try:
             done = self._connection.handshake()
         except TlsTrouble as trouble:
-            raise ssl.SSLError(str(trouble)) from None
+            raise _as_of_ssl(trouble) from None
         finally:
             self._give()
         if not done:
@@ -91,7 +97,7 @@ class _Speaker:
         except EndOfData:
             return b""
         except TlsTrouble as trouble:
-            raise ssl.SSLError(str(trouble)) from None
+            raise _as_of_ssl(trouble) from None
         finally:
             self._give()
         if not found:

@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import socket
+import ssl
 import threading
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from xml.etree import ElementTree as ET
 
@@ -16,6 +17,7 @@ import pytest
 from countersign.ca import Authority, Plan
 from countersign.errors import EnvironmentFault, UserError
 from countersign.findings.probing import Plan as Probing
+from countersign.findings.probing.handshaking import Manner
 from countersign.lab.target import EmbeddedTarget, Pki
 from countersign.recorder.recording import LegRole, Recording
 from countersign.recorder.store import Store
@@ -33,11 +35,12 @@ from countersign.scenarios.knocking import KNOCKS, Server, chosen, knock
 from countersign.scenarios.knocking.knocking import request
 from countersign.scenarios.running.verdict import Kind
 from tests.cli.commands import countersign
+from tests.findings.oddities import ALERT, hangs_up, resets, says, serving, streams, waits
 from tests.peers.openssl import OpensslServer
 from tests.peers.process import Background
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from countersign.scenarios.running.results import Matrix
@@ -166,49 +169,89 @@ def _until_it_listens(port: int) -> None:
 # -- servers that are none -------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def answering(data: bytes | None) -> Iterator[int]:
-    """A server that says this to everybody and closes; with None it says nothing and waits."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            held = []
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    break
-                held.append(connection)
-                if data is not None:
-                    connection.sendall(data)
-                    connection.shutdown(socket.SHUT_WR)
-            for each in held:
-                each.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
 @pytest.mark.parametrize(
-    "data", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\0\2\2\x28", b"\xff" * 100, b"\x16\3\3"]
+    ("deed", "why"),
+    [
+        (streams(bytes(1000)), "does not speak TLS: it said 00 00"),
+        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "that is HTTP"),
+        (says(b"220 mx ESMTP\r\n", first=True), "TLS begins later: --starttls smtp"),
+        (says(b"SSH-2.0-x\r\n", first=True), "that is SSH"),
+        (waits, "fell silent in the middle of the handshake"),
+        (hangs_up, "closed the connection in the middle of the handshake"),
+        (resets, "reset the connection in the middle of the handshake"),
+        (streams(b"\x14\x03\x03\0\1\1" * 50), "sent something that cannot be taken"),
+    ],
+    ids=["zeros", "HTTP", "SMTP", "SSH", "silence", "FIN", "RST", "change_cipher_spec"],
 )
-def test_what_speaks_no_tls_gets_no_good_verdict(clients: tuple[Authority, Path], data: bytes) -> None:
-    with answering(data) as port:
-        made = knocked(port, clients[0], "client", "client-expired", "hello-byte-by-byte")
-    assert kinds(made) == {
+def test_who_says_nothing_in_tls_to_a_right_client_is_not_judged(
+    clients: tuple[Authority, Path], deed: Callable[[socket.socket], None], why: str
+) -> None:
+    kept: list[Recording] = []
+    seconds = 0.5 if deed is waits else 20.0
+    knocks = chosen(["client", "client-expired", "hello-with-grease"])
+    with serving(deed) as port:
+        server = Server(Probing(host="127.0.0.1", port=port, name="localhost", seconds=seconds), clients[0])
+        with pytest.raises(EnvironmentFault, match="which takes part in no handshake") as wrong:
+            knock(server, knocks, keep=kept.append)
+    assert why in str(wrong.value)
+    assert [f"(recording {each.id})" in str(wrong.value) for each in kept] == [True]
+
+
+def test_a_server_that_speaks_tls_and_nothing_else_right_is_judged(clients: tuple[Authority, Path]) -> None:
+    refused = {
         "client": Kind.REFUSED_WRONGLY, "client-expired": Kind.UNPROVED, "hello-byte-by-byte": Kind.REFUSED_WRONGLY,
     }  # fmt: skip
+    for deed in (says(ALERT), says(ALERT, first=True), says(b"\x16\x03\x03\0\x05\xee\0\0\1\0")):
+        with serving(deed) as port:
+            made = knocked(port, clients[0], *refused)
+        assert kinds(made) == refused
+        assert made.exit_code == 4
 
 
-def test_who_says_nothing_hangs(clients: tuple[Authority, Path]) -> None:
-    with answering(None) as port:
-        made = knocked(port, clients[0], "client", seconds=0.3)
+def test_who_begins_and_does_not_go_on_hangs_and_what_had_come_is_told(clients: tuple[Authority, Path]) -> None:
+    begun = b"\x16\x03\x03\0\x50\2\0\0\x4c\3"
+
+    def deed(connection: socket.socket) -> None:
+        connection.sendall(b"220 x\r\n250 STARTTLS\r\n220 go\r\n" + begun)
+        waits(connection)
+
+    with serving(deed) as port:
+        plan = Probing(host="127.0.0.1", port=port, name="localhost", seconds=3.0, starttls="smtp")
+        made = knock(Server(plan, clients[0]), chosen(["client"]))
     assert kinds(made) == {"client": Kind.HUNG}
+    assert "bytes had come behind its last whole message" in made.result("client").verdict.notes[0]
+
+
+def test_no_tls_in_answer_to_an_odd_hello_is_a_refusal_and_no_wait(lab: Lab, clients: tuple[Authority, Path]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(lab.server.fullchain_pem, lab.server.key_pem)
+    met = 0
+
+    def deed(connection: socket.socket) -> None:
+        nonlocal met
+        met += 1
+        if met > 1:
+            streams(b"HTTP/1.1 400 Bad Request\r\n\r\n")(connection)
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.recv(4096)
+            wrapped.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with serving(deed) as port:
+        made = knocked(port, clients[0], "hello-with-grease", "hello-byte-by-byte", seconds=30.0)
+    assert set(kinds(made).values()) == {Kind.REFUSED_WRONGLY}
+    assert all("that is HTTP" in each.verdict.notes[-1] for each in made.results)
+    assert made.seconds < 30
+
+
+@pytest.mark.peer("openssl")
+def test_what_openssl_here_cannot_say_is_skipped(lab: Lab, clients: tuple[Authority, Path]) -> None:
+    none = Manner(versions=(ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2))
+    with OpensslServer(lab.server, mode="www") as server:
+        plan = Probing(host="127.0.0.1", port=server.port, name="localhost")
+        made = knock(Server(plan, clients[0]), [replace(KNOCKS["hello-of-tls-1.2"], manner=none)])
+    assert [each.verdict.text for each in made.results] == [
+        "skipped: the client cannot begin the handshake: OpenSSL says 'no protocols available'"
+    ]
 
 
 @pytest.mark.peer("openssl")
@@ -235,6 +278,7 @@ def heard(name: str, authority: Authority) -> bytes:
                     while not is_whole(data) and (piece := connection.recv(1 << 16)):
                         data += piece
                     said.append(data)
+                    connection.sendall(ALERT)  # which is in TLS, so that there is more than the right client
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -392,11 +436,11 @@ SERVER_HELLO_3 = bytes.fromhex("16 0300 002a 02 000026 0300") + bytes(32) + byte
 
 
 def test_a_server_that_answers_a_hello_of_ssl_3_with_one_is_found_out(clients: tuple[Authority, Path]) -> None:
-    with answering(SERVER_HELLO_3) as port:
+    with serving(says(SERVER_HELLO_3)) as port:
         made = knocked(port, clients[0], "hello-of-ssl-3", "hello-with-grease")
     assert kinds(made)["hello-of-ssl-3"] is Kind.ACCEPTED_WRONGLY
     assert made.exit_code == 1
-    with answering(b"\x15\x03\0\0\2\2\x28") as port:
+    with serving(says(b"\x15\x03\0\0\2\2\x28")) as port:
         refused = knocked(port, clients[0], "hello-with-grease")
     assert refused.result("hello-with-grease").verdict.kind is Kind.REFUSED_WRONGLY
     assert refused.result("hello-with-grease").verdict.alerts == ("handshake_failure",)
@@ -450,3 +494,15 @@ def test_the_command_gives_verdicts_reports_and_recordings(lab: Lab, home: Path,
 def test_without_a_server_it_is_a_mistake(home: Path) -> None:
     ran = countersign("knock", "--home", home)
     assert (ran.code, "--list" in ran.err) == (2, True)
+
+
+def test_a_server_that_speaks_no_tls_is_the_environments_fault_and_its_recording_is_kept(home: Path) -> None:
+    with serving(says(b"220 mx ESMTP\r\n", first=True)) as port:
+        ran = countersign("knock", f"127.0.0.1:{port}", "--home", home)
+    assert (ran.code, ran.out) == (3, "")
+    assert "TLS begins later: --starttls smtp" in ran.err
+    store = Store.open(home / "recordings.sqlite")
+    try:
+        assert f"(recording {store.get('last').id})" in ran.err
+    finally:
+        store.close()

@@ -43,7 +43,8 @@ def tool(matrix: Matrix) -> str:
 
 def summary(matrix: Matrix) -> str:
     """``120 scenarios in 14 s: 80 refused as they should, ...``."""
-    counts = ", ".join(f"{found} {words}" for kind, words in _COUNTED.items() if (found := matrix.count(kind)))
+    words = _COUNTED | ({Kind.UNPROVED: "of which nothing can be told"} if matrix.subject == "server" else {})
+    counts = ", ".join(f"{found} {words[kind]}" for kind in words if (found := matrix.count(kind)))
     number = len(matrix.results)
     return f"{number} scenario{'s' * (number != 1)} in {matrix.seconds:.1f} s: {counts or 'nothing'}"
 
