@@ -209,17 +209,24 @@ _callback: Callable[[str], Callable[[Callable[..., Any]], Any]] = _ffi.callback
 def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
     written: int, version: int, content_type: int, buf: Any, length: int, ssl: Any, _arg: Any
 ) -> None:
-    if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers
+    if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers, two of three calls
         return
     made = _connections.get(ssl)
     if made is None:
         return
-    data = _ffi.buffer(buf, length)[:]
-    if content_type == _HANDSHAKE and data[0] == _CERTIFICATE:
+    original = _ffi.buffer(buf, length)
+    data = original[:]
+    if content_type != _HANDSHAKE:
+        made.hear(written == 1, content_type, version, data)
+        return
+    kind = data[0]
+    if kind == _CERTIFICATE:
         data = _shared(data)
-    if not written and content_type == _HANDSHAKE and data[0] in _WEIGHED:
-        made.weigh(data, _ffi.buffer(buf, length))
-    made.hear(bool(written), content_type, version, data)
+    if not written and kind in _WEIGHED:
+        made.weigh(data, original)
+    made.hear(written == 1, content_type, version, data)
+    for hear in made.awaited.get((written, kind), ()):
+        hear(data)
 
 
 _SHARED_UP_TO = 8 * 1024
@@ -929,14 +936,18 @@ class Verifying:
         return chain, self.name, self.judges_weakness
 
 
+def _nothing(*_: object) -> None:
+    """What is called where nobody wants to know."""
+
+
 class TlsConnection:
     """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
     __slots__ = (
         "__weakref__", "_address", "_broken", "_closing", "_context", "_empty", "_from", "_held", "_into", "_late",
         "_logs_secrets", "_offered", "_parted", "_peer_chain", "_presented", "_session_id", "_suite", "_ticket",
-        "_too_costly", "_verified", "_verifying", "alpn", "answer", "at_close", "early_data", "hear", "judging",
-        "on_secret", "records", "ssl", "staple", "unoffered", "verify_error", "verify_number",
+        "_too_costly", "_verified", "_verifying", "alpn", "answer", "at_close", "awaited", "early_data", "hear",
+        "judging", "on_secret", "records", "ssl", "staple", "unoffered", "verify_error", "verify_number",
     )  # fmt: skip
 
     def __init__(
@@ -962,9 +973,10 @@ class TlsConnection:
         self.judging = _ASK_ONLY
         self.verify_error: tuple[str, int] | None = None
         self.verify_number = 0  # of that error, an X509_V_ERR; 0 for a weakness that we found
-        self.on_secret: Callable[[bytes], None] = lambda _line: None
+        self.on_secret: Callable[[bytes], None] = _nothing
         self._logs_secrets = False  # whatever its context was made for
-        self.hear: Callable[[bool, int, int, bytes], None] = lambda *_: None
+        self.hear: Callable[[bool, int, int, bytes], None] = _nothing
+        self.awaited: dict[tuple[int, int], list[Callable[[bytes], None]]] = {}
         self._peer_chain: tuple[bytes, ...] = ()
         self._verifying = verifying
         self._verified: list[bytes] = []  # the chain that is being verified, from its root on
@@ -979,7 +991,7 @@ class TlsConnection:
         self._broken = False
         self._parted = False
         self.early_data = 0  # bytes of 0-RTT data that the server would take of a session that it has given
-        self.at_close: Callable[[], None] = lambda: None
+        self.at_close: Callable[[], None] = _nothing
         self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
         self._address = made
         _connections[made] = self
@@ -987,6 +999,10 @@ class TlsConnection:
     def tap(self, callback: Callable[[bool, int, int, bytes], None]) -> None:
         """``callback(written, content type, version, bytes)`` for every message, in clear."""
         self.hear = callback
+
+    def tap_only(self, kind: int, callback: Callable[[bytes], None], *, written: bool) -> None:
+        """``callback(bytes)`` for handshake messages of this type that are ``written``, or come; behind :meth:`tap`."""
+        self.awaited.setdefault((written, kind), []).append(callback)
 
     def log_secrets(self, callback: Callable[[bytes], None]) -> None:
         """``callback(line)`` for every line of the key log of this connection, whatever its context was made for."""
@@ -1007,13 +1023,13 @@ class TlsConnection:
         if _connections.pop(self._address, None) is None:
             return
         self.at_close()
-        self.at_close = lambda: None
+        self.at_close = _nothing
         if not self._broken:
             # Since TLS 1.1 a session outlives a connection that ends without close_notify (RFC 5246 7.2.1); OpenSSL
             # would bury it with that.
             _lib.SSL_set_shutdown(self.ssl, SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
-        self.on_secret = lambda _line: None
-        self.hear = lambda *_: None
+        self.on_secret = self.hear = _nothing
+        self.awaited.clear()
 
     # -- what the callbacks ask
 

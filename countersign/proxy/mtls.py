@@ -40,6 +40,7 @@ import base64
 import contextlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +223,8 @@ class Exchange:
                 leg.connection.offer_post_handshake_auth()
             else:
                 self._context.recording.not_mirrored.append("extensions: post_handshake_auth")
-        self._listen(leg, lambda written, data: self._on_server(leg, written=written, data=data))
+        leg.connection.tap_only(codes.CERTIFICATE_REQUEST, partial(self._asked, leg), written=False)
+        leg.connection.tap_only(codes.CERTIFICATE, partial(self._answered, leg), written=True)
         if self.mode in {Mtls.RELAY, Mtls.BYPASS, Mtls.BLOCK} or self._ordered is not None:
             leg.connection.wait_when_asked()
 
@@ -231,20 +233,8 @@ class Exchange:
         """What the target is to be shown by order. Raises :class:`IdentityRefused` where OpenSSL cannot show it."""
         return None if self._ordered is None else self._certificates.identity(self._context, self._ordered)
 
-    def _listen(self, leg: TlsLeg, hear: Callable[[bool, bytes], None]) -> None:
-        heard = leg.connection.hear
-
-        def listening(written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's
-            heard(written, content_type, version, data)
-            if content_type == records.HANDSHAKE and data:
-                hear(written, data)
-
-        leg.connection.tap(listening)
-
-    def _on_server(self, leg: TlsLeg, *, written: bool, data: bytes) -> None:
-        if not written and data[0] == codes.CERTIFICATE_REQUEST:
-            self._asked(leg, data)
-        elif written and data[0] == codes.CERTIFICATE and self.request is not None:
+    def _answered(self, leg: TlsLeg, data: bytes) -> None:
+        if self.request is not None:
             self._noted["presented"] = _chain_json(_chain_in(data, leg.connection.version))
 
     def _asked(self, leg: TlsLeg, data: bytes) -> None:
@@ -298,26 +288,28 @@ class Exchange:
 
     def watch_client(self, leg: TlsLeg) -> None:
         """Hear what the client is asked and what it answers."""
-        self._listen(leg, lambda written, data: self._on_client(leg, written=written, data=data))
+        leg.connection.tap_only(codes.CERTIFICATE_REQUEST, partial(self._client_asked, leg), written=True)
+        leg.connection.tap_only(codes.CERTIFICATE, partial(self._client_shows, leg), written=False)
+        leg.connection.tap_only(_CERTIFICATE_VERIFY, self._client_proves, written=False)
 
-    def _on_client(self, leg: TlsLeg, *, written: bool, data: bytes) -> None:
-        kind, version = data[0], leg.connection.version
-        if written and kind == codes.CERTIFICATE_REQUEST:
-            self._ours = ours = Request.of(data, version)
-            self._noted.setdefault("mode", self.mode.value)
-            self._noted.update(asked_of_client=ours.to_json())
-            if self.request is not None:
-                self._noted.update(differs=self.request.differs(ours))
-        elif not written and kind == codes.CERTIFICATE:
-            self._chosen = _chain_in(data, version)
-            self._proven = not self._chosen
-            self._noted["chosen"] = _chain_json(self._chosen)
-            if self.request is not None and self._context.orders.client_auth is None:
-                self._noted["why"] = _why(self._chosen, self.request, "the target")
-            elif self._ours is not None:
-                self._noted["why"] = _why(self._chosen, self._ours, "the proxy")
-        elif not written and kind == _CERTIFICATE_VERIFY:
-            self._proven = True
+    def _client_asked(self, leg: TlsLeg, data: bytes) -> None:
+        self._ours = ours = Request.of(data, leg.connection.version)
+        self._noted.setdefault("mode", self.mode.value)
+        self._noted.update(asked_of_client=ours.to_json())
+        if self.request is not None:
+            self._noted.update(differs=self.request.differs(ours))
+
+    def _client_shows(self, leg: TlsLeg, data: bytes) -> None:
+        self._chosen = _chain_in(data, leg.connection.version)
+        self._proven = not self._chosen
+        self._noted["chosen"] = _chain_json(self._chosen)
+        if self.request is not None and self._context.orders.client_auth is None:
+            self._noted["why"] = _why(self._chosen, self.request, "the target")
+        elif self._ours is not None:
+            self._noted["why"] = _why(self._chosen, self._ours, "the proxy")
+
+    def _client_proves(self, _data: bytes) -> None:
+        self._proven = True
 
     async def client_answers(self, leg: TlsLeg, limit: float) -> None:
         """The client leg's handshake up to where the client has proven what it shows.

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 from countersign.proxy._openssl import NO_SESSIONS
 from countersign.proxy.settings import Mtls
 from countersign.recorder.recording import FailureCode, LegRole, Party
-from countersign.recorder.wire import codes, records
+from countersign.recorder.wire import codes
 from countersign.recorder.wire.names import TLS13
 
 if TYPE_CHECKING:
@@ -129,7 +129,6 @@ class Sessions:
         self, connection: TlsConnection, base: int, holder: Callable[[], bytes | None], *, by_ticket: bool
     ) -> None:
         """Hear which sessions a client gets on this connection; ``by_ticket``: tickets, too, whose base is known."""
-        heard = connection.hear
         session_id = b""
 
         def remember(known: OrderedDict[bytes, Issued], identity: bytes, at_most: int) -> None:
@@ -139,23 +138,23 @@ class Sessions:
             if len(known) > at_most:
                 known.popitem(last=False)
 
-        def hear(written: bool, content_type: int, version: int, data: bytes) -> None:  # noqa: FBT001 - OpenSSL's
+        def answered(data: bytes) -> None:
             nonlocal session_id
-            heard(written, content_type, version, data)
-            if not written or content_type != records.HANDSHAKE:
-                return
-            if data[0] == codes.SERVER_HELLO and connection.version != TLS13:
+            if connection.version != TLS13:
                 session_id = data[39 : 39 + data[38]]
                 if session_id:
                     remember(self._ids, session_id, _IDS)
-            elif data[0] == codes.NEW_SESSION_TICKET and by_ticket:
-                remember(self._tickets, _ticket(data, tls13=connection.version == TLS13), _TICKETS)
+
+        def given(data: bytes) -> None:
+            remember(self._tickets, _ticket(data, tls13=connection.version == TLS13), _TICKETS)
 
         def closed() -> None:
             if session_id and not connection.sound:
                 self._ids.pop(_digest(session_id), None)
 
-        connection.tap(hear)
+        connection.tap_only(codes.SERVER_HELLO, answered, written=True)
+        if by_ticket:
+            connection.tap_only(codes.NEW_SESSION_TICKET, given, written=True)
         connection.at_close = closed
 
     # -- with targets

@@ -90,8 +90,11 @@ class Budget:
     def take(self, message: Message) -> Message | None:
         """The message as it is to be kept; none when it is only counted."""
         size = len(message.raw)
-        fits = size <= SMALL or self._bytes + size <= self._allowance.bytes
-        if self._kept < self._allowance.messages:
+        allowed = self._allowance
+        if self._kept < allowed.messages and self.weight + _MESSAGE + size <= FREE < allowed.bytes:
+            return self._keep(message)  # nearly all of them
+        fits = size <= SMALL or self._bytes + size <= allowed.bytes
+        if self._kept < allowed.messages:
             if fits and self._borrow(_MESSAGE + size):
                 return self._keep(message)
             if self._borrow(_MESSAGE):

@@ -27,7 +27,7 @@ from countersign.recorder.recording import (
 from countersign.recorder.wire.events import ApplicationData, EncryptedRecord, Event, Message, Problem, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from countersign.recorder.wire.secrets import Secret
@@ -170,11 +170,13 @@ class LiveRecording:
             self.legs[role] = LiveLeg(role, budget=Budget(pool=self._pool))
         return self.legs[role]
 
-    def add(self, role: LegRole, events: Iterable[Event]) -> None:
+    def add(self, role: LegRole, events: Sequence[Event]) -> None:
         """What a decoder said of this leg."""
+        if not events:
+            return
+        self.changed = True
+        leg = self.leg(role)
         for event in events:
-            self.changed = True
-            leg = self.leg(role)
             match event:
                 case Message():
                     leg.add(event)

@@ -628,7 +628,7 @@ def test_an_encrypted_change_cipher_spec_without_a_renegotiation_is_a_problem() 
         TLS12,
         made.keylog.get(agreed.client_random)["CLIENT_RANDOM"],
         agreed.client_random,
-        agreed.server_random,
+        agreed.hello.random,
         hash_name="sha256",
         mac_length=0,
         key_length=16,

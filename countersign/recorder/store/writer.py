@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from countersign.recorder.store.owner import Owner
 
-GATHER = 0.02
+GATHER = 0.05
 _HEARTBEAT = 10.0
 _CHECK_EVERY = 10.0
 _CHECK_AFTER_BYTES = 32 << 20

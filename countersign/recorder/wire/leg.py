@@ -65,6 +65,12 @@ from countersign.recorder.wire.messages import (
     glance,
 )
 from countersign.recorder.wire.records import Flaw, Record, RecordFramer, Skipped
+from countersign.recorder.wire.skimming import (
+    SkimmedClientHello,
+    SkimmedServerHello,
+    skim_client_hello,
+    skim_server_hello,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,26 +117,12 @@ _LABELS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """What a ClientHello says that framing and keys depend on."""
-
-    random: bytes
-    suites: tuple[int, ...]
-    tls13: bool
-    early_data: bool
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Agreement:
     """What one ClientHello and its ServerHello agreed on."""
 
-    version: int
-    suite: int
     client_random: bytes
-    server_random: bytes
-    encrypt_then_mac: bool
-    compression: int
+    hello: SkimmedServerHello
 
 
 class _Held(NamedTuple):
@@ -267,7 +259,7 @@ class LegDecoder:
         self._client = _Direction(Side.CLIENT, keep)
         self._server = _Direction(Side.SERVER, keep)
         self._head = b""  # the client's first bytes, until they show whether this is TLS
-        self._offer: _Offer | None = None
+        self._offer: SkimmedClientHello | None = None
         self._agreement: _Agreement | None = None
         self._turns = 0  # protected records after ServerHello: how often the sender changed
         self._serial = 0
@@ -623,6 +615,9 @@ class LegDecoder:
     def _server_hello(self, raw: bytes) -> bool:
         """Take what the server chose; True where its next record is protected."""
         self._hellos += 1
+        skimmed = skim_server_hello(raw)
+        if skimmed is not None:
+            return self._agree(skimmed)
         hello = glance(raw).value
         if not isinstance(hello, ServerHello | HelloRetryRequest):
             return False
@@ -632,18 +627,17 @@ class LegDecoder:
                 version = extension.selected_version
             elif isinstance(extension, EncryptThenMac):
                 encrypt_then_mac = True
-        self.version, self.cipher_suite = version, hello.cipher_suite
-        self._is13 = names.is_tls13(version)
         if isinstance(hello, HelloRetryRequest):
+            self.version, self.cipher_suite = version, hello.cipher_suite
+            self._is13 = names.is_tls13(version)
             return False
-        self._agreement = _Agreement(
-            version=version,
-            suite=hello.cipher_suite,
-            client_random=self._offer.random if self._offer is not None else b"",
-            server_random=hello.random,
-            encrypt_then_mac=encrypt_then_mac,
-            compression=hello.compression_method,
-        )
+        suite, compression = hello.cipher_suite, hello.compression_method
+        return self._agree(SkimmedServerHello(hello.random, version, suite, compression, encrypt_then_mac))
+
+    def _agree(self, hello: SkimmedServerHello) -> bool:
+        self.version, self.cipher_suite = hello.version, hello.suite
+        self._is13 = names.is_tls13(hello.version)
+        self._agreement = _Agreement(self._offer.random if self._offer is not None else b"", hello)
         if not self._is13 and self._client.epoch is _Epoch.EARLY:
             self._client.epoch = _Epoch.HANDSHAKE
         return self._is13
@@ -769,18 +763,18 @@ class LegDecoder:
         master = self._secrets(agreement.client_random).get(secrets.CLIENT_RANDOM)
         if master is None:
             return False
-        if not agreement.compression:
+        if not agreement.hello.compression:
             direction.opener = decryption.tls12_opener(
                 direction.side,
-                version=agreement.version,
-                suite=agreement.suite,
+                version=agreement.hello.version,
+                suite=agreement.hello.suite,
                 master=master,
                 client_random=agreement.client_random,
-                server_random=agreement.server_random,
-                encrypt_then_mac=agreement.encrypt_then_mac,
+                server_random=agreement.hello.random,
+                encrypt_then_mac=agreement.hello.encrypt_then_mac,
             )
         if direction.opener is None:
-            self._cannot_open(direction, agreement.version, agreement.suite, record, sink)
+            self._cannot_open(direction, agreement.hello.version, agreement.hello.suite, record, sink)
         return direction.opener is not None
 
     def _key_of_tls13(self, direction: _Direction, record: Record, sink: _Sink) -> bool:
@@ -834,7 +828,7 @@ class LegDecoder:
         handshake = found.get(secrets.CLIENT_HANDSHAKE_TRAFFIC_SECRET)
         if handshake is None or self._agreement is None:
             return None
-        opener = decryption.tls13_opener(self._agreement.suite, handshake)
+        opener = decryption.tls13_opener(self._agreement.hello.suite, handshake)
         opened = opener.open(record) if opener is not None else None
         if opened is not None:
             self._next_epoch(direction, _Epoch.HANDSHAKE)
@@ -947,13 +941,16 @@ def _tells_version(raw: bytes) -> bool:
     return any(isinstance(one, SelectedVersion) for one in extensions or ())
 
 
-def _offer(raw: bytes) -> _Offer | None:
+def _offer(raw: bytes) -> SkimmedClientHello | None:
     """What a ClientHello of either form offers; None where its bytes do not reach that far."""
+    skimmed = skim_client_hello(raw)
+    if skimmed is not None:
+        return skimmed
     hello = glance(raw).value
     if isinstance(hello, Sslv2ClientHello):
         # RFC 5246 E.2: the challenge, with zeros before it, is the client random.
         suites = tuple(spec for spec in hello.cipher_specs if spec <= 0xFFFF)
-        return _Offer(hello.challenge.rjust(32, b"\x00")[-32:], suites, tls13=False, early_data=False)
+        return SkimmedClientHello(hello.challenge.rjust(32, b"\x00")[-32:], suites, tls13=False, early_data=False)
     if not isinstance(hello, ClientHello):
         return None
     early_data = tls13 = False
@@ -962,4 +959,4 @@ def _offer(raw: bytes) -> _Offer | None:
             tls13 = any(names.is_tls13(version) for version in extension.versions)
         elif isinstance(extension, EarlyData):
             early_data = True
-    return _Offer(hello.random, tuple(hello.cipher_suites), tls13, early_data)
+    return SkimmedClientHello(hello.random, tuple(hello.cipher_suites), tls13, early_data)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from countersign.recorder.certificates import read_certificate
@@ -478,8 +479,16 @@ class HelloSummary:
 def summarize_client_hello(raw: bytes) -> HelloSummary:
     """Read a ClientHello, header included, for a decision that must be made now. Never raises.
 
-    What is no ClientHello at all gives a summary without anything in it, and ``well_formed`` is False.
+    What is no ClientHello at all gives a summary without anything in it, and ``well_formed`` is False. Who decides
+    asks first and who stores it soon after, so the last ones of usual length are kept.
     """
+    return _summarized_again(raw) if len(raw) <= _USUAL_HELLO else _summarized(raw)
+
+
+_USUAL_HELLO: Final = 2048
+
+
+def _summarized(raw: bytes) -> HelloSummary:
     decoded = glance(raw)
     hello = decoded.value
     if isinstance(hello, Sslv2ClientHello):
@@ -488,6 +497,9 @@ def summarize_client_hello(raw: bytes) -> HelloSummary:
     if not isinstance(hello, ClientHello):
         return _NO_HELLO
     return _summary(hello, hello.extensions or (), well_formed=not decoded.problems)
+
+
+_summarized_again = lru_cache(maxsize=128)(_summarized)
 
 
 def _summary(hello: ClientHello, extensions: tuple[Extension, ...], *, well_formed: bool) -> HelloSummary:

@@ -64,6 +64,11 @@ class _Seen:
 _NONE: Mapping[Side, int] = dict.fromkeys(Side, 0)
 
 
+def _in_clear(wire: LegDecoder | _Seen) -> tuple[Mapping[Side, int], ...]:
+    """How many the wire has shown in clear, by the kinds of :data:`_KINDS`; application data are not counted."""
+    return wire.change_cipher_spec_counts, wire.alert_counts, wire.handshake_counts, _NONE, _NONE
+
+
 @lru_cache(maxsize=256)
 def _counts(client: int, server: int) -> Mapping[Side, int]:
     return {Side.CLIENT: client, Side.SERVER: server}
@@ -84,6 +89,7 @@ class LegTap:
         self._decoder = LegDecoder(keep=keep) if decoder is None else decoder
         self._decoder.clear_alone = True
         self._wire: LegDecoder | _Seen = self._decoder
+        self._in_clear = _in_clear(self._decoder)
         self._inside = {Side.CLIENT: _Inside(), Side.SERVER: _Inside()}
         self._serial = 0
         self.wire_done = False
@@ -99,6 +105,7 @@ class LegTap:
             wire = self._wire
             counts = wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts
             self._wire = _Seen(wire.version, *(_counts(each[Side.CLIENT], each[Side.SERVER]) for each in counts))
+            self._in_clear = _in_clear(self._wire)
             del self._decoder
 
     def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
@@ -121,7 +128,7 @@ class LegTap:
         """Take one whole message from the library's callback. Pseudo types (256 and up) are left out."""
         if content_type in codes.CONTENTS and data:
             self._serial += 1
-            self._inside[sender].queue.append((self._serial, content_type, bytes(data)))
+            self._inside[sender].queue.append((self._serial, content_type, data))
 
     def settle(self, t: float) -> list[Event]:
         """The encrypted messages of the step that is done, in order; its output was given to :meth:`wire`."""
@@ -154,21 +161,15 @@ class LegTap:
         queue = inside.queue
         if not queue:
             return
-        wire = self._wire
-        in_clear = {
-            records.HANDSHAKE: wire.handshake_counts,
-            records.ALERT: wire.alert_counts,
-            records.CHANGE_CIPHER_SPEC: wire.change_cipher_spec_counts,
-            records.HEARTBEAT: _NONE,
-        }
+        in_clear, seen, sealed = self._in_clear, inside.seen, self._wire.sealed_seen(side)
         settled = 0
         for _, content_type, data in queue:
             kind = content_type - records.CHANGE_CIPHER_SPEC
-            if inside.seen[kind] >= in_clear[content_type][side]:
-                if not wire.sealed_seen(side):
+            if seen[kind] >= in_clear[kind][side]:
+                if not sealed:
                     break  # written by the library, and not on the wire yet
                 self._encrypted(side, content_type, data, t, out)
-            inside.seen[kind] += 1
+            seen[kind] += 1
             settled += 1
         del queue[:settled]
 
