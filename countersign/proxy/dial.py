@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 from countersign.errors import words_of
 from countersign.proxy.resolver import RESOLVER, ResolverBusy
 from countersign.proxy.stream import Stream, address_text
+from countersign.proxy.transport import SocketTransport
 from countersign.proxy.ways.addressing import interleaved
 from countersign.recorder.recording import FailureCode, Party
 from countersign.recorder.wire.text import printable
@@ -199,7 +200,8 @@ def _is_ours(address: IPv4Address | IPv6Address) -> bool:
 
 
 class Dialled:
-    """The connections that an engine has made, so that one which a rule of the network turns back to it is known.
+    """The connections that an engine has made, so that one which a rule of the network turns back to it is known (in
+    transparent mode, where rules do that).
 
     It comes from where ours comes from, and was going where ours was going. Where it comes from is not enough: one port
     of ours can be used for connections to several places.
@@ -229,9 +231,7 @@ async def dial(
 ) -> Stream:
     """A TCP connection to the first address that answers, from ``source``. Raises :class:`DialFailed`."""
     connected = await connect(target, addresses, limit=limit, source=source, dialled=dialled)
-    loop = asyncio.get_running_loop()
-    _transport, stream = await loop.create_connection(lambda: Stream(buffer), sock=connected)
-    return stream
+    return SocketTransport.begin(Stream(buffer), connected)
 
 
 async def connect(

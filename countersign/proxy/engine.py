@@ -17,7 +17,6 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
@@ -40,6 +39,7 @@ from countersign.proxy.signing import Signing
 from countersign.proxy.splice import Pipes
 from countersign.proxy.stapling import Staples
 from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.proxy.transport import SocketTransport
 from countersign.proxy.turns import Turns
 from countersign.proxy.ways.policy import Bypasses
 from countersign.proxy.ways.transparent import original_destination
@@ -112,7 +112,7 @@ class Engine:
         self.receive_buffer = bytearray(RECEIVE_BUFFER)
         self.buffers = Buffers()
         self.pipes = Pipes()
-        self.dialled = Dialled()
+        self.dialled = Dialled() if settings.mode is Mode.TRANSPARENT else None
         self.turns = Turns()
         self.pool = Pool()
         self.signing = Signing(authority)
@@ -144,7 +144,6 @@ class Engine:
         self._set_aside: list[socket.socket] = []
         self._try_again: asyncio.TimerHandle | None = None
         self._refused_since: float | None = None
-        self._accepting: set[asyncio.Task[None]] = set()
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._snapshots: asyncio.Task[None] | None = None
         self._lingering: set[asyncio.Future[None]] = set()
@@ -236,8 +235,6 @@ class Engine:
     async def stop(self) -> None:
         """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
         self._close_listeners()
-        if self._accepting:
-            await asyncio.wait(self._accepting)  # a step of the loop each: no session is born after this
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=self.settings.limits.stop)
         await self.hang_up()
@@ -311,7 +308,6 @@ class Engine:
         self._listeners.clear()
 
     def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
                 accepted, _address = listener.accept()
@@ -324,9 +320,7 @@ class Engine:
                 self._cannot_accept(listener, error)
                 return
             accepted.setblocking(False)
-            task = loop.create_task(self._connected(accepted), name="accept")
-            self._accepting.add(task)
-            task.add_done_callback(self._accepting.discard)
+            self._connected(accepted)
 
     def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
@@ -351,15 +345,12 @@ class Engine:
             self.log.info("accepting connections again", after=round(self.monotonic() - self._refused_since, 1))
             self._refused_since = None
 
-    async def _connected(self, accepted: socket.socket) -> None:
-        transparent = self.settings.mode is Mode.TRANSPARENT
-        destination = original_destination(accepted) if transparent else None
-        make = partial(Stream, self.receive_buffer, partial(self._accepted, destination))
-        await asyncio.get_running_loop().connect_accepted_socket(make, accepted)
-
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def _accepted(self, destination: Address | None, stream: Stream) -> None:
+    def _connected(self, accepted: socket.socket) -> None:
+        transparent = self.settings.mode is Mode.TRANSPARENT
+        destination = original_destination(accepted) if transparent else None
+        stream = SocketTransport.begin(Stream(self.receive_buffer), accepted)
         session = Session(self, stream, destination)
         task = asyncio.get_running_loop().create_task(session.run(), name=f"session-{session.recording.id}")
         self._sessions[task] = session

@@ -194,23 +194,23 @@ class TlsLeg:
         if self._armed is not None and self._early:
             early, self._early = self._early, b""
             self.stream.take_in(self._received(early))
-        try:
-            async with asyncio.timeout(limit):
-                while True:
-                    try:
-                        done = self.connection.handshake()
-                    finally:
-                        self.flush()
-                    if done:
-                        self.stands = True
-                        return
-                    data = await self.stream.read()
-                    if not data:
-                        assert self.stream.ending is not None
-                        raise HandshakeEnded(self.stream.ending)
-                    self.feed(data)
-        except TimeoutError:
-            raise HandshakeEnded(Ending.SILENT) from None
+        until = asyncio.get_running_loop().time() + limit
+        while True:
+            try:
+                done = self.connection.handshake()
+            finally:
+                self.flush()
+            if done:
+                self.stands = True
+                return
+            try:
+                data = await self.stream.read(until=until)
+            except TimeoutError:
+                raise HandshakeEnded(Ending.SILENT) from None
+            if not data:
+                assert self.stream.ending is not None
+                raise HandshakeEnded(self.stream.ending)
+            self.feed(data)
 
     def count(self, length: int, records: int = 1) -> None:
         """Application data came from the peer."""

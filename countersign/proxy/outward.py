@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from countersign.errors import EnvironmentFault
 from countersign.proxy.dial import DialFailed, barred, connect, resolve
 from countersign.proxy.stream import Stream
+from countersign.proxy.transport import SocketTransport
 from countersign.proxy.ways.digest import Authenticator
 from countersign.proxy.ways.events import Ready, Redial, Refused, Send
 from countersign.proxy.ways.http_out import ConnectThrough
@@ -40,7 +41,7 @@ class Outward:
     """
 
     def __init__(
-        self, settings: Settings, buffer: bytearray, *, lingers: Callable[[Stream], None], dialled: Dialled
+        self, settings: Settings, buffer: bytearray, *, lingers: Callable[[Stream], None], dialled: Dialled | None
     ) -> None:
         assert settings.upstream is not None
         self._proxy = settings.upstream
@@ -105,12 +106,10 @@ class Outward:
         except DialFailed as failed:
             by = Party.UPSTREAM_PROXY if failed.by is Party.TARGET else failed.by
             raise DialFailed(failed.code, by, failed.text) from None
-        loop = asyncio.get_running_loop()
         if self._tls is None:
-            _transport, stream = await loop.create_connection(lambda: Stream(self._buffer), sock=made)
-            return stream
+            return SocketTransport.begin(Stream(self._buffer), made)
         try:
-            _, secured = await loop.create_connection(
+            _, secured = await asyncio.get_running_loop().create_connection(
                 lambda: _Secured(self._buffer), sock=made, ssl=self._tls, server_hostname=address.host
             )
         except ssl.SSLError as error:

@@ -220,7 +220,7 @@ class Session:
         """A TCP connection to what was asked for, if it may be had. Raises :class:`DialFailed`."""
         target, limit, engine = asked.target, self.limits.connect, self._engine
         assert target is not None
-        if engine.dialled.has(self._context.client.peer(), self.destination):
+        if engine.dialled is not None and engine.dialled.has(self._context.client.peer(), self.destination):
             text = "was reached by its own connection, which a rule of the network has turned back to it; "
             text += "leave what the proxy sends itself out of that rule"
             raise DialFailed(FailureCode.TARGET_NOT_ALLOWED, Party.PROXY, text)

@@ -237,11 +237,14 @@ class Resumption:
         elif not self._wanted:
             notes.append("resumption: whose certificate is behind the session that the client offers is not known here")
 
+    def _place_of(self, holder: bytes | None) -> Place:
+        return self._place if holder is None else replace(self._place, holder=holder)
+
     def session(self) -> ClientSession | None:
         """What the target is asked to take up again."""
         if not self._wanted:
             return None
-        found = self._sessions.find(replace(self._place, holder=self._resumes_holder))
+        found = self._sessions.find(self._place_of(self._resumes_holder))
         if found is None:
             self._context.recording.not_mirrored.append("resumption: there is no session with the target to take up")
         return found
@@ -250,7 +253,7 @@ class Resumption:
         """The server leg stands."""
         self._target_resumed = connection.resumed
         if self._on and connection.verify_error is None:  # or a target that is not trusted would seem so next time
-            self._sessions.opened(replace(self._place, holder=self._holder), connection, self._note_early_data)
+            self._sessions.opened(self._place_of(self._holder), connection, self._note_early_data)
 
     def _note_early_data(self, connection: TlsConnection) -> None:
         if connection.early_data:

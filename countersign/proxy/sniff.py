@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from countersign.proxy.context import Over
@@ -62,6 +62,7 @@ class Sniffer:
         self._events: list[Event] = []
         self._decoder = LegDecoder()
         self._framer = RecordFramer(sslv2_may_come=True)
+        self._first: Message | EncryptedRecord | None = None
         self._size = 0
         self._records = 0
         self._costly = False
@@ -70,21 +71,18 @@ class Sniffer:
     async def hello(self) -> Hello:
         """The ClientHello, or what came in its place. Ends the session when nothing does."""
         context, limit = self._context, self._context.settings.limits.hello
+        until = asyncio.get_running_loop().time() + limit
         try:
-            async with asyncio.timeout(limit):
-                while True:
-                    data = await context.client.read()
-                    if not data:
-                        break
-                    t = context.clock()
-                    while data:
-                        if self._costly:
-                            await context.engine.turns.mine()
-                        size = _FIRST_SLICE if self._costly or not self._size else _SLICE
-                        found = self._receive(t, data[:size])
-                        data = data[size:]
-                        if found is not None:
-                            return self._take(found, t, data)
+            while data := await context.client.read(until=until):
+                t = context.clock()
+                while data:
+                    if self._costly:
+                        await context.engine.turns.mine()
+                    size = _FIRST_SLICE if self._costly or not self._size else _SLICE
+                    begun = self._receive(t, data[:size])
+                    data = data[size:]
+                    if begun:
+                        return self._take(t, data)
         except TimeoutError:
             now = self.give_up(Ending.SILENT)
             if context.shaping.came and not self._size:
@@ -103,8 +101,8 @@ class Sniffer:
         text = f"connected and {how} without sending a ClientHello"
         raise context.over(None, Party.CLIENT, code=FailureCode.NO_HELLO, text=text, t=now)
 
-    def _receive(self, t: float, data: bytes) -> Hello | None:
-        """The next slice; gives what the client began with as soon as that is known."""
+    def _receive(self, t: float, data: bytes) -> bool:
+        """The next slice; whether it is known now what the client began with."""
         self._chunks.append((t, data))
         self._size += len(data)
         self._context.recording.changed = True
@@ -120,18 +118,18 @@ class Sniffer:
             raise self._context.over(None, Party.CLIENT, code=FailureCode.HELLO_TOO_LONG, text=text, t=now)
         events = self._decoder.receive(Side.CLIENT, data, t)
         if self._decoder.is_tls is False:
-            return Hello(None)
+            return True
         self._events += events
-        first = next((event for event in events if isinstance(event, Message | EncryptedRecord)), None)
-        return None if first is None else Hello(first, _summary(first))
+        self._first = next((event for event in events if isinstance(event, Message | EncryptedRecord)), None)
+        return self._first is not None
 
-    def _take(self, found: Hello, t: float, rest: bytes) -> Hello:
+    def _take(self, t: float, rest: bytes) -> Hello:
         unread = ((t, rest),) if rest else ()
-        chunks = (*self._chunks, *unread)
+        first, summary = self._first, None if self._first is None else _summary(self._first)
         self._taken = True
-        whole = replace(found, chunks=chunks, decoder=self._decoder, events=tuple(self._events), unread=unread)
-        del self._chunks, self._events, self._decoder, self._framer  # a session may be long
-        return whole
+        hello = Hello(first, summary, (*self._chunks, *unread), self._decoder, tuple(self._events), unread)
+        del self._chunks, self._events, self._decoder, self._framer, self._first  # a session may be long
+        return hello
 
     def unfinished(self) -> list[Message]:
         """What there is of a hello that is not whole."""

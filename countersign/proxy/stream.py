@@ -225,13 +225,26 @@ class Stream(asyncio.BufferedProtocol):
 
     # -- called by the engine
 
-    async def read(self) -> bytes:
-        """What has come, a byte at least and a bite at most; empty at the end, and ``ending`` says which."""
+    async def read(self, *, until: float | None = None) -> bytes:
+        """What has come, a byte at least and a bite at most; empty at the end, and ``ending`` says which.
+
+        Raises :class:`TimeoutError` from ``until`` on, by the loop's clock.
+        """
+        loop = asyncio.get_running_loop()
         if self._left:
             await asyncio.sleep(0)  # others have their turn between two bites of the same
+        if until is not None and loop.time() >= until:
+            raise TimeoutError
         while not self._pulled and self.ending is None:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
+            self._reader = loop.create_future()
+            timer = None if until is None else loop.call_at(until, self._wake)
+            try:
+                await self._reader
+            finally:
+                if timer is not None:
+                    timer.cancel()
+            if until is not None and loop.time() >= until and not self._pulled and self.ending is None:
+                raise TimeoutError
         taken = bytes(self._pulled[:_FIRST_BITE])
         del self._pulled[:_FIRST_BITE]
         self._left = bool(self._pulled)
