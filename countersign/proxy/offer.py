@@ -269,8 +269,13 @@ def _unlike(preset: HelloPreset, hello: bytes) -> list[str]:
     return [text for text in differs if text]
 
 
-def _sensible(numbers: Iterable[int]) -> tuple[int, ...]:
+def _sensible(numbers: tuple[int, ...]) -> tuple[int, ...]:
     """Each once, and no GREASE."""
+    return _sensible_again(numbers) if len(numbers) <= _KEPT_AT_MOST else _sensible_again.__wrapped__(numbers)
+
+
+@lru_cache(maxsize=128)
+def _sensible_again(numbers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(dict.fromkeys([number for number in numbers if number not in GREASE]))
 
 

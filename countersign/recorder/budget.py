@@ -91,8 +91,11 @@ class Budget:
         """The message as it is to be kept; none when it is only counted."""
         size = len(message.raw)
         allowed = self._allowance
-        if self._kept < allowed.messages and self.weight + _MESSAGE + size <= FREE < allowed.bytes:
-            return self._keep(message)  # nearly all of them
+        weight = self._bytes + size + _MESSAGE * (self._kept + 1)
+        if self._kept < allowed.messages and weight <= FREE < allowed.bytes:  # nearly all of them
+            self._kept += 1
+            self._bytes += size
+            return message
         fits = size <= SMALL or self._bytes + size <= allowed.bytes
         if self._kept < allowed.messages:
             if fits and self._borrow(_MESSAGE + size):
@@ -157,7 +160,7 @@ class Budget:
 
 def weigh(messages: Iterable[Message]) -> int:
     """About how many bytes of memory these messages take."""
-    return sum(len(message.raw) + _MESSAGE for message in messages)
+    return sum([len(message.raw) + _MESSAGE for message in messages])
 
 
 def _decides(message: Message) -> bool:

@@ -206,12 +206,19 @@ def _from_alerts(recording: Recording) -> list[_Break]:
     """The first of each leg; the first of the proxy's as well, which only tells what was the reason for it (rank 3)."""
     found = []
     for leg in recording.legs:
+        alerts = [
+            (number, message)
+            for number, message in enumerate(leg.messages)
+            if message.content is Content.ALERT and message.code not in codes.NEVER_FATAL
+        ]
+        if not alerts:
+            continue
         tls13 = _is_tls13(leg.messages)
         used, proven = _first_data(leg)
         asked_again = _asked_again(leg, used)
         ours: _Break | None = None
-        for number, message in enumerate(leg.messages):
-            if message.content is not Content.ALERT or not _is_fatal(message, tls13=tls13):
+        for number, message in alerts:
+            if not _is_fatal(message, tls13=tls13):
                 continue
             by_proxy = party_of(leg.role, message.sender) is Party.PROXY
             stood = proven < message.t and not (message.code in _CERTIFICATE_ALERTS and number > asked_again)
