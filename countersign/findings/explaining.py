@@ -26,6 +26,7 @@ line with it lacks), so the time goes with the file and hardly with the number o
 
 from __future__ import annotations
 
+import re
 import tomllib
 from bisect import bisect_left
 from collections import Counter
@@ -49,6 +50,26 @@ _TROUBLED: Final = (
     b"refused", b"denied", b"alert", b"annot ", b"ould not ", b"nable to ", b"ot trusted", b"timed out",
 )  # fmt: skip
 """One of these is in a line that tells of trouble."""
+_LONGEST_FRAME: Final = 2_000
+_NO_TROUBLE: Final = re.compile(
+    rb"(?:^|\t|  |[|>\])!:\"] )[ \t]*(?:"  # behind nothing, an indentation, or what ends a prefix
+    # a frame of Java, .NET or Node: what is called (its place, or what it takes)
+    rb"at (?:async |new )*(?:[^\s()]+|<anonymous>)(?: \[as \w+\])? ?\(|"
+    rb"at (?:async )?\S+:\d+:\d+|"
+    # of .NET in other languages (bei, \xc3\xa0, en, ...)
+    rb"[^\s()]{1,12} (?:[\w`<>+\[\]]+\.)+[\w`<>|\[\]]+\(|"
+    rb"File \"[^\"]+\", line \d+|"  # Python
+    rb"from \S+:\d+:in [`']|"  # Ruby
+    rb"#\d+ \S+\(\d+\): |"  # PHP
+    rb"\.\.\. \d+ (?:more|common frames)|"
+    rb"npm (?:ERR!|error)\s*$|(?:npm (?:ERR!|error)|\d+ error) +(?:If you need help|[\w-]+ v\d|https?://|Windows_NT)"
+    rb")|--- End of .{1,80} ---|"
+    # what a JVM's debug log says on its way, of an alert or of nothing
+    rb"javax\.net\.ssl\|(?:DEBUG|FINE|FINER|FINEST|ALL|TRACE)\||\"level\" *: \"(?:fatal|warning)\"|"
+    rb"duplex close failed\. Debug info only"
+)
+"""Lines with a word of trouble in them that tell of none."""
+_COLOUR: Final = re.compile(rb"(?:\x1b|\\u001[bB])\[[0-9;]{0,20}[A-Za-z]")
 _SHORT: Final = 2
 """Words of a piece that must not be part of others; a longer one is telling even so."""
 _IN_WORDS: Final = b"_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -310,7 +331,7 @@ def explain(source: BinaryIO) -> Explanation:
         if more or not any(word in block for word in _TROUBLED):
             continue
         for line, raw in enumerate(block.split(b"\n"), number):
-            if not more and line not in known and _tells_of_trouble(raw):
+            if not more and line not in known and _tells_of_trouble(_without_escapes(raw)):
                 more = len(unknown) == _UNKNOWN_KEPT
                 if not more:
                     unknown.append(Place(line, _shown(raw)))
@@ -329,7 +350,11 @@ def _blocks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _without_escapes(block: bytes) -> bytes:
-    """Line ends and tabs that a program has written as ``\\n`` and ``\\t`` would else stand against the next word."""
+    """Colours, and line ends and tabs that a program has written as ``\\n`` and ``\\t``, would else stand against the
+    next word. Blanks take their place, as many as they are long.
+    """
+    if b"\x1b" in block or b"\\u001b" in block:
+        block = _COLOUR.sub(lambda found: b" " * len(found[0]), block)
     if b"\\" not in block:
         return block
     return block.replace(b"\\n", b"  ").replace(b"\\t", b"  ").replace(b"\\r", b"  ")
@@ -414,11 +439,13 @@ def _find(raw: bytes, piece: bytes, at: int) -> int:
 
 
 def _whose(text: Text, raw: bytes) -> str:
-    """The family whose text it is here: that whose mark stands first, where a library's text may be anyone's."""
+    """The family whose text it is here: that whose mark stands first (of two the longer), where a library's text may be
+    anyone's.
+    """
     if not text.family.library:
         return text.family.name
-    marked = [(at, name) for mark, name in _marks() if (at := _find(raw, mark, 0)) >= 0]
-    return min(marked)[1] if marked else text.family.name
+    marked = [(at, -len(mark), name) for mark, name in _marks() if (at := _find(raw, mark, 0)) >= 0]
+    return min(marked)[2] if marked else text.family.name
 
 
 @cache
@@ -431,8 +458,10 @@ def _shown(raw: bytes) -> str:
 
 
 def _tells_of_trouble(raw: bytes) -> bool:
-    """Whether a line tells of an error; the frames of a stack trace do not."""
-    return not raw.lstrip().startswith(b"at ") and any(word in raw for word in _TROUBLED)
+    """Whether a line tells of an error; the frames of a stack trace do not, whatever stands before them."""
+    if not any(word in raw for word in _TROUBLED):
+        return False
+    return len(raw) > _LONGEST_FRAME or _NO_TROUBLE.search(raw) is None
 
 
 def _count(tallies: dict[tuple[str, str], _Tally], text: Text, family: str, line: int, raw: bytes) -> None:

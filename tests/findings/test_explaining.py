@@ -98,6 +98,59 @@ def test_trouble_that_nobody_knows_is_shown_and_nothing_is_guessed() -> None:
     assert (place.line, place.text) == (2, "com.lab.OddException: the flux was not shut")
 
 
+FRAMES = [
+    "INFO   | jvm 1    | 2026/11/21 12:00:00 | at com.lab.ErrorHandler.failed(ErrorHandler.java:12)",
+    "INFO   | jvm 1    | 2026/11/21 12:00:00 | \tat com.lab.FatalError.run(FatalError.java:1) ~[lab.jar:1.0]",
+    "2026-11-21T12:00:00.124+0000 SEVERE (Worker-Standard:Probe) [AError:32]     at com.lab.Probe.run(Probe.java:9)",
+    "2026-11-21T12:00:00.124+0000 ERROR (Worker-Standard:Probe) [AError:32]     ... 23 more",
+    "    at org.lab.DefaultException.execute (DefaultException.java:101)",
+    "[ERROR]     at java.base/java.lang.Exception.<init>(Exception.java:1)",
+    "lab    |    at Lab.Net.Pool.ConnectAsync(Request request, Exception error)",
+    ">    at Lab.Exceptions.Info.Throw (Lab.Private.CoreLib, Version=4.0.0.0, Culture=neutral)",
+    "   bei Lab.Net.FailedRequest.GetException()",
+    "ERROR --- End of inner exception stack trace ---",
+    "npm ERR!     at TLSSocket.failed (errors.js:1:1)",
+    "npm ERR!     at Socket.failed [as _read](net.js:469:13)",
+    "    at async Failed.open (file:///srv/error.mjs:3:3) {",
+    "    at file:///srv/failed.mjs:3:3",
+    '  File "/srv/error_handler.py", line 667, in raise_failed_Exception',
+    '[pod/lab-0/lab]   File "/srv/lab.py", line 3, in failed',
+    "\tfrom /usr/lib/ruby/net/protocol.rb:44:in `connect_failed'",
+    "PHP   #1 /srv/lab.php(12): Lab\\Client->failed()",
+    "\x1b[31m    at com.lab.Failed.run(Failed.java:1)\x1b[0m",
+    "javax.net.ssl|DEBUG|10|main|2026-11-21 12:00:00.935 UTC|Alert.java:238|Received alert message (",
+    '  "level"      : "fatal",',
+]
+
+
+@pytest.mark.parametrize("line", FRAMES)
+def test_a_line_of_a_stack_trace_is_no_trouble_whatever_stands_before_it(line: str) -> None:
+    assert explained(f"{line}\n") == Explanation((), (), more_unknown=False, lines=1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "it failed at once", "ERROR: at least one certificate failed", "ERROR at host 10.0.0.1: it failed",
+        "  at the end it failed (3 times)", "ERROR File lab.pem, line 3: failed", "it failed ... 3 more times",
+    ],
+)  # fmt: skip
+def test_what_only_resembles_a_line_of_a_stack_trace_is_trouble(line: str) -> None:
+    assert [place.text for place in explained(f"{line}\n").unknown] == [line.strip()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[31mERR_CERT_AUTHORITY_INVALID\x1b[0m", "\x1b[1;31mgit:\x1b[0m unable to get local issuer certificate",
+        r'{"log":"\u001b[31mSEC_ERROR_UNKNOWN_ISSUER\u001b[39m\n","stream":"stderr"}',
+        r'{"msg":"failed\nx509: certificate signed by unknown authority\n\tat lab"}',
+    ],
+)  # fmt: skip
+def test_colours_hide_no_text(text: str) -> None:
+    assert found(text) == ["untrusted"]
+
+
 def test_of_much_unknown_trouble_the_first_is_kept_and_that_there_is_more_is_said() -> None:
     explanation = explained("odd failed\n" * 500)
     assert len(explanation.unknown) == 20
