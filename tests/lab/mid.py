@@ -79,12 +79,24 @@ async def _java(
     return await asyncio.to_thread(run, *command, *map(str, args), timeout=100)
 
 
-async def mids(*clients: Sequence[object], folder: Path, hosts: tuple[str, ...] = (HOST,)) -> list[Said]:
-    """Several, one after the other in one JVM, which saves its start for each; all on the same provider."""
+async def mids(
+    *clients: Sequence[object],
+    folder: Path,
+    hosts: tuple[str, ...] = (HOST,),
+    properties: tuple[str, ...] = (),
+    debug: Path | None = None,
+) -> list[Said]:
+    """Several, one after the other in one JVM, which saves its start for each; all on the same provider. ``debug`` gets
+    what the JVM itself printed.
+    """
     words = folder / "clients"
     words.write_text("\n\n".join("\n".join(map(str, each)) for each in clients))
-    done = await _java(main="MidClients", args=(words,), folder=folder, hosts=hosts, bouncy=_bouncy(clients[0]))
+    done = await _java(
+        *properties, main="MidClients", args=(words,), folder=folder, hosts=hosts, bouncy=_bouncy(clients[0])
+    )
     assert done.returncode == 0, done
+    if debug is not None:
+        await asyncio.to_thread(debug.write_text, done.stderr)
     said = re.split(r"^## exit code (\d)\n", done.stdout, flags=re.MULTILINE)
     return [Said(int(code), log) for log, code in zip(said[::2], said[1::2], strict=False)]
 

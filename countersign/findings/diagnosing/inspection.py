@@ -36,6 +36,9 @@ def _products() -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(table["words"]) for name, table in tomllib.loads(text).items()}
 
 
+_TELLING_APART = ("serial", "issuer", "subject", "not_before", "not_after", "ski")
+
+
 def product_of(chain: Sequence[CertificateFacts]) -> str | None:
     """The product whose words stand in the name of an authority of this chain; the leaf's own subject says nothing."""
     authorities = [one.issuer for one in chain] + [one.subject for one in chain[1:]]
@@ -113,9 +116,9 @@ def _issuer_changed(case: Case) -> Iterator[Found]:
         others = [sent.facts for sent in leg.read().chain(Side.SERVER)] if leg is not None else []
         if not others or earlier.outcome.status.value != "established":
             continue
-        if others[0].sha256 == facts[0].sha256 and len(others) == len(facts):
+        if _same(others[0], facts[0]) and len(others) == len(facts):
             return
-        what = [name for name, one, other in _parts(others, facts) if one != other]
+        what = list(_changed(others, facts))
         if what:
             text = (
                 f"since the last good session with this target ({earlier.id}) these changed: {', '.join(what)}; "
@@ -129,15 +132,25 @@ def _issuer_changed(case: Case) -> Iterator[Found]:
         return
 
 
-def _parts(
-    before: Sequence[CertificateFacts], after: Sequence[CertificateFacts]
-) -> Iterator[tuple[str, object, object]]:
-    yield "the leaf", before[0].sha256, after[0].sha256
-    yield "the leaf's issuer", before[0].issuer, after[0].issuer
-    yield "the leaf's key", before[0].ski, after[0].ski
-    issuers = [each[1].sha256 if len(each) > 1 else None for each in (before, after)]
-    yield "the issuing certificate", issuers[0], issuers[1]
-    yield "the number of certificates sent", len(before), len(after)
+def _changed(before: Sequence[CertificateFacts], after: Sequence[CertificateFacts]) -> Iterator[str]:
+    if not _same(before[0], after[0]):
+        yield "the leaf"
+    if before[0].issuer != after[0].issuer:
+        yield "the leaf's issuer"
+    if before[0].ski != after[0].ski:
+        yield "the leaf's key"
+    issuers = [each[1] for each in (before, after) if len(each) > 1]
+    if len(issuers) == 1 or (issuers and not _same(*issuers)):
+        yield "the issuing certificate"
+    if len(before) != len(after):
+        yield "the number of certificates sent"
+
+
+def _same(one: CertificateFacts, other: CertificateFacts) -> bool:
+    """Whether it is the same certificate; a log prints no hash of it, but enough to tell."""
+    if one.sha256 and other.sha256:
+        return one.sha256 == other.sha256
+    return all(getattr(one, name) == getattr(other, name) for name in _TELLING_APART)
 
 
 def _mtls(case: Case) -> Iterator[Found]:

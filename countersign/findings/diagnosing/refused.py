@@ -454,7 +454,7 @@ def _client_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         yield Found("client-certificate-refused-unseen", text, evidence, rank=0)
         return
     if not chain:
-        yield from _none_shown(case, view, evidence)
+        yield from none_shown(case, view, evidence)
         return
     found = list(defects(chain, at=case.recording.started, name=None, client=True, broken=view.broken(Side.CLIENT)))
     names = view.reading.requested_ca_texts
@@ -486,7 +486,8 @@ def _of_client(name: str) -> str:
     return f"client-{name}" if f"client-{name}" in kinds() else "client-certificate-unfit"
 
 
-def _none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[Found]:
+def none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[Found]:
+    """The target asked for a certificate, and the client had none to show."""
     names = view.reading.requested_ca_texts or ()
     mtls = case.recording.mtls
     if view.role is LegRole.SERVER and mtls.get("mode") == "strip":

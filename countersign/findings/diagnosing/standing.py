@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects, remaining
 from countersign.findings.diagnosing.model import Found, Severity
+from countersign.findings.diagnosing.refused import none_shown
 from countersign.recorder.recording import LegRole, Status
 from countersign.recorder.wire.events import Side
 
@@ -48,7 +50,22 @@ def standing(case: Case) -> Iterator[Found]:
         if view.reading.version in {"TLSv1.0", "TLSv1.1", "SSLv3"}:
             text = f"{view.title}: {view.reading.version} was agreed on, which most peers refuse by now (RFC 8996)"
             yield Found("old-protocol", text, view.evidence(view.message("server_hello")), Severity.WARNING)
+    yield from _without_certificate(case)
     yield from _resumed(case)
+
+
+def _without_certificate(case: Case) -> Iterator[Found]:
+    """The client was asked for a certificate, showed none, and the handshake stands: the application tells the rest."""
+    for view in case.views:
+        asked, shown = view.asked_for_certificate, view.message("certificate", Side.CLIENT)
+        if asked is None or shown is None or view.chain(Side.CLIENT):
+            continue
+        if view.role is LegRole.CLIENT and case.view(LegRole.SERVER) is not None:
+            continue  # the proxy asks as the target does
+        evidence = view.evidence(asked, shown)
+        for one in none_shown(case, view, evidence):
+            text = f"{one.text}; the target went on without, and may answer 401 or 403 for that (or to user 'null')"
+            yield replace(one, text=text, severity=Severity.NOTE)
 
 
 def _resumed(case: Case) -> Iterator[Found]:
