@@ -178,6 +178,19 @@ def test_what_was_read_before_ctrl_c_is_kept(home: Path, capture: Path, monkeypa
     assert len(listed()) == 2
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        "javax.net.ssl|DEBUG|10|main|2026-11-21 12:00:00.000 UTC|SSLCipher.java:466|jdk.tls.keyLimits:  entry = AES\n",
+        "Nov 21, 2026 12:00:00 PM sun.security.ssl.SSLLogger log\nFINE: Produced ClientHello handshake message\n",
+    ],
+)
+def test_a_debug_log_without_messages_is_said_to_be_one(home: Path, tmp_path: Path, log: str) -> None:
+    path = tmp_path / "java.log"
+    path.write_text(log)
+    assert_error(countersign("import", path), 2, "a JVM's debug log without messages", "use ssl:handshake or all")
+
+
 @pytest.mark.parametrize("what", ["nofile", "PKIX path building failed: " * 20])
 def test_what_is_neither_a_file_nor_a_recording_is_said_to_be_neither(home: Path, what: str) -> None:
     assert_error(

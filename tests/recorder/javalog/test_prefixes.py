@@ -102,3 +102,42 @@ def test_an_exception_that_the_agent_logs_for_the_same_thread_is_kept_as_evidenc
     assert said["causes"][0] == thrown
     assert said["causes"][1].startswith("java.io.IOException: https://(redacted)@server.lab.test/api?password=")
     assert "hunter2" not in str(recording.log)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("margin", ["    ", "\t"])
+def test_a_log_that_was_pasted_as_a_block_of_code_is_read_as_it_was(name: str, margin: str) -> None:
+    plain = java.log(name)
+    text = "it says:\n\n" + "".join(f"{margin}{line}\n" if line else "\n" for line in plain.splitlines())
+    assert java.comparable(java.read_one(text)) == java.comparable(java.read_one(plain))
+
+
+PASTED = """
+    "ClientHello": {
+      "client version"      : "TLSv1.2",
+      "random"              : "3EC1AECE3CE19374279E75AC5F7E4B991657C2A68716F86C1A79F5C35175DC61",
+      "session id"          : "",
+      "cipher suites"       : "[TLS_AES_256_GCM_SHA384(0x1302), TLS_RSA_WITH_AES_128_CBC_SHA(0x002F)]",
+      "compression methods" : "00",
+      "extensions"          : [
+        "server_name (0)": {
+          type=host_name (0), value=lab.test
+        }
+      ]
+    }
+    javax.net.ssl|ERROR|01|main|2020-09-02 03:50:05.562 UTC|TransportContext.java:1|\
+Fatal (HANDSHAKE_FAILURE): Received fatal alert: handshake_failure (
+    "throwable" : {
+      javax.net.ssl.SSLHandshakeException: Received fatal alert: handshake_failure
+      \tat lab.Client.main(Client.java:1)}
+
+    )
+"""
+
+
+def test_a_hello_that_was_pasted_without_its_first_line_goes_with_the_alert_that_answered_it() -> None:
+    recording = java.read_one(PASTED)
+    assert java.told(recording) == [("client", "client_hello", False), ("server", "alert", False)]
+    assert (recording.outcome.broken_by, recording.outcome.alert) == ("target", "handshake_failure")
+    assert "log.side" in java.problems(recording)
+    assert recording.sni == "lab.test"

@@ -662,6 +662,9 @@ class Conversations:
                 return elsewhere
         elif event.content is Content.CHANGE_CIPHER_SPEC or event.code in codes.NEVER_FATAL:
             return None
+        elif (elsewhere := self._without_thread(source, alone=not numbers)) is not None:
+            self._threads.setdefault(key, []).append(elsewhere)
+            return elsewhere
         side = None
         if event.side is not None and event.own is not None:
             side = event.side if event.own else event.side.peer
@@ -685,6 +688,18 @@ class Conversations:
             return None
         waiting = [number for number, (where, one) in self._open.items() if where == source and one.accepts(event)]
         return waiting[0] if len(waiting) == 1 else None
+
+    def _without_thread(self, source: str, *, alone: bool) -> int | None:
+        """The only open conversation, if it was pasted without the line that names its thread."""
+        found = [number for number, (where, one) in self._open.items() if where == source and not one.dead]
+        if not alone or len(found) != 1:
+            return None
+        only = self._open[found[0]][1]
+        if only.first.form != jsse.FORM or only.first.thread:
+            return None
+        if only.side is None:
+            only.presume_client()
+        return found[0]
 
     def _overflow(self, key: str) -> Iterator[Recording]:
         """Let go of what has not been heard of for longest."""

@@ -51,7 +51,7 @@ _EXPANDED = re.compile(r'\s*"(logger|level|thread id|thread name|time|caller|mes
 _MESSAGE = re.compile(
     r"(Produced|Consuming|Reproduced) (?:(client|server) )?(.*?)(?: (?:handshake |post-handshake )?message)?\s*$"
 )
-_HEADLESS = re.compile(r'"(ClientHello|ServerHello|CertificateRequest)"\s*: \{\s*$')
+_HEADLESS = re.compile(r'(?P<margin>\s*)"(?P<name>ClientHello|ServerHello|CertificateRequest)"\s*: \{\s*$')
 _FATAL = re.compile(r"Fatal \((\w+)\): (.*)$", re.DOTALL)
 _RECORD = re.compile(r"(READ|WRITE): (?:.* )?(\w+), length = ([\d,]+)$")
 _ALERT_RECORD = re.compile(r"WRITE: \S+ alert\((\w+)\), length = ([\d,]+)$")
@@ -87,6 +87,7 @@ class Entry:
     size: int = 0
     expanded: bool = False
     headless: bool = False  # its first line is missing, as in what people paste into tickets
+    margin: str = ""  # and that far is it from the edge
 
     def add(self, line: str) -> None:
         if len(self.body) < _MOST_BODY_LINES and self.size < _MOST_BODY_CHARACTERS:
@@ -137,7 +138,8 @@ class JsseReader:
         elif (found := _EXPANDED.match(text)) and found[1] == "logger" and found[2] == "javax.net.ssl":
             self._open = Entry(number, prefix, expanded=True)
         elif found := _HEADLESS.match(text.removeprefix("| ")):
-            self._open = Entry(number, prefix, message=f"Consuming {found[1]} handshake message", headless=True)
+            message = f"Consuming {found['name']} handshake message"
+            self._open = Entry(number, prefix, message=message, headless=True, margin=found["margin"])
             self._open.add(text.removeprefix("| "))
 
     def end(self, *, cut: bool = False) -> Iterator[Event]:
@@ -162,7 +164,7 @@ class JsseReader:
         if not entry.expanded:
             if text.rstrip() == ")":
                 yield from self.end()
-            elif entry.headless and text.removeprefix("| ").rstrip() == "}":
+            elif entry.headless and text.removeprefix("| ").rstrip() == entry.margin + "}":
                 entry.add("}")
                 yield from self.end()
             elif prefix.thread == entry.prefix.thread:  # another program's own line does not belong here
@@ -230,10 +232,9 @@ class JsseReader:
         at = entry.at()
         thrown = exceptions.causes(entry.body)
         yield from _consequences(at, (found[2], *thrown))
-        if not found[2].startswith("Received fatal alert"):
-            number = words.alert(found[1])
-            if number is not None:
-                yield _alert(at, "raised", codes.FATAL, number, own=True)
+        number = words.alert(found[1])
+        if number is not None:
+            yield _alert(at, "raised", codes.FATAL, number, own=not found[2].startswith("Received fatal alert"))
         yield Said(at, "fatal", exceptions.kept(found[2]), thrown)
 
     def _message(self, entry: Entry, found: re.Match[str], *, cut: bool) -> Iterator[Event]:

@@ -151,20 +151,23 @@ class Prefixes:
     def __init__(self) -> None:
         self._shapes: list[re.Pattern[str]] = []
         self.firsts: set[bytes] = set()  # bytes that one of them begins with
-        self.any = False
+        self.margin = ""  # what was put before each line when the log was pasted into a text, as a block of code
         self._last = _NONE
 
     def learn(self, prefix: str) -> None:
         """Something that stood before a JVM's marker: from now on it is a prefix."""
-        if not prefix.strip() or len(prefix) > _LONGEST_PREFIX or len(self._shapes) >= _MOST_SHAPES:
+        if not prefix.strip():
+            self.margin = self.margin or prefix[:_LONGEST_PREFIX]
+            return
+        if len(prefix) > _LONGEST_PREFIX or len(self._shapes) >= _MOST_SHAPES:
             return
         self.firsts.add(prefix.encode("utf-8", "replace")[:1])
         pieces = re.split(r"(\d+)", prefix)
         self._shapes.append(re.compile("".join(r"\d+" if one.isdigit() else re.escape(one) for one in pieces)))
-        self.any = True
 
     def strip(self, text: str) -> tuple[Prefix, str]:
         """The prefixes of a line put together, and the rest of it."""
+        text = text.removeprefix(self.margin)
         at = len(self._last.text)
         if text.startswith(MARKER, at) and text.startswith(self._last.text):
             return self._last, text[at:]
@@ -174,7 +177,6 @@ class Prefixes:
         for _ in range(3):
             found = _known(text, at) if _BEGINS.match(text, at) else None
             if found is not None:
-                self.any = True
                 named = found.groupdict()
                 time = named.get("time") or time
                 source = source or named.get("source") or ""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _BEGINNINGS: Final = (
     b"javax.net.ssl", b"***", b"READ: ", b"WRITE: ", b" ALERT: ", b"SHA1 hashes: ", b"[Raw ", b"bouncycastle",
     b") alert",
-    b'Hello": {', b'CertificateRequest": {',
+    b'Hello": {', b'CertificateRequest": {', b"ssl.SSLLogger ",
 )  # fmt: skip
 """One of these is in every line with which something of TLS begins."""
 _WORDS: Final = (
@@ -46,6 +46,8 @@ _WORDS: Final = (
 """Of a line with none of these nothing is told, unless it goes on with what a line before it began."""
 _SOON: Final = 20_000  # lines behind the last word of TLS in which more may be said of it
 
+_BY_JAVA_UTIL_LOGGING: Final = "sun.security.ssl.SSLLogger "
+"""Where javax.net.debug has no value, JSSE logs so, by the titles of its messages alone."""
 _LEARNS_FROM = re.compile(r"\*\*\* (?:ClientHello|ServerHello), ")
 _BOUNCY = re.compile(
     r"org\.bouncycastle\.jsse| alert\b|selected (?:protocol version|cipher suite): |new session: |"
@@ -190,6 +192,7 @@ class _Job:
         if not self._busy and not _has(_WORDS if line.number < self._until else _BEGINNINGS, line.raw):
             return
         text = decoded(line.raw)
+        self._hearing.lines += _BY_JAVA_UTIL_LOGGING in text
         prefix, rest = self._prefixes.strip(text)
         if not prefix.text and (learnt := _before_marker(rest)):
             self._prefixes.learn(learnt)
@@ -214,9 +217,10 @@ class _Job:
         entry = source.jsse.gathering
         if entry is None or source.trace is not None or prefix.thread != entry.prefix.thread:
             return None
-        if not prefix.text.isascii():
+        margin = self._prefixes.margin
+        if not (prefix.text.isascii() and margin.isascii()):
             return None
-        before = prefix.text.encode()
+        before = (margin + prefix.text).encode()
         begins = tuple(before + one for one in _BODY_BEGINS if one not in self._prefixes.firsts)
         return _Body(entry, before, begins)
 
