@@ -17,7 +17,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -310,7 +310,7 @@ class Engine:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
-                accepted, _address = listener.accept()
+                accepted, peer = listener.accept()
             except BlockingIOError:
                 self._accepted_all()
                 return
@@ -320,7 +320,7 @@ class Engine:
                 self._cannot_accept(listener, error)
                 return
             accepted.setblocking(False)
-            self._connected(accepted)
+            self._connected(accepted, peer)
 
     def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
@@ -347,10 +347,10 @@ class Engine:
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def _connected(self, accepted: socket.socket) -> None:
+    def _connected(self, accepted: socket.socket, peer: tuple[Any, ...]) -> None:
         transparent = self.settings.mode is Mode.TRANSPARENT
         destination = original_destination(accepted) if transparent else None
-        stream = SocketTransport.begin(Stream(self.receive_buffer), accepted)
+        stream = SocketTransport.begin(Stream(self.receive_buffer), accepted, peer)
         session = Session(self, stream, destination)
         task = asyncio.get_running_loop().create_task(session.run(), name=f"session-{session.recording.id}")
         self._sessions[task] = session

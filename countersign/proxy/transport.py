@@ -41,12 +41,13 @@ class SocketTransport(asyncio.Transport):
         "_waiting",
     )  # fmt: skip
 
-    def __init__(self, stream: Stream, connected: socket.socket) -> None:  # its base has nothing for us to keep
+    def __init__(self, stream: Stream, connected: socket.socket, peer: tuple[Any, ...] | None) -> None:
+        # Its base has nothing for us to keep.
         self._loop = asyncio.get_running_loop()
         self._stream: Stream | None = stream
         self._socket = connected
         self._fd = connected.fileno()
-        self._peer = _peer(connected)
+        self._peer = _peer(connected) if peer is None else peer
         self._waiting = bytearray()
         self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
         self._full = False  # and the stream knows
@@ -57,11 +58,14 @@ class SocketTransport(asyncio.Transport):
         self._lost = False
 
     @classmethod
-    def begin(cls, stream: Stream, connected: socket.socket) -> Stream:
-        """Put the stream on this non-blocking, connected socket, which is the transport's from here on."""
+    def begin(cls, stream: Stream, connected: socket.socket, peer: tuple[Any, ...] | None = None) -> Stream:
+        """Put the stream on this non-blocking, connected socket, which is the transport's from here on.
+
+        Whoever has accepted it knows the peer's address; the socket of a peer that is gone already does not.
+        """
         with contextlib.suppress(OSError):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made = cls(stream, connected)
+        made = cls(stream, connected, peer)
         stream.connection_made(made)
         made._read_again()
         return stream
@@ -138,10 +142,11 @@ class SocketTransport(asyncio.Transport):
             self._break(error)
             return
         del self._waiting[:sent]
+        if not self._waiting:  # before the stream hears of room, for it may end the connection in that moment
+            self._loop.remove_writer(self._fd)
         self._regulate()
         if self._waiting or self._lost:
             return
-        self._loop.remove_writer(self._fd)
         if self._closing:
             self._lose(None)
         elif self._eof_sent:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from countersign.proxy import Address
 from countersign.proxy.stream import Stream
 from countersign.proxy.transport import SocketTransport
-from countersign.recorder.recording import Ending
+from countersign.recorder.recording import Ending, FailureCode
+from tests.proxy.running import RunningProxy
+from tests.proxy.wire import reset
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,6 +80,29 @@ async def test_closed_it_sends_what_waits_and_then_goes(monkeypatch: pytest.Monk
         await stream.closed
 
 
+class _LeavesWhenFree(Stream):
+    """What an order does that stood behind bytes for which there was no room."""
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.abort()
+
+
+async def test_ended_in_the_moment_of_room_it_leaves_nothing_on_the_loop() -> None:
+    """Or whoever has its number next could not be put on the loop."""
+    loop = asyncio.get_running_loop()
+    async with pair(_LeavesWhenFree) as (stream, far):
+        transport = stream._transport
+        assert transport is not None
+        number = transport.get_extra_info("socket").fileno()
+        stream.write(_MUCH)
+        with contextlib.suppress(ConnectionResetError):
+            await heard(far)
+        await stream.closed
+        assert not loop.remove_writer(number)
+        assert not loop.remove_reader(number)
+
+
 async def test_paused_it_reads_nothing_and_resumed_all() -> None:
     async with pair() as (stream, far):
         stream.pause()
@@ -94,6 +121,21 @@ async def test_a_reset_of_the_peer_is_told_as_one() -> None:
         assert await said(stream) == b""
         assert stream.ending is Ending.RESET
         await stream.closed
+
+
+def test_a_client_that_has_reset_before_it_is_accepted_is_known_by_its_address() -> None:
+    async def come_and_go() -> str:
+        client = socket.create_connection(proxy.address)
+        name = "{}:{}".format(*client.getsockname())
+        reset(client)
+        return name
+
+    allowed = (ip_network("127.0.0.0/8"),)
+    with RunningProxy(target=Address("127.0.0.1", 9), allow=allowed, verify=False) as proxy:
+        name = proxy.run(come_and_go())  # while it does not accept
+        recording = proxy.recording()
+    assert recording.client == name
+    assert [failure.code for failure in recording.failures] == [FailureCode.NO_HELLO]
 
 
 async def test_reading_has_an_end_where_nothing_comes() -> None:
