@@ -99,7 +99,7 @@ def _of_file(name: str, keylog: KeyLog | None, *, broken: bool) -> tuple[str, Re
         count += 1
         if count == number:
             return f"{name}#{number}", one
-        if last is None or one.outcome.broken_by is not None or last[1].outcome.broken_by is None:
+        if last is None or _tells_more(one, last[1]):
             last = count, one
         first += [one] if count <= _SHOWN else []
     if not first:
@@ -112,6 +112,15 @@ def _of_file(name: str, keylog: KeyLog | None, *, broken: bool) -> tuple[str, Re
     if count > 1:
         raise UserError(f"{printable(name)} has {count} recordings; say which:\n" + _listed(name, first, count))
     return name, first[0]
+
+
+def _tells_more(one: Recording, earlier: Recording) -> bool:
+    """Whether a later recording of a file is rather what somebody asks about: one that broke, and that had TLS in it
+    (a proxy that wants a password refuses the first CONNECT of every client).
+    """
+    if one.outcome.broken_by is None or earlier.outcome.broken_by is None:
+        return one.outcome.broken_by is not None or earlier.outcome.broken_by is None
+    return bool(one.legs) or not earlier.legs
 
 
 def _listed(name: str, first: list[Recording], count: int) -> str:

@@ -73,7 +73,8 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
         return context.over(leg.role, Party.PROXY, code=code, text=text)
     if leg.first and looks_like_tls(leg.first) is False:
         text = f"does not speak TLS: it answered {first_line(leg.first)}"
-        return context.over(leg.role, Party.TARGET, code=FailureCode.NOT_TLS, text=text)
+        code = FailureCode.PLAIN_HTTP if leg.first.startswith(b"HTTP/") else FailureCode.NOT_TLS
+        return context.over(leg.role, Party.TARGET, code=code, text=text)
     if trouble.strange_version:
         text = f"answered with {read_leg(leg.live.messages).version}, which was not offered"
         return context.over(leg.role, Party.TARGET, code=FailureCode.VERSION_NOT_OFFERED, text=text)

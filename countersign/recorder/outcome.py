@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from countersign.recorder.recording import End, Ending, FailureCode, Leg, LegRole, Outcome, Party, Recording, Status
+from countersign.recorder.sealed import Flight, Sealed, sealed
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.names import alert_name
@@ -87,6 +88,7 @@ _OTHER_ALERTS = {
     codes.UNKNOWN_PSK_IDENTITY: "does not know the pre-shared key",
     codes.NO_APPLICATION_PROTOCOL: "speaks none of the protocols that ALPN offered",
 }
+_TO_SEE_IT = "record with --intercept, or with the client's key log"
 _NAMED_FAULTS = 3
 _PEER_MISBEHAVED = frozenset(
     {
@@ -155,6 +157,8 @@ def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness
     if unseen and not all(map(_stands, recording.legs)):
         why = "began in the middle of the conversation" if "stream.begin" in unseen else "lacks bytes of it"
         return Outcome(Status.INTERRUPTED, text=f"the {witness} {why}, so how the handshake ended cannot be told")
+    if (refused := _no_tunnel(recording)) is not None:
+        return refused
     if not recording.legs or not any(leg.messages or _hidden_but_used(leg) for leg in recording.legs):
         if stopped:
             return Outcome(Status.INTERRUPTED, text=f"the proxy {stopped} before the client had sent a ClientHello")
@@ -170,6 +174,23 @@ def _judged(recording: Recording, *, not_tls: bool, stopped: str | None, witness
     if "stream.begin" in unseen and outcome.status is Status.ESTABLISHED:
         outcome = replace(outcome, text="established before the capture began, which has not seen how")
     return replace(outcome, text=f"{outcome.text}; the {witness} {stopped}") if stopped else outcome
+
+
+def _no_tunnel(recording: Recording) -> Outcome | None:
+    """A capture of a CONNECT that was answered with anything but a tunnel, behind which there was no TLS."""
+    prelude = recording.prelude
+    if recording.legs or recording.failures or not isinstance(prelude.get("request"), dict) or "answer" not in prelude:
+        return None
+    status = prelude["answer"]
+    if isinstance(status, int):
+        text = f"the proxy answered the client's CONNECT with status {status} and gave no tunnel"
+        return Outcome(Status.FAILED, Party.UPSTREAM_PROXY, None, None, text)
+    ended = prelude.get("ended")
+    if isinstance(ended, dict) and ended.get("from") == Side.SERVER.value:
+        text = "the proxy ended the connection and gave the client's CONNECT no answer that is one"
+        return Outcome(Status.FAILED, Party.UPSTREAM_PROXY, None, None, text)
+    text = "the client's CONNECT got no answer from the proxy that is one"
+    return Outcome(Status.FAILED, Party.UNKNOWN, None, None, text)
 
 
 # -- what was ordered ----------------------------------------------------------------------------------------------
@@ -379,6 +400,12 @@ def _from_ends(recording: Recording) -> list[_Break]:
     for leg in recording.legs:
         if not leg.messages or (_finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)) or _hidden_but_used(leg):
             continue
+        course = sealed(leg)
+        if course is not None and course.flight is Flight.ALERT and course.client_left <= course.server_left:
+            text = "the client sealed a record of the size of an alert behind the server's flight and no Finished: most"
+            text += f" often that refuses the certificate; what it says is encrypted ({_TO_SEE_IT};"
+            text += " a Java client says it in clear when it runs with -Djdk.tls.client.protocols=TLSv1.2)"
+            found.append(_Break(course.began, 2, Outcome(Status.FAILED, Party.CLIENT, leg.role, None, text)))
         for message in leg.messages:
             party = party_of(leg.role, message.sender)
             if _says_goodbye(message) and party is not Party.PROXY:
@@ -390,6 +417,8 @@ def _from_ends(recording: Recording) -> list[_Break]:
             party = party_of(leg.role, end.sender)
             if party is Party.PROXY:
                 continue  # we end a leg only for a reason, and that is recorded
+            if course is not None and course.flight is Flight.ALERT and course.began <= end.t:
+                continue  # its alert came before
             how = {
                 Ending.FIN: "closed the connection in the middle of the handshake",
                 Ending.RESET: "reset the connection in the middle of the handshake",
@@ -495,12 +524,12 @@ def _answered(leg: Leg) -> bool:
     The client accepted, or its record would be an alert; the target accepted what the client's flight held, or its own
     would be. A client that sends its request at once behind its Finished shows no more from outside.
     """
-    sealed = [record for record in leg.encrypted_records if record.content_type == 23]
-    client = [record for record in sealed if record.sender is Side.CLIENT]
+    protected = [record for record in leg.encrypted_records if record.content_type == 23]
+    client = [record for record in protected if record.sender is Side.CLIENT]
     if not client or client[0].alert_size:
         return False
     began = client[0].t
-    spoke = [record.t for record in sealed if record.sender is Side.SERVER and not record.alert_size]
+    spoke = [record.t for record in protected if record.sender is Side.SERVER and not record.alert_size]
     last = leg.count(Side.SERVER).last
     return any(t > began for t in spoke) or (last is not None and last > began)
 
@@ -520,11 +549,14 @@ def _goes_on_unseen(leg: Leg, end: End) -> bool:
     """Passed through without keys, and the server's TLS 1.3 handshake has gone on under encryption: how far, is not
     seen. Only a side that has sent nothing under encryption fell silent for certain.
     """
-    sealed = {record.sender for record in leg.encrypted_records if record.content_type == APPLICATION_DATA}
+    course = sealed(leg)
+    if course is not None and course.flight is Flight.NOTHING:
+        return False  # no Finished of the client's, so the handshake was not over
+    spoke = {record.sender for record in leg.encrypted_records if record.content_type == APPLICATION_DATA}
     return (
         leg.role is LegRole.THROUGH
-        and Side.SERVER in sealed
-        and (end.how is not Ending.SILENT or end.sender in sealed or leg.count(end.sender).length > 0)
+        and Side.SERVER in spoke
+        and (end.how is not Ending.SILENT or end.sender in spoke or leg.count(end.sender).length > 0)
     )
 
 
@@ -548,9 +580,10 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
     party = party_of(leg.role, Side.SERVER)
     finished = _finished(leg, Side.CLIENT) and _finished(leg, Side.SERVER)
     if leg.role is LegRole.THROUGH and not finished:
+        if (course := sealed(leg)) is not None and (told := _by_sizes(recording, leg, course)) is not None:
+            return told
         text = "the connection ended before both sides had sent application data; what they said is encrypted"
-        text += " (a refusal in TLS 1.3 looks like this from outside:"
-        text += " record with --intercept, or with the client's key log)"
+        text += f" (a refusal in TLS 1.3 looks like this from outside: {_TO_SEE_IT})"
         alerts = {record.sender for record in leg.encrypted_records if record.alert_size}
         if len(alerts) == 1:
             sender = alerts.pop()
@@ -579,6 +612,22 @@ def _unproven(recording: Recording, leg: Leg) -> Outcome:
     )
 
 
+def _by_sizes(recording: Recording, leg: Leg, course: Sealed) -> Outcome | None:
+    """How it ended where the sizes of sealed records tell who left first, behind the client's flight."""
+    if course.flight in {Flight.NOTHING, Flight.ALERT} or course.answered:
+        return None
+    if course.server_left_first:
+        sent = "sealed a record of the size of an alert" if course.refused else "closed the connection"
+        text = f"{_who(recording, Party.TARGET)} {sent} behind the client's last flight, and did not answer it"
+        text += {
+            Flight.NO_CERTIFICATE: ": it had asked for a client certificate and got none",
+            Flight.CERTIFICATE: ": it had asked for a client certificate and got one",
+        }.get(course.flight, "")
+        text += f" (by the sizes of sealed records; what they say is encrypted: {_TO_SEE_IT})"
+        return Outcome(Status.FAILED, Party.TARGET, leg.role, None, text)
+    return None if course.used or course.client_left == math.inf else _abandoned(leg, by_sizes=True)
+
+
 def _peer(leg: Leg) -> Party:
     """Who of a leg is not the proxy."""
     return party_of(leg.role, Side.CLIENT if leg.role is LegRole.CLIENT else Side.SERVER)
@@ -592,14 +641,17 @@ def _last_was_alert_size(leg: Leg, side: Side) -> bool:
 
 def _spoke_sealed(leg: Leg) -> bool:
     """Passed through without keys: more was said after the handshake than it takes, but not by whom how much."""
-    sealed = [one for one in leg.encrypted_records if one.sender is Side.CLIENT and not one.alert_size]
-    said = leg.count(Side.SERVER).length > 0 or len(sealed) > 1
+    protected = [one for one in leg.encrypted_records if one.sender is Side.CLIENT and not one.alert_size]
+    said = leg.count(Side.SERVER).length > 0 or len(protected) > 1
     return leg.role is LegRole.THROUGH and said and _answered(leg)
 
 
 def _standing(recording: Recording, stopped: str | None, witness: str) -> Outcome:
     facing = recording.leg(LegRole.CLIENT) or recording.legs[0]
     sent = facing.count(Side.CLIENT)
+    course = sealed(facing)
+    if course is not None and not course.used and course.client_left < course.server_left:
+        return _abandoned(facing, by_sizes=True)
     if not sent.length and _spoke_sealed(facing):
         text = "established: the handshake was accepted; what was sent after it is encrypted"
         return Outcome(Status.ESTABLISHED, text=text)
@@ -627,7 +679,8 @@ def _unused(recording: Recording, facing: Leg, stopped: str | None) -> Outcome:
     if target is not None and target_left < client_left:
         end = next((end.how for end in target.ends if end.sender is Side.SERVER and end.t == target_left), None)
         how: dict[Ending | None, str] = {Ending.FIN: "closed the connection", Ending.RESET: "reset the connection"}
-        text = f"{_who(recording, Party.TARGET)} {how.get(end, 'said close_notify')} after the handshake,"
+        goodbye = "sent an alert that was not opened" if _unopened_goodbye(target, Side.SERVER) else "said close_notify"
+        text = f"{_who(recording, Party.TARGET)} {how.get(end, goodbye)} after the handshake,"
         text += f" before any application data{_asked_for_certificate(target)}"
         return Outcome(Status.FAILED, Party.TARGET, target.role, None, text)
     if stopped and client_left == math.inf:
@@ -636,8 +689,9 @@ def _unused(recording: Recording, facing: Leg, stopped: str | None) -> Outcome:
     return _abandoned(facing)
 
 
-def _abandoned(facing: Leg) -> Outcome:
+def _abandoned(facing: Leg, *, by_sizes: bool = False) -> Outcome:
     text = "the handshake was finished and the client left without sending any application data"
+    text += ", by the sizes of its sealed records" if by_sizes else ""
     text += " (a client that refuses the host name does so)"
     return Outcome(Status.ABANDONED, Party.CLIENT, facing.role, None, text)
 
@@ -645,8 +699,20 @@ def _abandoned(facing: Leg) -> Outcome:
 def _left(leg: Leg, side: Side) -> float:
     """When this side ended the conversation, with close_notify or without; never, if it did not."""
     goodbyes = [message.t for message in leg.messages if message.sender is side and _says_goodbye(message)]
+    goodbyes += _unopened_goodbye(leg, side)
     ends = [end.t for end in leg.ends if end.sender is side and end.how in {Ending.FIN, Ending.RESET}]
     return min([*goodbyes, *ends], default=math.inf)
+
+
+def _unopened_goodbye(leg: Leg, side: Side) -> list[float]:
+    """Below TLS 1.3 an alert without its key is known as one (RFC 5246 6.2.1); the last thing that a side says, it is
+    either close_notify or a refusal.
+    """
+    said = [one for one in leg.messages if one.sender is side]
+    last = leg.count(side).last
+    if not said or said[-1].content is not Content.ALERT or said[-1].code >= 0 or not said[-1].encrypted:
+        return []
+    return [] if last is not None and last > said[-1].t else [said[-1].t]
 
 
 # -- words ---------------------------------------------------------------------------------------------------------

@@ -128,6 +128,8 @@ class FailureCode(StrEnum):
 
     NOT_TLS = "not-tls"
     """The target's answer is no TLS."""
+    PLAIN_HTTP = "plain-http"
+    """The target's answer is no TLS, and HTTP."""
     UNTRUSTED = "untrusted"
     """The target's chain does not lead to a root that is trusted."""
     NOT_VALID_NOW = "not-valid-now"

@@ -269,7 +269,7 @@ def refused() -> list[Said]:
 
 def test_a_refusal_under_encryption_is_hinted_at(imported: Callable[..., Imported], refused: list[Said]) -> None:
     outcome = imported(Wire().conversation(refused).pcap()).only.outcome
-    assert (outcome.status, outcome.broken_by, outcome.alert) == (Status.FAILED, "unknown", None)
+    assert (outcome.status, outcome.broken_by, outcome.alert) == (Status.FAILED, "client", None)
     assert "size of an alert" in outcome.text
     assert "-Djdk.tls.client.protocols=TLSv1.2" in outcome.text
 

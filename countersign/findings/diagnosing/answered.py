@@ -92,6 +92,39 @@ def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
     yield Found(kind, text, view.evidence(view.message("client_hello")), rank=0)
 
 
+_DECLINES = {
+    "smtp": r"[45]\d\d[ -]",
+    "lmtp": r"[45]\d\d[ -]",
+    "ftp": r"[45]\d\d[ -]",
+    "imap": r"[^\s*+]+ (?:NO|BAD)\b",
+    "pop3": r"-ERR\b",
+    "xmpp": r"<failure\b",
+    "postgres": r"N\b",
+}
+
+
+def in_clear(case: Case) -> Iterator[Found]:
+    """What the server said before the hello, which it then did not answer: that it will not, or another protocol's."""
+    view = case.view(LegRole.THROUGH) or case.view(LegRole.SERVER)
+    turns = case.recording.prelude.get("dialogue")
+    if view is None or view.answer is not None or not isinstance(turns, list | tuple):
+        return
+    said = [one for one in turns if isinstance(one, dict) and isinstance(one.get("text"), str)]
+    if not said or said[-1].get("from") != Side.SERVER.value:
+        return
+    protocol, last = str(case.recording.prelude.get("protocol")), said[-1]["text"]
+    words = printable(last.strip(), limit=200)
+    evidence = ("the dialogue before TLS", *view.evidence(view.message("client_hello")))
+    final = last.strip().splitlines()[-1:] or [""]
+    if protocol in _DECLINES and re.match(_DECLINES[protocol], final[0], re.IGNORECASE):
+        text = f"{view.who(Side.SERVER)} declined to begin TLS in {protocol}: {words}"
+        yield Found("starttls-declined", text, evidence, rank=0, values={"words": words})
+    elif protocol == "unknown" and len(said) == 1:
+        http = last.startswith("HTTP/")
+        text = f"{view.who(Side.SERVER)} began to speak by itself, and no TLS: {words}"
+        yield Found("target-plain-http" if http else "target-not-tls", text, evidence, rank=0)
+
+
 def _records(view: View, problems: list[Problem]) -> Iterator[Found]:
     for one in problems:
         if one.field in {"record.length", "record.version"} and CUT not in one.got:

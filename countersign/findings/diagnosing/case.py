@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from countersign.recorder.outcome import party_of
 from countersign.recorder.recording import End, Ending, Leg, LegRole, Party, Recording
+from countersign.recorder.sealed import Flight, Sealed, sealed
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.extensions import Extension
@@ -38,7 +39,9 @@ _ENCRYPT_THEN_MAC = 22
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What ended a leg: an alert, or an end of bytes. ``place`` is the alert's message number."""
+    """What ended a leg: an alert, or an end of bytes, or, with neither, an alert that nobody opened. ``place`` is the
+    alert's message number.
+    """
 
     party: Party
     alert: int | None = None
@@ -166,6 +169,9 @@ class View:
             if party is not Party.PROXY:
                 return Ended(party, message.code, place=number)
             ours = ours or Ended(party, message.code, place=number)
+        course = self.sealed
+        if course is not None and course.flight is Flight.ALERT and not course.server_left_first:
+            return Ended(Party.CLIENT)
         for end in sorted(self.leg.ends, key=lambda one: one.t):
             if end.how is Ending.STOPPED:
                 return ours or self._hung_up(end)
@@ -192,6 +198,11 @@ class View:
         if self.role is not LegRole.CLIENT or self.recording.failures or len(self.reading.handshake_finished) == 2:
             return None
         return Ended(Party.PROXY, end=End(stopped.t, Side.SERVER, Ending.FIN))
+
+    @cached_property
+    def sealed(self) -> Sealed | None:
+        """What the sizes of sealed records tell, where nobody opened them."""
+        return sealed(self.leg)
 
     @property
     def asked_for_certificate(self) -> ReadMessage | None:

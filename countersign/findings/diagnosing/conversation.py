@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.findings.diagnosing.case import is_http, noted
+from countersign.findings.diagnosing.case import noted
 from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes, names
@@ -48,6 +48,7 @@ _BY_CODE = {
     FailureCode.UPSTREAM_BROKEN: "upstream-proxy-broken",
     FailureCode.BROKEN_ANSWER: "target-broken-answer",
     FailureCode.NOT_TLS: "target-not-tls",
+    FailureCode.PLAIN_HTTP: "target-plain-http",
     FailureCode.TOO_COSTLY: "too-costly",
     FailureCode.CANNOT_BEGIN: "proxy-cannot-speak",
     FailureCode.CANNOT_MIMIC: "cannot-mimic",
@@ -66,9 +67,7 @@ def conversation(case: Case) -> Iterator[Found]:
             continue
         who = "the proxy" if failure.by is Party.PROXY else f"the {failure.by.value}"
         text = f"{who} {failure.text}"
-        if failure.code is FailureCode.NOT_TLS and is_http(failure.text):
-            kind = "target-plain-http"
-        elif failure.code is FailureCode.SILENT and failure.by is Party.TARGET:
+        if failure.code is FailureCode.SILENT and failure.by is Party.TARGET:
             kind = "target-silent"
         rank = 2 if kind == "broken-message" else 0
         yield Found(kind, text, noted(failure), rank=rank, values={"target": target, "status": "another"})
@@ -95,6 +94,8 @@ def _ends(case: Case, view: View) -> Iterator[Found]:
         return
     if case.recording.outcome.status is not Status.FAILED:
         return
+    if case.recording.outcome.broken_by is Party.UNKNOWN:
+        return  # what was said last is sealed
     end, who = ended.end, view.who(ended.end.sender)
     if ended.party is Party.NETWORK:
         who = "something between the proxy and the target"
@@ -157,7 +158,11 @@ def records_damaged(case: Case) -> Iterator[Found]:
             continue
         sender = Side.CLIENT if ended.party is view.party(Side.CLIENT) else Side.SERVER
         text = f"{view.who(sender)} could not take a record or a proof of {view.who(sender.peer)} (alert {ended.name})"
-        yield Found(kinds[ended.alert], text, view.evidence(ended.place), rank=1)
+        kind = kinds[ended.alert]
+        if "_PSK_" in (view.reading.cipher or "") and ended.alert != codes.RECORD_OVERFLOW:
+            kind = "unknown-psk"
+            text += f", whose keys come from a pre-shared key ({view.reading.cipher})"
+        yield Found(kind, text, view.evidence(ended.place), rank=1)
 
 
 def internal(case: Case) -> Iterator[Found]:

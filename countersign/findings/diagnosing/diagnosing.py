@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.errors import UserError
-from countersign.findings.diagnosing.answered import answered, no_tunnel
+from countersign.findings.diagnosing.answered import answered, in_clear, no_tunnel
 from countersign.findings.diagnosing.case import FAMILIES, Case
 from countersign.findings.diagnosing.conversation import by_hand, conversation, internal, records_damaged
 from countersign.findings.diagnosing.inspection import inspection
@@ -14,6 +14,7 @@ from countersign.findings.diagnosing.parameters import unshared
 from countersign.findings.diagnosing.refused import abandoned, refused, revocation_asked
 from countersign.findings.diagnosing.said import said
 from countersign.findings.diagnosing.standing import standing
+from countersign.findings.diagnosing.unseen import refused_unseen
 from countersign.recorder.recording import LegRole, Status
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.text import printable
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 _RULES: tuple[Callable[[Case], Iterator[Found]], ...] = (
     refused,
+    refused_unseen,
     answered,
+    in_clear,
     no_tunnel,
     abandoned,
     unshared,
@@ -50,6 +53,17 @@ _NO_MORE_THAN_SAID = {
 }
 """What only repeats how it ended, where something else says why."""
 
+_NO_TLS_THERE = {"target-plain-http", "target-not-tls", "starttls-declined"}
+_OF_A_TLS_SERVER = {
+    "tls13-intolerance",
+    "no-sni",
+    "large-hello-dropped",
+    "target-closed",
+    "target-reset",
+    "target-silent",
+}
+"""What would be wrong with a server that speaks TLS."""
+
 _STANDS = {Status.ESTABLISHED, Status.OPEN}
 
 
@@ -72,6 +86,8 @@ def diagnose(recording: Recording, *, history: Sequence[Recording] = (), family:
         found = {name: one for name, one in found.items() if one.severity is not Severity.CAUSE}
     if "outside-name-constraints" in found:
         found.pop("cannot-mimic", None)  # the same, as the proxy noticed it
+    if _NO_TLS_THERE & found.keys():
+        found = {name: one for name, one in found.items() if name not in _OF_A_TLS_SERVER}
     causes = (one for one in found.values() if one.severity is Severity.CAUSE and one.id not in _NO_MORE_THAN_SAID)
     if any(one.rank < 3 for one in causes):
         found = {name: one for name, one in found.items() if name not in _NO_MORE_THAN_SAID}

@@ -14,8 +14,14 @@ from countersign.findings.diagnosing.model import Found
 from countersign.recorder.recording import FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
-from countersign.recorder.wire.extensions import Alpn, SignatureAlgorithms, SupportedGroups, SupportedVersions
-from countersign.recorder.wire.messages import ServerHello
+from countersign.recorder.wire.extensions import (
+    Alpn,
+    PreSharedKey,
+    SignatureAlgorithms,
+    SupportedGroups,
+    SupportedVersions,
+)
+from countersign.recorder.wire.messages import DhePskParams, DhParams, ServerHello, ServerKeyExchange
 from countersign.recorder.wire.text import listed, printable
 
 if TYPE_CHECKING:
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
     from countersign.findings.diagnosing.case import Case, Ended, View
     from countersign.recorder.wire.messages import ClientHello
-    from countersign.recorder.wire.reading import LegReading
+    from countersign.recorder.wire.reading import LegReading, ReadMessage
 
 _BROKEN = {
     codes.UNEXPECTED_MESSAGE: "unexpected",
@@ -33,6 +39,9 @@ _BROKEN = {
     codes.UNSUPPORTED_EXTENSION: "unsolicited",
 }
 _X25519 = {29, 30}
+_AES_128_GCM_SHA256 = 0x1301
+_SMALLEST_DH = 2048
+_TOO_WEAK = {codes.HANDSHAKE_FAILURE, codes.INSUFFICIENT_SECURITY, codes.ILLEGAL_PARAMETER}
 _OLD = {"TLSv1.0", "TLSv1.1"}
 _SHOWN = 6
 
@@ -91,6 +100,10 @@ def _server_said(case: Case, view: View, ended: Ended, hello: ClientHello) -> It
         case codes.HANDSHAKE_FAILURE:
             yield from _unnamed(case, view, hello, evidence)
         case number if number in _BROKEN:
+            by_key = view.extension(PreSharedKey) is not None and view.answer is None
+            if number == codes.ILLEGAL_PARAMETER and by_key:
+                text = f"{who} refused a hello that offers a pre-shared key, whose proof (binder) did not hold for it"
+                yield Found("unknown-psk", text, evidence, rank=1)
             text = f"{who} found the client's message {_BROKEN[number]} (alert {ended.name})"
             yield Found("hello-refused", text, evidence, rank=1)
 
@@ -113,12 +126,14 @@ def _unnamed(case: Case, view: View, hello: ClientHello, evidence: tuple[str, ..
                 text = f"{who} agreed on {one} with another client (recording {where}); this one offers only: {shown}"
                 yield Found(f"no-shared-{what}", text, evidence, rank=1, values={"offered": shown, "known": one})
     rank = 2 if told else 1
+    narrow = list(_narrow(view, hello))
     if view.reading.sni is None:
+        first = not any(one.id == "no-shared-version" for one in narrow)
         text = f"the client named no server (SNI), and {who} may have no certificate for that"
-        yield Found("no-sni", text, evidence, rank=rank)
-        rank = 2
+        yield Found("no-sni", text, evidence, rank=rank if first else 2)
+        rank = 2 if first else rank
     fips = " (only what FIPS 140 approves)" if _is_fips(view, hello) else ""
-    for found in _narrow(view, hello):
+    for found in narrow:
         yield Found(
             found.id, f"{who} found nothing to agree on; {found.text}{fips}", evidence, rank=rank, values=found.values
         )
@@ -138,7 +153,8 @@ def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
     groups = _groups(view)
     if versions and max(versions) < names.TLS12:
         yield Found("no-shared-version", f"the client offers no more than {names.version_name(max(versions))}")
-    if len(suites) <= 3 or (names.TLS13 not in versions and exchanges and exchanges <= {"RSA"}):
+    everybodys = names.TLS13 in versions and _AES_128_GCM_SHA256 in suites  # RFC 8446 9.1: whoever speaks 1.3 has it
+    if (len(suites) <= 3 and not everybodys) or (names.TLS13 not in versions and exchanges and exchanges <= {"RSA"}):
         shown = listed([names.cipher_suite_name(one) for one in suites], _SHOWN)
         yield Found(
             "no-shared-cipher", f"the client offers only: {shown}", values={"offered": shown, "known": "others"}
@@ -155,6 +171,8 @@ def _narrow(view: View, hello: ClientHello) -> Iterator[Found]:
         shown = listed([names.signature_scheme_name(one) for one in schemes.schemes], _SHOWN)
         text = f"the client verifies only the signature algorithms: {shown}"
         yield Found("no-shared-signature-algorithm", text, values={"offered": shown})
+    if versions and min(versions) >= names.TLS13:  # GnuTLS says handshake_failure of that
+        yield Found("no-shared-version", f"the client offers nothing below {names.version_name(min(versions))}")
 
 
 def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found]:
@@ -173,6 +191,15 @@ def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found
         text = f"{view.who(Side.SERVER)} chose {chosen}, which the client offers and does not go on with"
         yield Found("no-shared-version", text, evidence, rank=1, values={"versions": chosen})
         return
+    exchange = view.message("server_key_exchange", Side.SERVER)
+    bits = _dh_bits(exchange)
+    if bits is not None and bits < _SMALLEST_DH and ended.alert in _TOO_WEAK:
+        text = f"{view.who(Side.SERVER)} chose {view.reading.cipher or chosen} with a DHE group of {bits} bits"
+        yield Found(
+            "too-weak-for-client",
+            f"{text}; most clients take none below {_SMALLEST_DH}",
+            (*view.evidence(exchange, ended.place),),
+        )
     if view.chain(Side.SERVER):
         return
     match ended.alert:
@@ -189,6 +216,13 @@ def _client_said(view: View, ended: Ended, hello: ClientHello) -> Iterator[Found
             suite = view.reading.cipher or "the suite"
             text = f"the client will not have what {view.who(Side.SERVER)} chose: {chosen}, {suite}"
             yield Found("too-weak-for-client", text, evidence, rank=1)
+
+
+def _dh_bits(exchange: ReadMessage | None) -> int | None:
+    match exchange.value if exchange is not None else None:
+        case ServerKeyExchange(DhParams() as params) | ServerKeyExchange(DhePskParams(_, params)):
+            return params.bits
+    return None
 
 
 # -- what was offered --------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
             "certificate-refused-unseen",
             f"the client refused the server's certificate ({ended.name}), which was not seen: it is encrypted here",
             evidence,
-            rank=3,
+            rank=2,
         )
         return
     yield from _stapled(case, view, ended, evidence)
@@ -430,7 +430,9 @@ def _server_refused(case: Case, view: View, ended: Ended) -> bool:
     if ended.place is not None and ended.place < shown.number:
         return False
     if ended.alert is not None:
-        return ended.alert in _ABOUT_CERTIFICATES | {codes.ACCESS_DENIED, codes.HANDSHAKE_FAILURE, codes.DECRYPT_ERROR}
+        about = _ABOUT_CERTIFICATES | {codes.ACCESS_DENIED, codes.HANDSHAKE_FAILURE, codes.DECRYPT_ERROR}
+        about |= set() if view.chain(Side.CLIENT) else {codes.DECODE_ERROR}  # GnuTLS says that of an empty list
+        return ended.alert in about
     elsewhere = case.recording.outcome.leg not in {None, view.role}  # then this leg only went with the other one
     return case.recording.outcome.status is Status.FAILED and not elsewhere and not _went_on(view)
 

@@ -54,6 +54,9 @@ _BEGUN_HELLO = re.compile(rb"\x16\x03[\x00-\x04][\x00-\x48].([\x01\x02])", re.DO
 _HEADER = re.compile(rb"[\x14-\x18]\x03[\x00-\x04](?:\x00[^\x00]|[\x01-\x47].|\x48\x00)", re.DOTALL)
 _HEADER_SIZE = 5
 _ANSWER = re.compile(rb"\x16\x03[\x00-\x04][\x00-\x48].\x02\x00|\x15\x03[\x00-\x04]\x00\x02[\x01\x02]", re.DOTALL)
+_PLAIN_HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) [!-~]+ HTTP/1")
+_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02[\x01\x02]", re.DOTALL)
+_SAID_AT_MOST = 200
 _IN_CLEAR = frozenset({0, 1, 2, 4, 11, 12, 13, 14, 15, 16, 22, 67})
 """Handshake messages that may be seen in clear up to TLS 1.2."""
 
@@ -204,7 +207,7 @@ class Conversation:
     def recording(self) -> Recording | None:
         """The conversation as it was, judged; None where it carried no TLS. Call it once, at the end."""
         if self._decoder is None or self._live is None:
-            return None
+            return self._without_tls()
         end = self._t(self._last)
         for side in Side:
             waiting = self._waiting.pop(side, None)
@@ -230,6 +233,35 @@ class Conversation:
         recording = replace(live.snapshot(), ended=self._moment(self._last))
         return replace(recording, outcome=judge(recording, stopped=self._stopped, witness="capture"))
 
+    def _without_tls(self) -> Recording | None:
+        """A CONNECT that got no tunnel, or plain HTTP to a port of TLS; None for what else is no TLS."""
+        first = next((piece.data for piece in self._pieces if piece.data), b"")
+        if self._opened.midstream or not self._pieces[:1] or not self._pieces[0].from_initiator or self._gaps:
+            return None
+        chunks = [Chunk(piece.t, piece.from_initiator, piece.data) for piece in self._pieces]
+        answer = b"".join(piece.data or b"" for piece in self._pieces if not piece.from_initiator)
+        self._start()
+        live = self._live
+        assert live is not None
+        live.legs.clear()
+        plain = _PLAIN_HTTP.match(first) is not None and _ALERT.match(answer) is not None
+        prelude = None if plain else read_prelude(chunks, proxy=live.target or "")
+        if prelude is not None:
+            status = prelude.record.get("answer")
+            if "request" not in prelude.record or (status is not None and status // 100 == 2):
+                self._live = None
+                return None
+            said = [] if status is not None else [("said", answer[:_SAID_AT_MOST].decode("latin-1"))]
+            live.prelude = {"answer": None, **dict(said), **prelude.record}
+            live.target = prelude.target or live.target
+        else:
+            live.prelude = {"not_tls": {"client": first.split(b"\r\n", 1)[0][:_SAID_AT_MOST].decode("latin-1")}}
+        for t, by, how in self._ends:
+            live.prelude.setdefault("ended", {"t": t, "from": self._side(by).value, "how": how.value})
+        self._identify(live)
+        recording = replace(live.snapshot(), ended=self._moment(self._last))
+        return replace(recording, outcome=judge(recording, not_tls=plain, stopped=self._stopped, witness="capture"))
+
     # times and sides
 
     def _t(self, t_ns: int) -> float:
@@ -254,8 +286,9 @@ class Conversation:
             return
         if sum(self._sizes.values()) > SEEK_AT_MOST:
             self.not_tls = True
-            self._pieces.clear()
             self._streams.clear()
+            if not (self._pieces[0].data or b"").startswith(b"CONNECT "):
+                self._pieces.clear()
 
     def _begins(self, stream: _Stream, from_initiator: bool, before: int, data: bytes) -> bool:  # noqa: FBT001
         """Whether TLS begins in what this side has sent; then it was begun."""
@@ -269,7 +302,7 @@ class Conversation:
                     self._begin(from_initiator, start, client_is_initiator=True)
                     return True
                 is_tls = False
-            elif is_tls and _HEADER.match(head) is None:
+            elif is_tls and (_HEADER.match(head) is None or self._answers_http(from_initiator, head)):
                 is_tls = False
             if is_tls:
                 if len(head) <= _HEADER_SIZE:
@@ -290,6 +323,17 @@ class Conversation:
                 self._begin_in_the_middle(from_initiator)
                 return True
         return False
+
+    def _answers_http(self, from_initiator: bool, head: bytes) -> bool:  # noqa: FBT001
+        """Whether it is an alert to a request in plain HTTP."""
+        asked = self._pieces[0]
+        return (
+            not from_initiator
+            and not self._opened.midstream
+            and head[:1] == bytes((records.ALERT,))
+            and asked.from_initiator
+            and _PLAIN_HTTP.match(asked.data or b"") is not None
+        )
 
     def _begin_at_first_byte(self, from_initiator: bool, start: int, head: bytes) -> None:  # noqa: FBT001
         if head[0] == records.HANDSHAKE and head[5] in {codes.CLIENT_HELLO, codes.SERVER_HELLO}:
@@ -475,7 +519,8 @@ class Conversation:
         assert self._live is not None
         t, data = waiting.pieces[0]
         text = f"answered the ClientHello with what is no TLS: {records.shown(data[:24])}"
-        self._live.fail(Failure(t, _THROUGH, Party.TARGET, code=FailureCode.NOT_TLS, text=text))
+        code = FailureCode.PLAIN_HTTP if data.startswith(b"HTTP/") else FailureCode.NOT_TLS
+        self._live.fail(Failure(t, _THROUGH, Party.TARGET, code=code, text=text))
 
     # the end
 
@@ -490,6 +535,9 @@ class Conversation:
             live.prelude = prelude.record
             live.client = prelude.client or live.client
             live.target = prelude.target or live.target
+        self._identify(live)
+
+    def _identify(self, live: LiveRecording) -> None:
         live.from_client = self._sizes[self._client_is_initiator]
         live.from_target = self._sizes[not self._client_is_initiator]
         ends = f"{_address(self._opened.initiator)} {_address(self._opened.responder)} {self._began}"
