@@ -61,6 +61,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "tcpdump": ("--version",),
     "tshark": ("--version",),
     "tstclnt": (),
+    "setpriv": ("--version",),
     "unshare": ("--version",),
     "wget": ("--version",),
     "bcprov": (),

@@ -295,7 +295,8 @@ def _cannot(what: str, path: Path, wrong: OSError) -> str:
         case FileNotFoundError():
             reason, cure = "there is no such file or directory", f"make {path.parent} first"
         case PermissionError():
-            reason, cure = "permission denied", "name a place that you may write to (--home) or run as its owner"
+            cure = "name a place that you may write to (--home) or run as its owner"
+            reason, cure = "permission denied", cure if what != "read" else "run as its owner, or be given the right to"
         case NotADirectoryError() | FileExistsError():
             reason, cure = "a part of the path is a file, not a directory", "name another place"
         case IsADirectoryError():

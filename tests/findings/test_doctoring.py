@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,56 @@ def test_a_folder_in_order_is_well_and_no_secret_is_shown(folder: Path) -> None:
         said = show(checkup, width=100) + json.dumps(checkup.to_json())
         assert "TOPSECRET" not in said
         assert "hunter2" not in said
+
+
+def test_a_secret_is_one_by_its_name_its_mark_or_its_value(folder: Path) -> None:
+    text = "".join(
+        f'<parameter name="{name}" {mark} value="{value}"/>'
+        for name, mark, value in (
+            ("mid.ssl.truststore.pass", "", "zq1"),
+            ("mid.ssl.own", 'secure="true"', "zq2"),
+            ("mid.ssl.other", 'encrypt="TRUE"', "zq3"),
+            ("mid.ssl.third", "", "encrypted:zq4"),
+            ("mid.proxy.host", "", "http://me:zq5@proxy.example:8080/"),
+            ("mid.ssl.compass", 'secure="false"', "shown"),
+        )
+    )
+    (folder / "agent" / "config.xml").write_text(f"<parameters>{text}</parameters>")
+    checkup = examine(find_home(folder))
+    assert "zq" not in show(checkup, width=100) + json.dumps(checkup.to_json())
+    assert checkup.facts["mid.ssl.third"] == "(set)"
+    assert checkup.facts["mid.ssl.compass"] == "shown"
+    assert checkup.facts["mid.proxy.host"] == "http://(redacted)@proxy.example:8080/"
+
+
+def test_a_log_that_is_not_read_is_said_not_to_be(folder: Path) -> None:
+    logs = folder / "agent" / "logs"
+    with (logs / "agent9.log").open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    (logs / "agent8.log").symlink_to("/dev/zero")
+    checkup = examine(find_home(folder))
+    assert [text for text in checkup.unseen if "agent9.log" in text and "2 GiB" in text]
+
+
+@pytest.mark.peer("setpriv")
+@pytest.mark.parametrize("name", ["config.xml", "."])
+def test_what_we_may_not_read_is_said_and_is_no_fault_of_the_mid_servers(folder: Path, name: str) -> None:
+    """In a process that may read no more than its files' modes say, whoever runs the tests."""
+    place = folder / "agent" / name
+    mode = place.stat().st_mode
+    place.chmod(0)
+    less = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    words = (*less, sys.executable, "-m", "countersign", "doctor", "--mid-home", folder)
+    try:
+        done = run(*words, timeout=60)
+    finally:
+        place.chmod(mode)
+    assert "Traceback" not in done.stderr
+    assert "Put the copy back" not in done.stdout
+    if name == ".":
+        assert (done.returncode, "permission denied" in done.stderr) == (3, True)
+    else:
+        assert "permission denied" in done.stdout.partition("Not read")[2]
 
 
 def test_nothing_is_written_there(folder: Path) -> None:

@@ -20,7 +20,7 @@ from countersign.ca.stores import (
     WrongKeyPassword,
     load_store,
 )
-from countersign.errors import UserError
+from countersign.errors import UserError, words_of
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects
 from countersign.findings.diagnosing.inspection import product_of
@@ -113,6 +113,8 @@ def examine(
             unseen.append("config.xml: it is not there")
         else:
             parameters = read_parameters(data)
+    except FileFault as wrong:
+        unseen.append(printable(str(wrong), limit=400))
     except UserError as wrong:
         fix = "Put the copy back that was made last; a MID Server does not start with such a file."
         remarks.append(Remark("config-unreadable", "cause", str(wrong), fix, f"{_ARTICLE}, 2"))
@@ -141,7 +143,12 @@ def examine(
     if home.keystore is None:
         unseen.append("the agent's key store: it is not there")
     for log in home.logs:
-        remarks += _log(log, mutual=_is_mutual(parameters))
+        try:
+            remarks += _log(log, mutual=_is_mutual(parameters))
+        except OSError as wrong:
+            unseen.append(f"{printable(log.name, limit=100)}: it cannot be read ({words_of(wrong)})")
+        except UserError as wrong:
+            unseen.append(str(wrong))
     weights = {"cause": 0, "warning": 1, "note": 2}
     merged = _merged(remarks)
     return Checkup(facts, tuple(sorted(merged, key=lambda one: weights.get(one.severity, 2))), tuple(unseen))
@@ -402,13 +409,10 @@ def _dates(
 
 
 def _log(path: Path, *, mutual: bool) -> Iterator[Remark]:
-    try:
-        if path.stat().st_size > _LOG_AT_MOST:
-            return
-        with path.open("rb") as file:
-            explanation = explain(file)
-    except OSError:
-        return
+    if path.stat().st_size > _LOG_AT_MOST:
+        raise UserError(f"{printable(path.name, limit=100)}: it has more than 2 GiB; give it to countersign explain")
+    with path.open("rb") as file:
+        explanation = explain(file)
     for finding in explanation.findings:
         yield _from_log(path, finding, mutual=mutual)
 

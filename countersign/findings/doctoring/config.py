@@ -5,11 +5,17 @@ The file may come from anybody, so entities and document types are refused befor
 
 from __future__ import annotations
 
+import re
 from xml.parsers import expat
 
 from countersign.errors import UserError
 
-_SECRET = ("password", "passwd", "secret", "token", "passphrase", "credential")
+_SECRET = re.compile(
+    r"(?i)passw(?:or)?d|pwd|passphrase|secret|token|credential|private|(?:^|[._-])(?:pass|pin)(?:$|[._-])"
+)
+_MARKED = ("secure", "encrypt", "encrypted")  # attributes by which a MID Server knows what it has to keep to itself
+_ENCRYPTED = "encrypted:"
+_LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
 _MOST = 10_000
 
 
@@ -26,12 +32,14 @@ def read_parameters(data: bytes) -> dict[str, str]:
         if tag != "parameter" or not name or len(found) >= _MOST:
             return
         value = attributes.get("value", "")
-        found[name] = ("(set)" if value else "") if is_secret(name) else value
+        marked = any(is_true(attributes.get(mark)) for mark in _MARKED) or value.lower().startswith(_ENCRYPTED)
+        hidden = marked or is_secret(name)
+        found[name] = ("(set)" if value else "") if hidden else _LOGIN.sub("(redacted)@", value)
 
     def refuse(*_: object) -> None:
         raise UserError(
-            f"config.xml, line {parser.CurrentLineNumber}: it declares a document type or an entity, which no MID "
-            f"Server's does"
+            f"the file config.xml, line {parser.CurrentLineNumber}: it declares a document type or an entity, which no "
+            "MID Server's does"
         )
 
     parser.StartElementHandler = start
@@ -41,17 +49,16 @@ def read_parameters(data: bytes) -> dict[str, str]:
         parser.Parse(data, True)
     except expat.ExpatError as wrong:
         raise UserError(
-            f"config.xml, line {wrong.lineno}: it is no XML ({expat.errors.messages[wrong.code]})"
+            f"the file config.xml, line {wrong.lineno}: it is no XML ({expat.errors.messages[wrong.code]})"
         ) from None
     except (ValueError, LookupError) as wrong:
-        raise UserError(f"config.xml: its encoding cannot be read ({wrong})") from None
+        raise UserError(f"the file config.xml: its encoding cannot be read ({wrong})") from None
     return found
 
 
 def is_secret(name: str) -> bool:
     """Whether a parameter of this name holds something that must not be shown."""
-    lower = name.lower()
-    return any(word in lower for word in _SECRET)
+    return _SECRET.search(name) is not None
 
 
 def is_true(value: str | None) -> bool | None:

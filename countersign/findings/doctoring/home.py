@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from countersign.errors import UserError
+from countersign.errors import EnvironmentFault, UserError
 from countersign.recorder.private_files import FileFault, read_regular
 from countersign.recorder.wire.text import printable
 
@@ -33,6 +33,14 @@ class MidHome:
 
 def find_home(folder: Path) -> MidHome:
     """What there is in a MID Server's folder, or its ``agent`` folder. Raises :class:`UserError` where it is none."""
+    try:
+        return _found(folder)
+    except PermissionError as wrong:
+        place = printable(str(wrong.filename or folder))
+        raise EnvironmentFault(f"cannot look at {place}: permission denied; run as the MID Server's own user") from None
+
+
+def _found(folder: Path) -> MidHome:
     for agent in (folder, folder / "agent"):
         config = agent / "config.xml"
         if config.is_file() or (agent / "keystore").is_dir() or (agent / "conf" / "wrapper.conf").is_file():
@@ -80,10 +88,7 @@ def java_version(home: MidHome) -> str | None:
 
 
 def read_config(home: MidHome) -> bytes | None:
-    """The bytes of ``config.xml``. Raises :class:`UserError` for one that cannot be read."""
+    """The bytes of ``config.xml``. Raises :class:`FileFault` for one that we cannot read, whoever else can."""
     if home.config is None:
         return None
-    try:
-        return read_regular(home.config, at_most=_CONFIG_AT_MOST)
-    except FileFault as fault:
-        raise UserError(f"cannot read the MID Server's configuration: {fault}") from None
+    return read_regular(home.config, at_most=_CONFIG_AT_MOST)
