@@ -27,7 +27,7 @@ CLIENT = """
         ) as answer:
             return answer.read()
 """
-QUIET = ("-p", "no:randomly", "-p", "no:cacheprovider", "--strict-markers", "-W", "error")
+QUIET = ("-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--strict-markers", "-W", "error")
 
 
 def module(pytester: pytest.Pytester, text: str, *, ini: str = "", mode: str = "auto") -> None:

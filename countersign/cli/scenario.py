@@ -218,5 +218,7 @@ def from_recording(
         subject = find(recording, kept.get, keylog=read_keys(keylog or []), broken=True)
     rebuilt = rebuild(subject.recording, name=name)
     write_out(to_toml(rebuilt.scenario).encode(), out, overwrite=overwrite, home=home, store=store, public=True)
+    if out is not None:
+        typer.echo(f"wrote {printable(str(out))}: the scenario {rebuilt.scenario.id}")
     for note in rebuilt.notes:
         typer.echo(f"note: {printable(note, limit=400)}", err=True)

@@ -16,6 +16,16 @@ from pathlib import Path
 from countersign.scenarios.model import Scenario, nearest
 from countersign.scenarios.reading import ScenarioError, Source, composed, read_scenario
 
+_CALLED = {
+    **dict.fromkeys(
+        ("wrong-name", "wrong-host", "wrong-hostname", "bad-name", "bad-host", "bad-hostname"), "other-name"
+    ),
+    **dict.fromkeys(("name-mismatch", "host-mismatch", "hostname-mismatch"), "other-name"),
+    **dict.fromkeys(("incomplete-chain", "leaf-only", "no-intermediate"), "missing-intermediate"),
+    **dict.fromkeys(("untrusted-root", "untrusted-ca", "unknown-ca", "untrusted"), "unknown-root"),
+}
+"""What others call a scenario that we have."""
+
 BUILT_IN = Path(str(resources.files("countersign.scenarios").joinpath("catalogue")))
 
 
@@ -62,7 +72,7 @@ class Catalogue(Mapping[str, Scenario]):
     def source(self, name: str) -> Source:
         """The text of a scenario. Raises :class:`ScenarioError` for one that there is not."""
         if name not in self._places:
-            raise ScenarioError(f"there is no scenario {name!r}{nearest(name, self._places)}")
+            raise ScenarioError(f"there is no scenario {name!r}{nearest(_CALLED.get(name, name), self._places)}")
         if name not in self._sources:
             self._sources[name] = Source.load(Path(self._places[name]))
         return self._sources[name]

@@ -251,7 +251,7 @@ def test_a_control_address_that_cannot_be_is_refused(home: Path, args: list[str]
         (["fault", "cut", "--set", "within=-1"], "cannot be within -1"),
         (["fault", "cut", "--set", "at=nowhere"], "there is no message 'nowhere'"),
         (["fault", "none", "--set", "at=alert"], "--set is for a fault"),
-        (["rotate", "everything"], "what takes leaf, intermediate, root"),
+        (["rotate", "everything"], "ctl rotate takes leaf, intermediate, root; got 'everything'"),
     ],
 )
 def test_what_cannot_be_ordered_is_a_mistake_of_usage(control_only: Path, args: list[str], said: str) -> None:

@@ -197,3 +197,11 @@ async def test_a_wrong_word_is_said_with_what_was_expected(tmp_path: Path) -> No
     said = await mid("--profile", "rome", "--url", "https://x", folder=tmp_path)
     assert said.code == 2
     assert "--profile takes one of new-york, orlando, orlando-p7a, paris" in said.log
+
+
+async def test_a_file_that_is_no_key_store_is_a_mistake(tmp_path: Path) -> None:
+    source = tmp_path / "M.java"
+    source.write_text("class M {}")
+    said = await mid("--truststore", source, "--url", "https://x", folder=tmp_path)
+    assert said.code == 2
+    assert "M.java is no key store: expected PKCS12, JKS or BCFKS" in said.log

@@ -61,6 +61,7 @@ def test_show_tells_the_story_and_writes_a_file_that_is_the_same_scenario(tmp_pa
     ("args", "code", "said"),
     [
         (["show", "plane"], 2, "there is no scenario 'plane'; did you mean plain?"),
+        (["show", "wrong-name"], 2, "there is no scenario 'wrong-name'; did you mean other-name"),
         (["show", "rotation-root", "--set", "connections"], 2, "--set takes NAME=VALUE, got 'connections'"),
         (["show", "rotation-root", "--set", "connections=0"], 2, "expected 1 or more, got 0"),
         (["show", "expired+other-name"], 2, "each says something else of certificate"),

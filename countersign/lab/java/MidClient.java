@@ -284,6 +284,11 @@ public final class MidClient {
             try {
                 return KeyStore.getInstance(file, password);
             } catch (KeyStoreException unrecognized) {
+                try (InputStream in = Files.newInputStream(file.toPath())) {
+                    if (in.read() != 0x30) {  // BCFKS, like all that is left, is a SEQUENCE of DER
+                        throw new IllegalArgumentException(name + " is no key store: expected PKCS12, JKS or BCFKS");
+                    }
+                }
                 KeyStore store = more.isEmpty()
                     ? KeyStore.getInstance("BCFKS") : KeyStore.getInstance("BCFKS", more.get(0));
                 try (InputStream in = Files.newInputStream(file.toPath())) {

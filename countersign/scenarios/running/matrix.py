@@ -55,6 +55,7 @@ _MOST_SEEDS = 8
 _WAITING_AT_ONCE = 16
 _LONGEST_WAIT = 10.0  # seconds until a step; one that takes longer is called
 _LONGEST_WAIT_ASKED_FOR = 900.0  # with a clock that somebody has set for it
+_AGAIN_AND_AGAIN = 5  # sessions of a daemon that was triggered once
 _LADDER_WIDTH = 110
 
 
@@ -437,7 +438,10 @@ def _not_plain(result: Result, client: Client, tls: str | None, *, to_localhost:
             " the trigger has to make it connect anew",
             Kind.REFUSED_WRONGLY: "it has to trust the root of the CA in the home: `countersign ca trust --for java`"
             " (or python, mid ...) says how",
-            Kind.HUNG: "give it more time with --timeout",
+            Kind.HUNG: "give it more time with --timeout"
+            if verdict.sessions < _AGAIN_AND_AGAIN
+            else "it connects again and again and is never at rest: trigger what connects once, or let --settle be"
+            " shorter than its pauses",
         }.get(verdict.kind, cure)
     elif to_localhost and verdict.kind is Kind.REFUSED_WRONGLY:
         cure = "it was sent to localhost, as it obeys no proxy, and the target's certificate is for another name"

@@ -48,6 +48,8 @@ _ACCEPTED = 0.02  # seconds in which who has connected before the answer is seen
 _KEPT = 64 * 1024  # bytes of an answer
 _SECRET = 6  # characters from which on a word of the request is not shown
 _WORD = re.compile(rf"[^\s\"'&=:,;{{}}\[\]<>]{{{_SECRET},}}")
+_SHORTEST = 3
+_VALUE = re.compile(rf"[=:]\s*[\"']?([^\s\"'&=:,;{{}}\[\]<>]{{{_SHORTEST},{_SECRET - 1}}})(?![^\s\"'&,;}}\]])")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -347,10 +349,20 @@ class _Answer:
 
 
 def _without_secrets(text: str, trigger: Trigger) -> str:
-    """The answer less what it echoes of the headers, the query and the body."""
+    """The answer less what it echoes of the headers, the query and the body.
+
+    A word of six characters goes wherever it is. A shorter one is a secret only as a value, and goes where it stands
+    alone: three characters are in any text.
+    """
     query = urlsplit(trigger.url).query
-    words = {word for said in (query, unquote(query), trigger.body or "") for word in _WORD.findall(said)}
-    words |= {value for _, value in trigger.headers} | {word for _, value in trigger.headers for word in value.split()}
-    for word in sorted((word for word in words if len(word) >= _SECRET), key=len, reverse=True):
+    told = (query, unquote(query), trigger.body or "")
+    values = {value for _, value in trigger.headers}
+    words = {word for said in told for word in _WORD.findall(said)} | {word for each in values for word in each.split()}
+    for word in sorted((word for word in words | values if len(word) >= _SECRET), key=len, reverse=True):
         text = text.replace(word, "***")
+    short = {value for said in told for value in _VALUE.findall(said)} | {
+        each for each in values if len(each) < _SECRET
+    }
+    for word in sorted((word for word in short if len(word) >= _SHORTEST), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
     return text

@@ -18,9 +18,11 @@ from countersign.recorder.wire.events import Side
 from countersign.scenarios.clock import Clock
 from countersign.scenarios.model import Certificate, Duration, Scenario, Step
 from countersign.scenarios.running.clients import Place, Way
-from countersign.scenarios.running.matrix import held_to
+from countersign.scenarios.running.matrix import _not_plain, held_to
+from countersign.scenarios.running.results import Result
 from countersign.scenarios.running.stage import Props, Stage, Target
-from countersign.scenarios.running.verdict import Kind
+from countersign.scenarios.running.trigger import Trigger
+from countersign.scenarios.running.verdict import Kind, Verdict
 from tests.peers.java import BOUNCY_CASTLE, BOUNCY_CASTLE_PROVIDER
 from tests.scenarios.running.playing import CARELESS, CURL, WITH_CERTIFICATE, client, java, known, playing, scenarios
 
@@ -143,6 +145,16 @@ async def test_a_client_that_cannot_be_had_is_the_environments_fault(argv: list[
     async with playing(argv, timeout=0.4) as runner:
         with pytest.raises(EnvironmentFault, match=said):
             await runner.matrix(scenarios("expired"))
+
+
+@pytest.mark.parametrize(
+    ("sessions", "cure"), [(4, "give it more time with --timeout"), (5, "trigger what connects once")]
+)
+def test_a_daemon_that_connects_again_and_again_is_told_so(sessions: int, cure: str) -> None:
+    daemon = client([], trigger=Trigger(url="http://127.0.0.1:9000/"))
+    verdict = Verdict(kind=Kind.HUNG, text="hung: it did not end", sessions=sessions)
+    result = Result(scenario="plain", tls=None, family="plain", title="", right="accept", verdict=verdict)
+    assert cure in _not_plain(result, daemon, None, to_localhost=False)
 
 
 async def test_a_client_that_there_is_not_is_a_mistake() -> None:

@@ -66,6 +66,14 @@ def test_what_an_answer_echoes_of_query_and_body_is_left_out() -> None:
     assert told == 'no {"token": "***=="} of ***, *** at /go'
 
 
+def test_a_short_secret_is_left_out_where_it_stands_alone() -> None:
+    trigger = Trigger(
+        url="http://daemon.test/go?pin=4711&x=1", method="POST", body='{"key": "s3c"}', headers=(("X-Key", "abcd"),)
+    )
+    told = _without_secrets("no pin=4711, key 's3c' or abcd; job 47110 of s3cret-keeper has 1 key", trigger)
+    assert told == "no pin=***, key '***' or ***; job 47110 of s3cret-keeper has 1 key"
+
+
 def test_a_query_is_not_shown() -> None:
     assert Trigger(url="https://daemon.test:8443/go?token=1234567").words[2] == "https://daemon.test:8443/go"
 
