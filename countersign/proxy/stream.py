@@ -72,8 +72,8 @@ class Stream(asyncio.BufferedProtocol):
     """A TCP connection. ``ending`` says how the peer's bytes ended, once they have."""
 
     def __init__(self, buffer: bytearray, on_connected: Callable[[Stream], None] | None = None) -> None:
-        self._view = memoryview(buffer)
-        self._bite = self._view[:_FIRST_BITE]
+        self._buffer = buffer
+        self._bite = memoryview(buffer)[:_FIRST_BITE]
         self._on_connected = on_connected
         self._pulled = bytearray()
         self._reader: asyncio.Future[None] | None = None
@@ -144,9 +144,9 @@ class Stream(asyncio.BufferedProtocol):
         took = time.monotonic() - began
         size = len(self._bite)
         if took > _TURN:
-            self._bite = self._view[: max(size // 2, _LEAST_BITE)]
+            self._bite = memoryview(self._buffer)[: max(size // 2, _LEAST_BITE)]
         elif len(chunk) == size < RECEIVE_BUFFER and took < _TURN / 4:
-            self._bite = self._view[: size * 2]
+            self._bite = memoryview(self._buffer)[: size * 2]
 
     def _pour_waiting(self) -> None:
         """What came before there was a sink, in bites like the rest; then how it ended, if it has."""
