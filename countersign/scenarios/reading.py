@@ -21,6 +21,7 @@ strict: a mistake is shown with file, line, key, what was expected, and the near
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ from countersign.scenarios.typed import Json, read, write
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from countersign.scenarios.expect import Expect
 
@@ -59,6 +60,8 @@ Value = str | int | float | bool
 """What a parameter may be."""
 
 Find = Callable[[str], "Source"]
+
+_MOST_MISTAKES = 8  # that are told of one file
 
 
 class ScenarioError(UserError):
@@ -133,10 +136,42 @@ def read_scenario(source: Source, *, find: Find | None = None, given: Mapping[st
         parameters = _set(parameters, given or {}, source)
         placed = _placed(table, {name: each.default for name, each in parameters.items()}, "")
         placed["id"] = table.get("id", source.id)
-        scenario: Scenario = read(Scenario, placed, "")
     except Mistake as wrong:
         raise source.error(wrong.key, wrong.text) from wrong
+    try:
+        scenario: Scenario = read(Scenario, placed, "")
+    except Mistake as wrong:
+        found = [wrong, *_further(placed, wrong)]
+        raise ScenarioError("; ".join(str(source.error(each.key, each.text)) for each in found)) from wrong
     return replace(scenario, parameters=parameters)
+
+
+def _further(table: Json, first: Mistake) -> Iterator[Mistake]:
+    """What else is wrong with it, as far as that shows when each key that is wrong is taken away; nothing that is wrong
+    because of that.
+    """
+    left, taken = copy.deepcopy(table), [first.key]
+    while len(taken) < _MOST_MISTAKES and _taken_away(left, taken[-1].split(".")):
+        try:
+            read(Scenario, left, "")
+        except Mistake as another:
+            if any(key.startswith(another.key) for key in taken):
+                return
+            yield another
+            taken.append(another.key)
+        else:
+            return
+
+
+def _taken_away(inside: Any, path: Sequence[str]) -> bool:
+    """Whether there was such a key. What stands in a list stays, or others would have its number."""
+    *above, last = path
+    for part in above:
+        if isinstance(inside, list) and part.isdecimal() and 0 < int(part) <= len(inside):
+            inside = inside[int(part) - 1]
+        else:
+            inside = inside.get(part) if isinstance(inside, dict) else None
+    return isinstance(inside, dict) and inside.pop(last, None) is not None
 
 
 def _whole(source: Source, find: Find | None, below: tuple[str, ...]) -> Json:

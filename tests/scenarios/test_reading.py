@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import tomllib
 from datetime import UTC, datetime, time as time_of_day
@@ -494,3 +495,34 @@ def test_a_mistake_tells_where_it_is_by_the_key_at_fault() -> None:
     with pytest.raises(Mistake) as caught:
         Scenario(id="x", family="none")
     assert (caught.value.key, caught.value.exit_code) == ("family", 2)
+
+
+def test_of_a_file_all_mistakes_are_shown_and_none_that_comes_of_another() -> None:
+    text = """
+titel = "The leaf has expired"
+family = "validity"
+certificate.recipe = "leaf-expird"
+
+[expect]
+right = "refuze"
+
+[[step]]
+
+[[step]]
+after = "a while"
+
+[[wire]]
+do = "cut"
+within = -1
+"""
+    with pytest.raises(ScenarioError) as wrong:
+        read_scenario(Source(text, name="x.toml", id="x"))
+    places = re.findall(r"x\.toml:(\d+): ([\w.]+):", str(wrong.value))
+    keys = ["titel", "certificate.recipe", "expect.right", "step.2.after", "wire.1.within"]
+    assert places == [*zip(["2", "4", "7", "12", "16"], keys, strict=True)]
+
+
+def test_a_key_with_dots_in_it_and_a_wrong_list_end_the_search_for_more() -> None:
+    for text in ('"a.b" = 1\nfamily = 3', "step = 3\nfamily = 3", "step = [3]\nfamily = 3"):
+        with pytest.raises(ScenarioError, match=r"x\.toml"):
+            read_scenario(Source(text, name="x.toml", id="x"))
