@@ -70,6 +70,30 @@ def test_a_client_that_refuses_the_name_behind_the_handshake_is_not_laid_to_the_
 
 
 @pytest.mark.peer("curl", "openssl")
+def test_a_pin_behind_the_handshake_is_no_root_that_is_not_trusted(lab: Lab, tmp_path: Path) -> None:
+    """Nothing is wrong with the chain, and a client that had no root for it would not have sent its Finished."""
+    pin = ("--tls-max", "1.2", "--pinnedpubkey", f"sha256//{'A' * 43}=")
+    assert by_curl(lab.server, tmp_path / "capture", *pin, ca=lab.root_pem) == ("abandoned", "client", "abandoned")
+
+
+@pytest.mark.peer("tstclnt", "certutil", "openssl")
+def test_a_client_that_judges_a_chain_behind_its_finished_is_shown_the_chains_faults(lab: Lab, tmp_path: Path) -> None:
+    """NSS says its alert under encryption, and the target closes at that."""
+    store, capture = tmp_path / "nss", tmp_path / "capture"
+    store.mkdir()
+    run("certutil", "-N", "-d", f"sql:{store}", "--empty-password").check()
+    with (
+        OpensslServer(lab.server, mode="www", version="TLSv1.2", send_chain=False) as target,
+        Relay(("127.0.0.1", target.port), pcap=capture) as relay,
+    ):
+        run("tstclnt", "-h", "127.0.0.1", "-a", "localhost", "-p", str(relay.port), "-d", f"sql:{store}", timeout=30)
+    recording, found = diagnosed(capture)
+    assert recording.outcome.broken_by == "client"
+    assert found.cause is not None
+    assert found.cause.id == "missing-intermediate"
+
+
+@pytest.mark.peer("curl", "openssl")
 def test_a_target_that_wants_a_client_certificate_is_known_by_the_sizes_of_what_it_got(
     lab: Lab, tmp_path: Path
 ) -> None:

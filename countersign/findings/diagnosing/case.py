@@ -169,6 +169,8 @@ class View:
             if party is not Party.PROXY:
                 return Ended(party, message.code, place=number)
             ours = ours or Ended(party, message.code, place=number)
+        if self._left_sealed:
+            return Ended(Party.CLIENT)
         course = self.sealed
         if course is not None and course.flight is Flight.ALERT and not course.server_left_first:
             return Ended(Party.CLIENT)
@@ -198,6 +200,15 @@ class View:
         if self.role is not LegRole.CLIENT or self.recording.failures or len(self.reading.handshake_finished) == 2:
             return None
         return Ended(Party.PROXY, end=End(stopped.t, Side.SERVER, Ending.FIN))
+
+    @property
+    def _left_sealed(self) -> bool:
+        """Below TLS 1.3: an alert of the client's that nobody opened is the first thing with which a side left."""
+        if self.role is not LegRole.THROUGH:
+            return False
+        alerts = [one for one in self.leg.messages if one.content is Content.ALERT and one.code < 0]
+        ends = [one.t for one in self.leg.ends if one.how is not Ending.STOPPED]
+        return bool(alerts) and alerts[0].sender is Side.CLIENT and alerts[0].t <= min(ends, default=alerts[0].t)
 
     @cached_property
     def sealed(self) -> Sealed | None:

@@ -197,8 +197,9 @@ def by_hand(case: Case) -> Iterator[Found]:
         view = case.of_client
         evidence = view.evidence(view.message("finished", Side.CLIENT)) if view is not None else ()
         text = (
-            "the client finished the handshake and closed without sending anything: so it looks when it checks the "
-            "host name afterwards, has pinned another certificate, or only tried whether the port answers"
+            "the client finished the handshake and closed without sending anything: so it looks when it judges the "
+            "certificate only then (host names, pins; Node and NSS the whole chain), or only tried whether the port "
+            "answers"
         )
         yield Found("abandoned", text, evidence, rank=1)
     elif outcome.status is Status.OPEN:

@@ -227,7 +227,8 @@ def _server_chain(case: Case, view: View, ended: Ended) -> Iterator[Found]:
         yield from _said(view, ended, evidence, chain[0].facts, fitted=bool(fitting))
         return
     solid = [one for one in fitting if one.id not in _NEVER_ALONE and one.id != "wrong-order"]
-    yield from _untrusted(case, view, ended, evidence, rank=3 if solid or says_otherwise(case) else 1)
+    late = case.recording.outcome.status is Status.ABANDONED and product_of([one.facts for one in chain]) is None
+    yield from _untrusted(case, view, ended, evidence, rank=3 if solid or late or says_otherwise(case) else 1)
 
 
 def _wanted(case: Case, view: View) -> str | None:
