@@ -103,7 +103,10 @@ class Context:
 
     async def until_finished(self, relay: Relay) -> None:
         """Wait for the end of a relay; one in which nothing moves any more is ended by us."""
-        await relay.finished
+        try:
+            await relay.finished
+        finally:
+            relay.finish()  # or its timer would hold the legs of a session that was cancelled
         if not relay.timed_out:
             return
         now, recording = self.clock(), self.recording

@@ -157,8 +157,11 @@ class Stream(asyncio.BufferedProtocol):
             del self._pulled[: len(bite)]
             self._pour(self._sink, memoryview(bite))
             asyncio.get_running_loop().call_soon(self._pour_waiting)
-        elif self.ending is not None:
-            self._tell_end(self.ending)
+        else:
+            if self._inward is not None:
+                self._inward.go_on()  # what is in the lane has waited behind this
+            if self.ending is not None:
+                self._tell_end(self.ending)
         self._regulate()
 
     def eof_received(self) -> bool:
@@ -265,8 +268,8 @@ class Stream(asyncio.BufferedProtocol):
     def pour_into(self, sink: Sink) -> None:
         """From now on everything goes to the sink, what has been waiting first; nothing where we have ended it."""
         if self._closing:
-            if self.ending is Ending.STOPPED:  # by an order, before there was a sink
-                sink.ended(Ending.STOPPED)
+            if self.ending is Ending.STOPPED or self.ending is Ending.RESET:  # by an order, before there was a sink
+                sink.ended(self.ending)
             return
         self._sink = sink
         self._held = False

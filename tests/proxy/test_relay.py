@@ -358,6 +358,25 @@ def test_a_target_that_resets_resets_the_client(lab: Lab, action: Action) -> Non
     assert [(end.sender, end.how) for leg in recording.legs for end in leg.ends] == [(Side.SERVER, Ending.RESET)]
 
 
+@pytest.mark.parametrize("action", list(Action))
+def test_a_session_that_is_hung_up_leaves_no_timer_that_holds_it(lab: Lab, action: Action) -> None:
+    async def waiting() -> int:
+        timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        owners = [getattr(timer._callback, "__self__", None) for timer in timers if not timer.cancelled()]
+        return sum(isinstance(owner, Relay) for owner in owners)
+
+    with (
+        Target(echo(server_context(lab.server))) as target,
+        proxied(target, lab, action=action) as proxy,
+        tls(proxy, client_context()) as connection,
+    ):
+        connection.sendall(b"hello")
+        assert connection.recv(10) == b"hello"
+        assert proxy.run(waiting()) == 1
+        proxy.run(proxy.engine.hang_up())
+        assert proxy.run(waiting()) == 0
+
+
 class BrokenLegs:
     """A direction between two legs of which one raises at a step."""
 

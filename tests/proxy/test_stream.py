@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
-from countersign.proxy.stream import Stream
+from countersign.proxy.faults.effects import Close, Finish, Reset, Send
+from countersign.proxy.stream import Sink, Stream
+from countersign.recorder.recording import Ending
+
+if TYPE_CHECKING:
+    from countersign.proxy.faults.effects import Effect
 
 
 @pytest.mark.parametrize("lane", [False, True], ids=["straight", "through a lane"])
@@ -26,3 +33,38 @@ async def test_what_is_written_behind_our_own_end_is_dropped_and_no_fault(lane: 
             heard += piece
         stream.abort()
     assert heard == b"before"
+
+
+@pytest.mark.parametrize(("order", "inward", "how"), [(Reset(), True, Ending.RESET), (Close(), False, Ending.STOPPED)])
+async def test_who_is_poured_into_hears_what_an_order_has_ended_before(
+    order: Effect,
+    inward: bool,  # noqa: FBT001
+    how: Ending,
+) -> None:
+    """Or a relay would wait for that end until nothing has moved for too long."""
+    near, far = socket.socketpair()
+    with near, far:
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        (stream.take_in if inward else stream.perform)((Send(b"said"), order))
+        sink = Mock(spec=Sink)
+        stream.pour_into(sink)
+        sink.ended.assert_called_once_with(how)
+        stream.abort()
+        await stream.closed
+
+
+async def test_what_comes_through_a_lane_while_earlier_bytes_wait_is_poured_behind_them() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        heard = bytearray()
+        sink = Mock(spec=Sink, data=heard.extend)
+        stream.take_in((Send(b"a" * 10_000),))  # more than one bite
+        stream.pour_into(sink)
+        stream.take_in((Send(b"b"), Finish()))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert heard == b"a" * 10_000 + b"b"
+        sink.ended.assert_called_once_with(Ending.FIN)
+        stream.abort()
+        await stream.closed
