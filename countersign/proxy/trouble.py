@@ -11,7 +11,7 @@ from countersign.proxy.leg import HandshakeEnded
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.reading import read_leg
-from countersign.recorder.wire.records import looks_like_tls
+from countersign.recorder.wire.records import looks_like_http_answer, looks_like_tls
 from countersign.recorder.wire.redaction import first_line
 from countersign.recorder.wire.text import printable
 
@@ -73,7 +73,7 @@ def _of_target(context: Context, leg: TlsLeg, trouble: TlsTrouble) -> Over:
         return context.over(leg.role, Party.PROXY, code=code, text=text)
     if leg.first and looks_like_tls(leg.first) is False:
         text = f"does not speak TLS: it answered {first_line(leg.first)}"
-        code = FailureCode.PLAIN_HTTP if leg.first.startswith(b"HTTP/") else FailureCode.NOT_TLS
+        code = FailureCode.PLAIN_HTTP if looks_like_http_answer(leg.first) else FailureCode.NOT_TLS
         return context.over(leg.role, Party.TARGET, code=code, text=text)
     if trouble.strange_version:
         text = f"answered with {read_leg(leg.live.messages).version}, which was not offered"

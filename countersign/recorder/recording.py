@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from countersign.errors import UserError
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
@@ -165,6 +165,10 @@ class FailureCode(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> FailureCode | None:
         return cls.OTHER if isinstance(value, str) else None
+
+
+NO_TLS: Final = frozenset({FailureCode.NOT_TLS, FailureCode.PLAIN_HTTP})
+"""What came from the target in the place of TLS was none."""
 
 
 class Ending(StrEnum):

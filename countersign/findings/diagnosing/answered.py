@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from countersign.findings.diagnosing.case import is_http
 from countersign.findings.diagnosing.model import Found
 from countersign.findings.diagnosing.signing import signature_holds, signed_message
-from countersign.recorder.recording import FailureCode, LegRole, Party
+from countersign.recorder.recording import NO_TLS, FailureCode, LegRole, Party
 from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.extensions import SupportedVersions
@@ -79,7 +79,7 @@ def answered(case: Case) -> Iterator[Found]:
 def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
     strange = next((one for one in problems if one.expected == NO_RECORD), None)
     strange = strange or next((one for one in problems if one.field == "record.type"), None)
-    noted = any(failure.code is FailureCode.NOT_TLS for failure in view.recording.failures)  # with more of its words
+    noted = any(failure.code in NO_TLS for failure in view.recording.failures)  # with more of its words
     if strange is None or view.answer is not None or noted:
         return
     who = view.who(Side.SERVER)

@@ -10,8 +10,9 @@ import re
 from typing import TYPE_CHECKING
 
 from countersign.findings.probing.model import protocol_of
-from countersign.recorder.recording import FailureCode, LegRole
+from countersign.recorder.recording import NO_TLS, LegRole
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.records import looks_like_http_answer
 from countersign.recorder.wire.redaction import first_line
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _KNOWN = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), name, starttls)
     for pattern, name, starttls in (
-        (rb"HTTP/\d|<(?:!doctype )?html", "HTTP", ()),  # RFC 9112 4; HTTP/0.9 has no status line
         (rb"SSH-\d", "SSH", ()),  # RFC 4253 4.2
         (rb"220[ -][^\r\n]*LMTP", "LMTP", ("lmtp",)),  # RFC 2033 4
         (rb"220[ -][^\r\n]*FTP", "FTP", ("ftp",)),  # RFC 959 5.4
@@ -40,6 +40,8 @@ _KNOWN = tuple(
 def in_place_of_tls(first: bytes, *, upgraded: bool) -> str:
     """The end of the sentence about a server that began with these bytes; ``upgraded``: behind STARTTLS."""
     text = f"does not speak TLS: it said {first_line(first)}"
+    if looks_like_http_answer(first):
+        return f"{text}; that is HTTP"
     for pattern, name, starttls in _KNOWN:
         if pattern.match(first):
             text += f"; that is {name}"
@@ -53,7 +55,7 @@ def other_way(plan: Plan, recording: Recording) -> str | None:
     """How else to ask a server that has said nothing at all, by its port; None where that tells nothing."""
     leg = recording.leg(LegRole.THROUGH)
     said = leg is not None and any(each.sender is Side.SERVER for each in leg.messages)
-    if said or plan.starttls is not None or any(each.code is FailureCode.NOT_TLS for each in recording.failures):
+    if said or plan.starttls is not None or any(each.code in NO_TLS for each in recording.failures):
         return None
     name = protocol_of(plan.port)
     return name and f"Port {plan.port} is that of {name}, in which TLS begins later: --starttls {name}"

@@ -25,7 +25,7 @@ from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Message, Side
 from countersign.recorder.wire.leg import LegDecoder
-from countersign.recorder.wire.records import looks_like_tls
+from countersign.recorder.wire.records import looks_like_http_answer, looks_like_tls
 from countersign.recorder.wire.secrets import KeyLog
 from countersign.recorder.wire.text import printable
 
@@ -141,7 +141,8 @@ class _Handshake:
         self._learn()
         self._recording.add(LegRole.THROUGH, self._decoder.end(Side.SERVER, self._t()))
         if not self._answered and self._first and looks_like_tls(self._first) is False:
-            self._fail(FailureCode.NOT_TLS, in_place_of_tls(self._first, upgraded=self._upgraded), at=self._spoke)
+            code = FailureCode.PLAIN_HTTP if looks_like_http_answer(self._first) else FailureCode.NOT_TLS
+            self._fail(code, in_place_of_tls(self._first, upgraded=self._upgraded), at=self._spoke)
         if not self._recording.leg(LegRole.THROUGH).ends:
             self._recording.end(LegRole.THROUGH, Side.CLIENT, Ending.FIN, self._t())
         return self._recording.finished(datetime.now(UTC))

@@ -17,7 +17,7 @@ from countersign.findings.probing import offering
 from countersign.findings.probing.handshaking import handshake
 from countersign.findings.probing.model import CertificateLook, Plan, Probe, Seen
 from countersign.recorder.certificates import read_certificate
-from countersign.recorder.recording import FailureCode
+from countersign.recorder.recording import NO_TLS
 from countersign.recorder.wire.events import Side
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def probe(plan: Plan, *, label: str | None = None, told: Callable[[str], None] =
     """Everything about one server. ``told`` hears what is being done. Raises :class:`EnvironmentFault`."""
     told("a handshake")
     recording = handshake(plan, label=label)
-    no_tls = any(each.code is FailureCode.NOT_TLS for each in recording.failures)
+    no_tls = any(each.code in NO_TLS for each in recording.failures)
     seen = _offers(plan, told) if plan.all_versions and not no_tls else Seen()
     chain = _chain(recording)
     if not chain:

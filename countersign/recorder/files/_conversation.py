@@ -519,7 +519,7 @@ class Conversation:
         assert self._live is not None
         t, data = waiting.pieces[0]
         text = f"answered the ClientHello with what is no TLS: {records.shown(data[:24])}"
-        code = FailureCode.PLAIN_HTTP if data.startswith(b"HTTP/") else FailureCode.NOT_TLS
+        code = FailureCode.PLAIN_HTTP if records.looks_like_http_answer(data) else FailureCode.NOT_TLS
         self._live.fail(Failure(t, _THROUGH, Party.TARGET, code=code, text=text))
 
     # the end

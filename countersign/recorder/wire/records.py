@@ -45,6 +45,7 @@ NO_RECORD = "the header of a TLS record"
 CUT = "the end of the stream"
 """What a problem got, alone or behind what had come, where the bytes ended in a record."""
 
+_HTTP_ANSWER = re.compile(rb"HTTP/\d|<(?:!doctype )?html", re.IGNORECASE)
 _KNOWN_TYPES = frozenset(range(CHANGE_CIPHER_SPEC, HEARTBEAT + 1))
 _HEADER = re.compile(rb"[\x14-\x18]\x03[\x00-\x04](?:\x00[^\x00]|[\x01-\x47].|\x48\x00)", re.DOTALL)
 _HEADER_SIZE = 5
@@ -415,6 +416,11 @@ def looks_like_tls(head: bytes) -> bool | None:
     if len(head) >= 3 and head[2] > 4:
         return False
     return True if len(head) >= _HEADER_SIZE else None
+
+
+def looks_like_http_answer(head: bytes) -> bool:
+    """Whether a server that begins so answers in HTTP (RFC 9112 4), or takes it for HTTP/0.9 and gives a page alone."""
+    return _HTTP_ANSWER.match(head) is not None
 
 
 def shown(data: bytes) -> str:
