@@ -23,6 +23,7 @@ from countersign.errors import UserError
 from countersign.findings.diagnosing import diagnose
 from countersign.findings.diagnosing.chain import fits
 from countersign.proxy.faults import read_fault
+from countersign.proxy.orders import ClientAuthOrders
 from countersign.recorder.certificates import (
     CertificateParts,
     cut_certificate,
@@ -34,7 +35,9 @@ from countersign.recorder.der import DerError
 from countersign.recorder.recording import Ending, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
-from countersign.recorder.wire.names import alert_name
+from countersign.recorder.wire.extensions import SignatureAlgorithms
+from countersign.recorder.wire.messages import CertificateRequest12, CertificateRequest13
+from countersign.recorder.wire.names import alert_name, signature_scheme_name
 from countersign.recorder.wire.records import NO_RECORD
 from countersign.scenarios.expect import Expect
 from countersign.scenarios.model import Certificate, ClientAuth, ClientCertificate, Mistake, Protocol, Scenario
@@ -229,7 +232,27 @@ class _Rebuilding:
         refused = any(number == codes.CERTIFICATE_REQUIRED for number, _ in self._server_alerts())
         required = refused or self._failed or self._client_showed
         given = self._asked_names(reading.requested_ca_names or ())
-        return ClientAuth(names=given or ("full" if names else "empty"), required=required)
+        return ClientAuth(
+            names=given or ("full" if names else "empty"), signature_algorithms=self._asked_schemes(), required=required
+        )
+
+    def _asked_schemes(self) -> tuple[str, ...] | None:
+        """What the client was to sign with, in the request's order; None where it does not tell (before TLS 1.2)."""
+        asked = next((one.value for one in self._reading.messages if one.type == "certificate_request"), None)
+        schemes: tuple[int, ...] = ()
+        if isinstance(asked, CertificateRequest12):
+            schemes = asked.signature_algorithms
+        elif isinstance(asked, CertificateRequest13):
+            schemes = next((each.schemes for each in asked.extensions if isinstance(each, SignatureAlgorithms)), ())
+        known = []
+        for each in schemes:
+            try:
+                ClientAuthOrders(signature_algorithms=(each,))
+            except UserError as wrong:
+                self.notes.append(f"the request goes without a signature algorithm: {wrong}")
+            else:
+                known.append(signature_scheme_name(each))
+        return tuple(known) or None
 
     def _asked_names(self, names: Sequence[bytes]) -> tuple[str, ...]:
         """Those of the recorded request; our client CA's stand for those that the client's chain led to."""

@@ -161,7 +161,7 @@ async def test_what_passed_through_without_keys_happens_again(names: Sequence[st
 @pytest.mark.peer("openssl")
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize("shows", [True, False], ids=["shown", "none"])
-async def test_a_servers_request_is_made_again_with_its_names_in_their_order(
+async def test_a_servers_request_is_made_again_with_its_names_and_schemes_in_their_order(
     version: str,
     shows: bool,  # noqa: FBT001 - a parameter of the test
     lab: Lab,
@@ -174,7 +174,8 @@ async def test_a_servers_request_is_made_again_with_its_names_in_their_order(
     asked = tmp_path / "asked.pem"
     asked.write_bytes(b"".join(each.cert_pem.read_bytes() for each in (lab.intermediate, other, lab.root)))
     chain = ("-cert", lab.client.cert_pem, "-key", lab.client.key_pem, "-cert_chain", lab.client.chain_pem)
-    ask = ("-verify", "5", "-CAfile", asked)
+    schemes = ("rsa_pss_rsae_sha256", "ecdsa_secp256r1_sha256")
+    ask = ("-verify", "5", "-CAfile", asked, "-client_sigalgs", ":".join(schemes))
     recordings = []
     with OpensslServer(lab.server, *ask, version=version) as server:
         target = Address("127.0.0.1", server.port)
@@ -194,7 +195,7 @@ async def test_a_servers_request_is_made_again_with_its_names_in_their_order(
         rebuilt = rebuild(recording)
         assert rebuilt.notes == ()
         made = read_scenario(Source(to_toml(rebuilt.scenario), name="x.toml", id="x"))
-        assert made.client_auth == ClientAuth(names=listed, required=shows)
+        assert made.client_auth == ClientAuth(names=listed, signature_algorithms=schemes, required=shows)
         assert made.expect.right == "accept"
     words = ("openssl", "s_client", "-connect", "{host}:{port}", "-servername", "{host}", "-ign_eof", "-brief")
     async with playing((*words, *(CLIENT if shows else ())), timeout=20.0) as runner:
@@ -223,7 +224,8 @@ async def test_of_a_refusal_that_is_encrypted_nothing_is_made_up(lab: Lab, tmp_p
         rebuilt = rebuild(each)
         assert (rebuilt.scenario.wire, rebuilt.scenario.waits) == (None, False)
         assert rebuilt.scenario.expect.right == "either", rebuilt
-        assert each.outcome.text == recording.outcome.text.replace(str(target), "192.0.2.1:443")
+        texts = {one.outcome.text.replace(str(target), "192.0.2.1:443") for one in (each, recording)}
+        assert len(texts) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
