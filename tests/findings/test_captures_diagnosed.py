@@ -208,7 +208,7 @@ CONNECT = (
     Side.CLIENT,
     b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example\r\nProxy-Authorization: Basic c2U=\r\n\r\n",
 )
-GET = (Side.CLIENT, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+GET = (Side.CLIENT, b"GET /a?token=c2U= HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
 def of_file(path: Path, wire: Wire) -> tuple[Recording, Diagnosis]:
@@ -231,7 +231,7 @@ def of_file(path: Path, wire: Wire) -> tuple[Recording, Diagnosis]:
         ),
         (b"HTTP/1.1 407 No\r\n\r\n", "upstream-proxy", "proxy-authentication"),
         (b"", "upstream-proxy", "no-tunnel"),
-        (b"\x00\x01", "upstream-proxy", "no-tunnel"),
+        (b"\x00\x01 password=c2U=", "upstream-proxy", "no-tunnel"),
     ],
 )
 def test_a_connect_that_gets_no_tunnel_is_a_recording_with_its_cause(
@@ -250,6 +250,7 @@ def test_a_client_that_speaks_http_to_a_tls_port_is_known_by_the_alert_that_it_g
     alert = (Side.SERVER, bytes.fromhex("1503010002020a"))
     recording, found = of_file(tmp_path / "capture", Wire().conversation([GET, alert]))
     assert recording.outcome.status is Status.NOT_TLS
+    assert recording.prelude["not_tls"]["from_client"] == r"GET /a?(redacted) HTTP/1.1\r\nHost: (redacted)"
     assert found.cause is not None
     assert found.cause.id == "client-plain-http"
 

@@ -32,6 +32,7 @@ from countersign.recorder.wire.events import ApplicationData, Content, Encrypted
 from countersign.recorder.wire.leg import STRAY_DATA, LegDecoder
 from countersign.recorder.wire.proxy_protocol import V2_AT_MOST, ProxyHeader, read_proxy_header
 from countersign.recorder.wire.reading import summarize_client_hello
+from countersign.recorder.wire.redaction import first_bytes
 from countersign.recorder.wire.secrets import KeyLog
 from countersign.recorder.wire.text import host_port
 
@@ -53,10 +54,10 @@ _HELLO_SIZE = 11
 _BEGUN_HELLO = re.compile(rb"\x16\x03[\x00-\x04][\x00-\x48].([\x01\x02])", re.DOTALL)
 _HEADER = re.compile(rb"[\x14-\x18]\x03[\x00-\x04](?:\x00[^\x00]|[\x01-\x47].|\x48\x00)", re.DOTALL)
 _HEADER_SIZE = 5
-_ANSWER = re.compile(rb"\x16\x03[\x00-\x04][\x00-\x48].\x02\x00|\x15\x03[\x00-\x04]\x00\x02[\x01\x02]", re.DOTALL)
 _PLAIN_HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) [!-~]+ HTTP/1")
-_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02[\x01\x02]", re.DOTALL)
-_SAID_AT_MOST = 200
+_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02[\x01\x02]")
+_ANSWER = re.compile(rb"\x16\x03[\x00-\x04][\x00-\x48].\x02\x00|" + _ALERT.pattern, re.DOTALL)
+_FIRST_BYTES = 64
 _IN_CLEAR = frozenset({0, 1, 2, 4, 11, 12, 13, 14, 15, 16, 22, 67})
 """Handshake messages that may be seen in clear up to TLS 1.2."""
 
@@ -235,29 +236,31 @@ class Conversation:
 
     def _without_tls(self) -> Recording | None:
         """A CONNECT that got no tunnel, or plain HTTP to a port of TLS; None for what else is no TLS."""
-        first = next((piece.data for piece in self._pieces if piece.data), b"")
-        if self._opened.midstream or not self._pieces[:1] or not self._pieces[0].from_initiator or self._gaps:
+        pieces = self._pieces
+        if self._opened.midstream or self._gaps or not pieces or not pieces[0].from_initiator:
             return None
-        chunks = [Chunk(piece.t, piece.from_initiator, piece.data) for piece in self._pieces]
-        answer = b"".join(piece.data or b"" for piece in self._pieces if not piece.from_initiator)
+        asked, answer = (
+            b"".join([piece.data or b"" for piece in pieces if piece.from_initiator is by]) for by in (True, False)
+        )
+        plain = _PLAIN_HTTP.match(asked) is not None and _ALERT.match(answer) is not None
+        chunks = [Chunk(piece.t, piece.from_initiator, piece.data) for piece in pieces]
+        prelude = read_prelude(chunks, proxy=_address(self._opened.responder))
+        status = prelude.record.get("answer")
+        if not plain and ("request" not in prelude.record or (status is not None and status // 100 == 2)):
+            return None
         self._start()
         live = self._live
         assert live is not None
         live.legs.clear()
-        plain = _PLAIN_HTTP.match(first) is not None and _ALERT.match(answer) is not None
-        prelude = None if plain else read_prelude(chunks, proxy=live.target or "")
-        if prelude is not None:
-            status = prelude.record.get("answer")
-            if "request" not in prelude.record or (status is not None and status // 100 == 2):
-                self._live = None
-                return None
-            said = [] if status is not None else [("said", answer[:_SAID_AT_MOST].decode("latin-1"))]
-            live.prelude = {"answer": None, **dict(said), **prelude.record}
-            live.target = prelude.target or live.target
+        if plain:
+            begun = {"from_client": asked, "from_target": answer}
+            live.prelude = {"not_tls": {key: first_bytes(data[:_FIRST_BYTES]) for key, data in begun.items()}}
         else:
-            live.prelude = {"not_tls": {"client": first.split(b"\r\n", 1)[0][:_SAID_AT_MOST].decode("latin-1")}}
-        for t, by, how in self._ends:
-            live.prelude.setdefault("ended", {"t": t, "from": self._side(by).value, "how": how.value})
+            said = {} if status is not None else {"said": first_bytes(answer[:_FIRST_BYTES])}
+            live.prelude = {"answer": None, **said, **prelude.record}
+            live.target = prelude.target or live.target
+        for t, by, how in self._ends[:1]:
+            live.prelude["ended"] = {"t": t, "from": self._side(by).value, "how": how.value}
         self._identify(live)
         recording = replace(live.snapshot(), ended=self._moment(self._last))
         return replace(recording, outcome=judge(recording, not_tls=plain, stopped=self._stopped, witness="capture"))
