@@ -744,6 +744,6 @@ def _not_tls(recording: Recording) -> Outcome:
         return Outcome(Status.FAILED, Party.UNKNOWN, text="the client did not begin with TLS")
     return Outcome(
         Status.NOT_TLS,
-        text=f"the client did not speak TLS; {recording.from_client} bytes of it went by as they were,"
-        f" and {recording.from_target} of the target",
+        text=f"the client did not speak TLS; {recording.from_client} bytes from it went by as they were,"
+        f" and {recording.from_target} from the target",
     )
