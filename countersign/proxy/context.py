@@ -79,6 +79,11 @@ class Context:
         """Seconds since the session's start."""
         return self.engine.monotonic() - self._began
 
+    def let_go(self) -> None:
+        """The session is over: nobody holds who holds him, or 85 KB would wait for the garbage collector each time."""
+        self.legs.clear()
+        del self.shaping
+
     def over(self, leg: LegRole | None, by: Party, *, code: FailureCode, text: str, t: float | None = None) -> Over:
         """Put a failure on the recording and give what is to be raised; ``t`` is when it happened, if not now."""
         self.recording.fail(Failure(self.clock() if t is None else t, leg, by, code=code, text=text))

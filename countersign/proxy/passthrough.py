@@ -167,3 +167,5 @@ async def _relay(context: Context, target: Stream, hello: Hello, watcher: _Watch
     finally:
         for splice in splices:
             splice.close()
+        splices.clear()
+        up.back = down.back = None  # they held each other, and all of the session

@@ -295,6 +295,7 @@ class Session:
                 self._engine.lingers(stream)
         self._context.shaping.told()
         self._count_bytes()
+        self._context.let_go()
 
     def broke(self, error: BaseException) -> None:
         """A fault of our own ended the session; the recording says so."""

@@ -176,6 +176,7 @@ class Stream(asyncio.BufferedProtocol):
         for lane in (self._inward, self._outward):
             if lane is not None:
                 lane.drop()
+        self._let_go()
         self._full = False
         self._wake_writer()
         if not self.closed.done():
@@ -217,6 +218,14 @@ class Stream(asyncio.BufferedProtocol):
         if self._sink is not None and not self._told:
             self._told = True
             self._sink.ended(how)
+            if self.closed.done():
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """The connection is gone: hold nobody who holds it, so that all of them are freed at once."""
+        self.on_sent = self.on_applied = self.on_hung_up = self.on_end = None
+        if self._told:
+            self._sink = None
 
     def _wake_writer(self) -> None:
         if self._writer is not None and not self._writer.done() and (self.gone or not self.full):
