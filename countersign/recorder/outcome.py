@@ -89,6 +89,7 @@ _OTHER_ALERTS = {
     codes.NO_APPLICATION_PROTOCOL: "speaks none of the protocols that ALPN offered",
 }
 _TO_SEE_IT = "record with --intercept, or with the client's key log"
+_LONGEST_ALERT = 64  # in a record of any version, its padding and MAC with it
 _NAMED_FAULTS = 3
 _PEER_MISBEHAVED = frozenset(
     {
@@ -515,7 +516,17 @@ def _is_tls13(messages: Sequence[Message]) -> bool:
 
 def _hidden_but_used(leg: Leg) -> bool:
     """Passed through without keys, and both sides have sent what only comes after the handshake."""
+    if any(_is(one, codes.CLIENT_HELLO) for one in leg.messages) and not _may_be_used(leg):
+        return False
     return leg.role is LegRole.THROUGH and (all(_has_used(leg, side) for side in Side) or _answered(leg))
+
+
+def _may_be_used(leg: Leg) -> bool:
+    """Where a capture lacks the ServerHello, nobody knows whether a small record of the server's is an alert."""
+    if any(_is(one, codes.SERVER_HELLO) for one in leg.messages):
+        return True
+    sealed_by_server = [one.length for one in leg.encrypted_records if one.sender is Side.SERVER]
+    return max([leg.count(Side.SERVER).length, *sealed_by_server]) > _LONGEST_ALERT
 
 
 def _answered(leg: Leg) -> bool:

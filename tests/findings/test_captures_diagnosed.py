@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from OpenSSL import SSL
 
 from countersign.findings.diagnosing import Diagnosis, diagnose
 from countersign.findings.subjects import NoTls, find
@@ -19,7 +20,7 @@ from tests.peers.java import java_client, java_truststore
 from tests.peers.openssl import OpensslServer, openssl_client
 from tests.peers.process import run
 from tests.peers.relay import Relay
-from tests.recorder.made_captures import Wire
+from tests.recorder.made_captures import Lost, Wire
 from tests.recorder.tls_pairs import connected
 
 if TYPE_CHECKING:
@@ -269,3 +270,14 @@ def test_what_is_no_try_of_tls_is_no_recording_and_tls_comes_before_a_refused_co
     ):
         recording, _ = of_file(tmp_path / "several", several)
         assert recording.leg(LegRole.THROUGH) is not None
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_of_a_capture_without_the_servers_flight_nobody_is_accused(tmp_path: Path, version: int) -> None:
+    """What is sealed behind the hole is no alert in clear, and what is missing was not left out."""
+    talk = connected(version=version)
+    flight = next(number for number, (side, _) in enumerate(talk.log) if side is Side.SERVER)
+    said = [(side, Lost(data) if number == flight else data) for number, (side, data) in enumerate(talk.log)]
+    recording, found = of_file(tmp_path / "capture", Wire().conversation(said))
+    assert recording.outcome.broken_by is None
+    assert found.cause is None or found.cause.id == "interrupted"

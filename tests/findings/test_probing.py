@@ -143,7 +143,7 @@ def test_a_server_that_asks_for_a_certificate_says_whose_and_takes_ours(lab: Lab
             probe(plan(server.port, lab, certificate=lab.client.fullchain_pem))
     assert without.recording.legs[0].read().requested_ca_texts == ("CN=Lab Root CA,O=Lab",)
     assert without.recording.outcome.alert == "certificate_required"
-    assert "Asks for a client certificate, naming 1 authorities" in show(without, width=100)
+    assert "Asks for a client certificate, naming 1 authority" in show(without, width=100)
     assert shown.recording.outcome.alert is None
 
 

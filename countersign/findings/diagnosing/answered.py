@@ -53,7 +53,7 @@ def answered(case: Case) -> Iterator[Found]:
     """What is wrong with the answer on the leg that its client ended, or its server, having sent that."""
     for view in case.views:
         ended = view.ended
-        if ended is None or Side.CLIENT in view.reading.handshake_finished:
+        if ended is None or Side.CLIENT in view.reading.handshake_finished or _holed(view):
             continue
         by_client = ended.party is view.party(Side.CLIENT) and ended.party is not Party.PROXY
         hung_up = ended.end is not None and ended.end.sender is Side.SERVER
@@ -186,6 +186,12 @@ def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryReque
     extra = [names.extension_name(one.code) for one in answer.extensions or () if one.code not in asked]
     if extra:
         yield f"sent extensions that were not asked for: {', '.join(extra)}"
+
+
+def _holed(view: View) -> bool:
+    """Whether the recording lacks bytes of the leg: then what is strange about the rest is nobody's doing."""
+    fields = {one.field for role, one in view.recording.problems if role is view.role}
+    return bool(fields & {"stream.gap", "stream.begin"})
 
 
 def _disorder(view: View) -> str | None:

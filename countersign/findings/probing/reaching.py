@@ -97,7 +97,7 @@ def _connect(connection: _Dialogue, plan: Plan) -> None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login).decode()}")
     connection.sendall("\r\n".join([*lines, "", ""]).encode("idna" if not plan.place.isascii() else "ascii"))
-    head = _until(connection, b"\r\n\r\n")
+    head = _until(connection, b"\r\n\r\n", who="proxy")
     status = head.split(b"\r\n", 1)[0].decode("latin-1")
     if status.split(" ")[1:2] != ["200"]:
         raise EnvironmentFault(
@@ -105,17 +105,17 @@ def _connect(connection: _Dialogue, plan: Plan) -> None:
         )
 
 
-def _until(connection: _Dialogue, end: bytes) -> bytes:
+def _until(connection: _Dialogue, end: bytes, *, who: str = "server") -> bytes:
     data = bytearray()
     while not data.endswith(end):
         piece = connection.recv(1)  # not a byte of what comes behind it
         if not piece:
-            raise EnvironmentFault(
-                f"the server closed the connection after {printable(data.decode('latin-1'), limit=200)!r}"
-            )
+            said = printable(data.decode("latin-1"), limit=200)
+            said = f"after {said!r}" if said else "without a word"
+            raise EnvironmentFault(f"the {who} closed the connection {said}, before TLS")
         data += piece
         if len(data) > _LONGEST:
-            raise EnvironmentFault("the server talks without end before TLS")
+            raise EnvironmentFault(f"the {who} talks without end before TLS")
     return bytes(data)
 
 

@@ -52,7 +52,8 @@ def _lines(found: Probe, width: int) -> Iterator[str]:
             yield from wrapped(f"- {defect.text} [{defect.id}]", width)
     if reading is not None and (names := reading.requested_ca_texts) is not None:
         yield ""
-        yield f"Asks for a client certificate, naming {len(names)} authorities" + (":" if names else "")
+        count = f"{len(names)} authorit{'y' if len(names) == 1 else 'ies'}"
+        yield f"Asks for a client certificate, naming {count}" + (":" if names else "")
         for each in names:
             yield from wrapped(f"- {printable(each or '(a name that cannot be read)', limit=_LONGEST)}", width)
     yield from _offers(found, width)

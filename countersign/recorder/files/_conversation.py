@@ -182,6 +182,8 @@ class Conversation:
             self._within_tds[side].gap(missing)
         if side in self._waiting:
             self._ragged[side] = True
+            if isinstance(self._decoder, LegDecoder):
+                self._decoder.lacks_bytes()
         else:
             self._add(self._decoder.gap(side, missing, t))
             return

@@ -328,6 +328,10 @@ class LegDecoder:
         self._drain(out)
         return out
 
+    def lacks_bytes(self) -> None:
+        """Take notice that bytes of a side are missing from before the first that is given."""
+        self._holed = True
+
     def gap(self, sender: Side, missing: int, t: float) -> list[Event]:
         """Take notice that so many bytes of this side were not seen; what it sends next lies behind them.
 
@@ -523,6 +527,9 @@ class LegDecoder:
     def _alerts(self, direction: _Direction, payload: bytes, offset: int, sink: _Sink, *, encrypted: bool) -> None:
         """RFC 8446 6: one alert of two bytes. Below 1.3 several in one record, and one in two, were allowed."""
         whole = len(payload) == 2 and not direction.half_alert
+        if not whole and not encrypted and self._holed and len(payload) > 2:  # a gap may have swallowed what keyed it
+            sink.message(Content.ALERT, -1, b"", encrypted=True, length=len(payload))
+            return
         if not whole:
             sink.problem("record.length", offset, "2, one alert", str(len(payload)))
             payload = direction.half_alert + payload
