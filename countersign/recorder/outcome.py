@@ -9,6 +9,9 @@ the peer broke it.
 What the proxy did to a session on purpose is in the ``faults`` of its legs. A break behind one of them is the proxy's,
 except where a peer has said by an alert what it thinks of it; and the text names what was ordered.
 
+Where TLS 1.3 was not opened, what was said is known by its sizes alone (:mod:`countersign.recorder.sealed`). They tell
+who left first and how far the client had come; where they do not, it is unknown who broke it.
+
 What does not end a handshake is no proof that it stands either. In TLS 1.3 a client has finished before the server has
 judged its certificate, so *finished* is not *accepted*. A leg stands when:
 
@@ -535,7 +538,7 @@ def _answered(leg: Leg) -> bool:
     The client accepted, or its record would be an alert; the target accepted what the client's flight held, or its own
     would be. A client that sends its request at once behind its Finished shows no more from outside.
     """
-    protected = [record for record in leg.encrypted_records if record.content_type == 23]
+    protected = [record for record in leg.encrypted_records if record.content_type == APPLICATION_DATA]
     client = [record for record in protected if record.sender is Side.CLIENT]
     if not client or client[0].alert_size:
         return False

@@ -1,15 +1,16 @@
 """What a TLS 1.3 handshake without keys tells by the sizes of its sealed records.
 
 Everything behind ServerHello is sealed, and looks alike from outside (RFC 8446 5.2). Its lengths do not: a Finished
-has the length of the suite's hash (4.4.4), a Certificate that holds none has 8 bytes (4.4.2), an alert 2 (6), and next
-to nobody pads, but for JSSE, which adds 16 bytes to every record. So the client's first sealed record behind the
-server's flight says how far it came: one of the size of an alert is no Finished, so the client refused what it was
-shown; an empty Certificate before Finished means that it was asked for a certificate and has shown none. Which alert it
-is, and what it is about, stays sealed. Where early data was offered, or sizes fit nothing, nothing is said.
+has the length of the suite's hash (4.4.4), a Certificate that holds none has 8 bytes (4.4.2), an alert 2 (6), and the
+padding is known (:func:`~countersign.recorder.wire.protection.sealed_lengths`). So the client's first sealed record
+behind the server's flight says how far it came: one of the size of an alert is no Finished, so the client refused what
+it was shown; an empty Certificate before Finished means that it was asked for a certificate and has shown none. Which
+alert it is, and what it is about, stays sealed. Where early data was offered, or sizes fit nothing, nothing is said.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,7 @@ from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.extensions import SelectedVersion
 from countersign.recorder.wire.messages import ClientHello, ServerHello, glance
+from countersign.recorder.wire.protection import TLS13_PROTECTIONS, sealed_lengths
 from countersign.recorder.wire.records import APPLICATION_DATA
 
 if TYPE_CHECKING:
@@ -28,10 +30,8 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Leg
     from countersign.recorder.wire.events import EncryptedRecord
 
-_HEADER, _TYPE, _JSSE_PADDING = 4, 1, 16
+_HEADER = 4
 _EMPTY_CERTIFICATE = _HEADER + 1 + 3  # RFC 8446 4.4.2: no context, an empty list
-_CCM_8 = 0x1305
-_EARLY_DATA = 42
 
 
 class Flight(Enum):
@@ -97,7 +97,7 @@ def sealed(leg: Leg) -> Sealed | None:
 
 
 def _suite(leg: Leg) -> int | None:
-    """That of a TLS 1.3 handshake that nobody opened, without early data."""
+    """That of a TLS 1.3 handshake that nobody opened, without early data; None for one that is none of TLS 1.3."""
     if leg.role is not LegRole.THROUGH or any(one.encrypted for one in leg.messages):
         return None
     hellos = [
@@ -107,10 +107,11 @@ def _suite(leg: Leg) -> int | None:
     ]
     offer = next((one for one in hellos if isinstance(one, ClientHello)), None)
     answer = next((one for one in hellos if isinstance(one, ServerHello)), None)
-    if offer is None or answer is None or any(one.code == _EARLY_DATA for one in offer.extensions or ()):
+    if offer is None or answer is None or any(one.code == codes.EARLY_DATA for one in offer.extensions or ()):
         return None
     chosen = [one.selected_version for one in answer.extensions or () if isinstance(one, SelectedVersion)]
-    return answer.cipher_suite if any(map(names.is_tls13, chosen)) else None
+    suite = answer.cipher_suite
+    return suite if suite in TLS13_PROTECTIONS and any(map(names.is_tls13, chosen)) else None
 
 
 def _flight(client: Sequence[EncryptedRecord], suite: int) -> tuple[Flight, int] | None:
@@ -119,17 +120,16 @@ def _flight(client: Sequence[EncryptedRecord], suite: int) -> tuple[Flight, int]
         return Flight.NOTHING, 0
     if client[0].alert_size:
         return Flight.ALERT, 1
-    digest = 48 if names.cipher_suite_name(suite).endswith("SHA384") else 32
-    over = _TYPE + (8 if suite == _CCM_8 else 16)
-    finished, empty = ({size + over, size + over + _JSSE_PADDING} for size in (_HEADER + digest, _EMPTY_CERTIFICATE))
-    if client[0].length in {one + _EMPTY_CERTIFICATE for one in finished}:
+    finished = _HEADER + hashlib.new(TLS13_PROTECTIONS[suite].hash_name).digest_size
+    if client[0].length in sealed_lengths(suite, _EMPTY_CERTIFICATE + finished):
         return Flight.NO_CERTIFICATE, 1
-    at = next((place for place, one in enumerate(client) if one.length in finished), None)
+    at = next((place for place, one in enumerate(client) if one.length in sealed_lengths(suite, finished)), None)
     if at is None or any(one.alert_size for one in client[:at]):
         return None
     if at == 0:
         return Flight.FINISHED, 1
-    return (Flight.NO_CERTIFICATE if at == 1 and client[0].length in empty else Flight.CERTIFICATE), at + 1
+    empty = at == 1 and client[0].length in sealed_lengths(suite, _EMPTY_CERTIFICATE)
+    return (Flight.NO_CERTIFICATE if empty else Flight.CERTIFICATE), at + 1
 
 
 def _is_goodbye(
@@ -138,7 +138,7 @@ def _is_goodbye(
     """Whether the last record is an alert. Data of its size in JSSE's form (``GET / HTTP/1.1``) is answered."""
     if not behind or not behind[-1].alert_size or (last_data is not None and last_data > behind[-1].t):
         return False
-    bare = 2 + _TYPE + (8 if suite == _CCM_8 else 16)
+    bare = min(sealed_lengths(suite, codes.ALERT_LENGTH))
     return behind[-1].length == bare or not any(t > behind[-1].t for t in answers)
 
 

@@ -34,7 +34,6 @@ role it has what was known of signatures before: ``{"client": {"handshake": true
 """
 
 _STATUS_REQUEST_V2 = 17  # only JSSE still offers it
-_ENCRYPT_THEN_MAC = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +270,7 @@ class Case:
         offered = {one.code for one in inner or ()}
         if _STATUS_REQUEST_V2 in offered:
             return "java"
-        return "openssl" if _ENCRYPT_THEN_MAC in offered else "any"
+        return "openssl" if codes.ENCRYPT_THEN_MAC in offered else "any"
 
 
 def noted(failure: Failure) -> tuple[str, ...]:

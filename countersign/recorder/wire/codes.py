@@ -19,10 +19,13 @@ FINISHED: Final = 20
 KEY_UPDATE: Final = 24
 COMPRESSED_CERTIFICATE: Final = 25
 
-# Extensions (RFC 8446 4.2).
+# Extensions (RFC 8446 4.2, RFC 7366).
+ENCRYPT_THEN_MAC: Final = 22
+EARLY_DATA: Final = 42
 SUPPORTED_VERSIONS: Final = 43
 
-# Alerts (RFC 8446 6, RFC 5246 7.2): the level, and descriptions.
+# Alerts (RFC 8446 6, RFC 5246 7.2): how many bytes they have, the level, and descriptions.
+ALERT_LENGTH: Final = 2
 FATAL: Final = 2
 CLOSE_NOTIFY: Final = 0
 UNEXPECTED_MESSAGE: Final = 10

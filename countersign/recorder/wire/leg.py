@@ -64,6 +64,7 @@ from countersign.recorder.wire.messages import (
     Sslv2ClientHello,
     glance,
 )
+from countersign.recorder.wire.protection import sealed_lengths
 from countersign.recorder.wire.records import Flaw, Record, RecordFramer, Skipped
 from countersign.recorder.wire.skimming import (
     SkimmedClientHello,
@@ -87,9 +88,6 @@ _OVER_AFTER_BYTES = 1 << 20
 _MISSES_AT_MOST = 64
 _ALERTS_IN_A_RECORD = 16
 _ALERT_SIZED_AT_MOST = 16
-_JSSE_PADDING = 16
-_ALERT_SIZES = frozenset({3 + 16, 3 + 16 + _JSSE_PADDING})
-_ALERT_SIZES_CCM8 = frozenset({3 + 8, 3 + 8 + _JSSE_PADDING})
 _LEAST_SEALED = 5 + 17  # a record of nothing but a type and its tag
 _TRIED_BEHIND_A_GAP = 4096
 _UP_TO_RANDOM = 38  # header, version, random
@@ -681,7 +679,7 @@ class LegDecoder:
         return self._turns >= turns
 
     def _alert_sizes(self) -> frozenset[int]:
-        return _ALERT_SIZES_CCM8 if self.cipher_suite == 0x1305 else _ALERT_SIZES
+        return sealed_lengths(self.cipher_suite, codes.ALERT_LENGTH)
 
     def _may_skip(self, direction: _Direction) -> None:
         """Let the framer count the rest of the application data by itself, once nothing can change any more."""

@@ -54,6 +54,7 @@ TLS13_PROTECTIONS = {
 }
 TLS13_SUITES = frozenset(TLS13_PROTECTIONS)
 """The five of RFC 8446 B.4."""
+_JSSE_PADDING = 16
 
 _MACS = {"MD5": ("md5", 16), "SHA": ("sha1", 20), "SHA256": ("sha256", 32), "SHA384": ("sha384", 48)}
 _AEAD_NAME = re.compile(r"_WITH_AES_(128|256)_(GCM|CCM)(_8)?(?:_(SHA256|SHA384))?$")
@@ -71,6 +72,16 @@ _MAC_CIPHERS = {
     "CAMELLIA_128_CBC": (16, 16),
     "CAMELLIA_256_CBC": (32, 16),
 }
+
+
+@lru_cache(maxsize=64)
+def sealed_lengths(suite: int | None, size: int) -> frozenset[int]:
+    """How long a TLS 1.3 record is in which ``size`` bytes are sealed (RFC 8446 5.2): next to nobody pads (5.4), but
+    for JSSE, which adds 16 bytes to every record.
+    """
+    protection = TLS13_PROTECTIONS.get(suite or 0, TLS13_PROTECTIONS[0x1301])
+    bare = size + 1 + protection.tag  # the byte is its type
+    return frozenset({bare, bare + _JSSE_PADDING})
 
 
 @lru_cache(maxsize=512)

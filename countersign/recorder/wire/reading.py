@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.wire import names
+from countersign.recorder.wire.codes import EARLY_DATA
 from countersign.recorder.wire.events import Content, Message, Problem, Side
 from countersign.recorder.wire.extensions import (
     Alpn,
@@ -542,7 +543,7 @@ def _summary(hello: ClientHello, extensions: tuple[Extension, ...], *, well_form
         has_extended_master_secret=23 in there,
         has_encrypted_client_hello=65037 in there,
         has_post_handshake_auth=49 in there,
-        has_early_data=42 in there,
+        has_early_data=EARLY_DATA in there,
         ja4=ja4_of(hello.legacy_version, hello.cipher_suites, extensions),
         well_formed=well_formed,
     )

@@ -10,13 +10,17 @@ import struct
 from typing import Final, NamedTuple
 
 from countersign.recorder.wire import names
-from countersign.recorder.wire.codes import CLIENT_HELLO, SERVER_HELLO, SUPPORTED_VERSIONS
+from countersign.recorder.wire.codes import (
+    CLIENT_HELLO,
+    EARLY_DATA,
+    ENCRYPT_THEN_MAC,
+    SERVER_HELLO,
+    SUPPORTED_VERSIONS,
+)
 from countersign.recorder.wire.messages import HELLO_RETRY_REQUEST_RANDOM
 
-_ENCRYPT_THEN_MAC: Final = 22
-_EARLY_DATA: Final = 42
-_OF_CLIENT: Final = frozenset({_EARLY_DATA, SUPPORTED_VERSIONS})
-_OF_SERVER: Final = frozenset({_ENCRYPT_THEN_MAC, SUPPORTED_VERSIONS})
+_OF_CLIENT: Final = frozenset({EARLY_DATA, SUPPORTED_VERSIONS})
+_OF_SERVER: Final = frozenset({ENCRYPT_THEN_MAC, SUPPORTED_VERSIONS})
 _BEFORE_SESSION_ID: Final = 38  # header, version, random
 _LONGEST_SESSION_ID: Final = 32
 
@@ -58,7 +62,7 @@ def skim_client_hello(raw: bytes) -> SkimmedClientHello | None:
         if len(versions) < 3 or versions[0] != len(versions) - 1 or versions[0] & 1:
             return None
         tls13 = any(map(names.is_tls13, struct.unpack(f">{versions[0] // 2}H", versions[1:])))
-    early_data = found.get(_EARLY_DATA)
+    early_data = found.get(EARLY_DATA)
     if early_data:  # RFC 8446 4.2.10: in a ClientHello it is empty
         return None
     suites = struct.unpack_from(f">{size // 2}H", raw, first)
@@ -74,7 +78,7 @@ def skim_server_hello(raw: bytes) -> SkimmedServerHello | None:
     if found is None:
         return None
     chosen = found.get(SUPPORTED_VERSIONS, raw[4:6])
-    encrypt_then_mac = found.get(_ENCRYPT_THEN_MAC)
+    encrypt_then_mac = found.get(ENCRYPT_THEN_MAC)
     if len(chosen) != 2 or encrypt_then_mac:  # RFC 7366 2: it is empty
         return None
     version, suite = chosen[0] << 8 | chosen[1], raw[at] << 8 | raw[at + 1]
