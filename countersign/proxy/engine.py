@@ -223,10 +223,9 @@ class Engine:
     def conduct(self, orders: Orders) -> Conduct:
         """What is done under these orders besides certificates."""
         found = conduct_of(self.settings, orders.chain.preset, can_relay=self.certificates.mint is not None)
-        if orders.target is not None and orders.target.shows_none:
-            return replace(found, mtls=Mtls.STRIP)
-        shows = orders.target is not None and orders.target.shows is not None
-        return replace(found, mtls=Mtls.PRESENT) if shows else found
+        if orders.target is None or orders.target.shows is None:
+            return found
+        return replace(found, mtls=Mtls.STRIP if orders.target.shows == "none" else Mtls.PRESENT)
 
     def forget_sessions(self) -> None:
         """From now on no ticket and no session that a client or we have from before is taken up again."""

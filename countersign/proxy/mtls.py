@@ -201,7 +201,7 @@ class Exchange:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._certificates = context.engine.certificates
-        self._ordered = None if context.orders.target is None else context.orders.target.shows
+        self._ordered = None if context.orders.target is None else context.orders.target.certificate
         self.mode = context.conduct.mtls
         self.request: Request | None = None
         self._ours: Request | None = None

@@ -186,23 +186,25 @@ class TargetOrders:
 
     ``versions`` are the lowest and the highest that are offered, those of the client's own hello or not; they stand
     before ``--hello``. ``sni`` is the server name, empty: none is sent; the certificate still has to be for the
-    client's. ``shows`` is what a target that asks for a certificate gets, with ``shows_none`` it gets none, and no
-    client is asked.
+    client's. ``shows`` is what a target that asks for a certificate gets (``none``: no certificate), and no client is
+    asked.
     """
 
     versions: tuple[int, int] | None = None
     sni: bytes | None = None
-    shows: Minted | None = None
-    shows_none: bool = False
+    shows: Minted | Literal["none"] | None = None
 
     def __post_init__(self) -> None:
-        if self.shows is not None and self.shows_none:
-            raise UserError("cannot show the target a certificate and none; say one of them")
         if self.versions is not None and not TLS10 <= self.versions[0] <= self.versions[1] <= TLS13:
             shown = " to ".join(map(version_name, self.versions))
             raise UserError(
                 f"cannot offer {shown} to the target: expected the lowest and the highest of TLS 1.0 to 1.3"
             )
+
+    @property
+    def certificate(self) -> Minted | None:
+        """What a target that asks is shown, if it is shown any by order."""
+        return None if isinstance(self.shows, str) else self.shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +231,7 @@ class Orders:
     @property
     def resumes(self) -> bool:
         """Whether sessions of earlier connections may be taken up again; who resumes is not asked for a certificate."""
-        asked = self.client_auth is not None or (self.target is not None and self.target.shows is not None)
+        asked = self.client_auth is not None or (self.target is not None and self.target.certificate is not None)
         return not asked and (self.protocol is None or self.protocol.resumption != "none")
 
     def over(self, base: Orders) -> Orders:

@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from countersign.ca import Authority, AuthorityError, KeyPool, Plan
 from countersign.ca.recipes import Recipe
@@ -489,11 +489,11 @@ def _target(target: Target | None, shown: Mapping[Recipe, Minted]) -> TargetOrde
     if target is None:
         return None
     recipe = target.own_shows
+    shows: Minted | Literal["none"] | None = "none" if target.asks else None
     return TargetOrders(
         versions=_lowest_and_highest(target.versions),
         sni=None if target.server_name is None else target.server_name.encode(),
-        shows=None if recipe is None else shown[recipe],
-        shows_none=recipe is None and target.asks,
+        shows=shows if recipe is None else shown[recipe],
     )
 
 

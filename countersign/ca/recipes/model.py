@@ -152,6 +152,15 @@ class CertSpec:
         return {each: value for each, default in _DEFAULTS.items() if (value := getattr(self, each)) != default}
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Those in which the host and its domain may stand."""
+    match value:
+        case tuple():
+            yield from (each for each in value if isinstance(each, str))
+        case NameConstraints():
+            yield from (*value.permitted, *value.excluded)
+
+
 _DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(CertSpec) if each.name != "name"}
 
 
@@ -302,6 +311,11 @@ class Recipe:
             yield "trust", self.trust
         if self.impostor:
             yield "impostor", True
+
+    @property
+    def wants_domain(self) -> bool:
+        """Whether the host's domain stands in it, which ``localhost`` has none of."""
+        return any("{parent}" in text for _, value in self.changed_fields() for text in _texts(value))
 
     def _without(self, path: str) -> Recipe:
         """The recipe with one field put back. Raises :class:`RecipeError` for a path that leads nowhere."""

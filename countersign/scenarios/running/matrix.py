@@ -395,7 +395,7 @@ def not_this_way(scenario: Scenario, way: Way, *, own_names: bool = False) -> st
     if way is Way.REVERSE and any(scene.answer for scene in scenario.scenes):
         return "it is about what a proxy answers, and the client comes straight"
     recipes = (scene.certificate.own_recipe for scene in scenario.scenes if scene.certificate is not None)
-    if way is Way.REVERSE and not own_names and any("{parent}" in repr(recipe) for recipe in recipes):
+    if way is Way.REVERSE and not own_names and any(recipe is not None and recipe.wants_domain for recipe in recipes):
         return "it is about a host name with a domain, and the client is sent to localhost"
     return ""
 

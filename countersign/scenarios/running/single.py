@@ -16,6 +16,7 @@ from countersign.errors import UserError
 from countersign.proxy import Engine, Mode
 from countersign.recorder.recording import LegRole
 from countersign.scenarios.running.clients import Place, Way, environment, filled, placeholders
+from countersign.scenarios.running.matrix import TIMEOUT
 from countersign.scenarios.running.process import run_client
 from countersign.scenarios.running.stage import PASSWORD, Props, reached_at
 from countersign.scenarios.running.trigger import Answered, Trigger, triggered
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from countersign.scenarios.running.process import Ran
 
 _FOR_EVER = 365 * 86400.0
-_A_DAEMON = 30.0  # seconds
 _HOST = "localhost"
 
 
@@ -104,7 +104,7 @@ async def record(
         place = _place(props, engine, authority, target)
         work: asyncio.Future[Ran] | asyncio.Future[Answered]
         if trigger is not None:
-            seconds = _A_DAEMON if limit is None else limit
+            seconds = TIMEOUT if limit is None else limit
             work = asyncio.ensure_future(triggered(trigger, place, engine=engine, watch=watch, limit=seconds))
         else:
             work = asyncio.ensure_future(
