@@ -61,13 +61,13 @@ def fixcheck(
     It is recorded as `countersign record` does it. {url}, {host} and {port} are those of the target that it failed
     with.
     """
-    from countersign.findings.diagnosing import FAMILIES
+    from countersign.findings.diagnosing import FAMILIES, check_family
     from countersign.findings.subjects import find
     from countersign.scenarios.running.cured import check_failed, cure, lines, same_again
 
     asked = trigger_of(locals())
-    if worded_for is not None and worded_for not in FAMILIES:
-        raise UserError(f"--client takes {', '.join(FAMILIES)}; got {worded_for!r}")
+    if worded_for is not None:
+        check_family(worded_for)
     with open_store(home, store) as kept:
         before = find(what, kept.get, broken=True).recording
     check_failed(before)
@@ -93,8 +93,8 @@ def fixcheck(
     if not made.recordings:
         raise no_connection(argv, made, asked)
     after = same_again(before, made.recordings)
-    words = worded_for or (known.name or "any").partition("-")[0]  # java-fips is told what Java is told
-    words = words if worded_for or words in FAMILIES else "any"
+    seems = (known.name or "any").partition("-")[0]  # java-fips is told what Java is told
+    words = worded_for or (seems if seems in FAMILIES else "any")
     found = cure(before, after, well=made.ran is not None and made.ran.well, family=words)
     if as_json:
         print_json(found.to_json())

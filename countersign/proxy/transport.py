@@ -25,20 +25,8 @@ class SocketTransport(asyncio.Transport):
     """Pours what comes into the stream's buffer and sends what it writes, at once where the kernel takes it."""
 
     __slots__ = (
-        "_closing",
-        "_ended",
-        "_eof_sent",
-        "_fd",
-        "_full",
-        "_high",
-        "_loop",
-        "_lost",
-        "_low",
-        "_paused",
-        "_peer",
-        "_socket",
-        "_stream",
-        "_waiting",
+        "_closing", "_ended", "_eof_sent", "_fd", "_full", "_high", "_loop", "_lost", "_low", "_paused", "_peer",
+        "_socket", "_stream", "_waiting",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, connected: socket.socket, peer: tuple[Any, ...] | None) -> None:

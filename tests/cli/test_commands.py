@@ -209,7 +209,7 @@ def test_a_port_in_use_is_said(home: Path) -> None:
         (["probe", "localhost:1", "--no-sni", "--name", "x"], 2, ["--no-sni", "--name"]),
         (["probe", "localhost:1", "--instance", "--starttls", "smtp"], 2, ["--instance", "--starttls"]),
         (["diff", "last", "last", "--brief", "--json"], 2, ["--brief", "--json"]),
-        (["fixcheck", "last", "--client", "toaster", "--", "curl"], 2, ["--client takes", "java", "'toaster'"]),
+        (["fixcheck", "last", "--client", "toaster", "--", "curl"], 2, ["no family of clients 'toaster'", "java"]),
         (["proxy", "--mode", "sideways"], 2, ["--mode takes", "sideways"]),
         (["proxy", "--mode", "connect", "--target", "localhost:443"], 2, ["--target is for --mode reverse"]),
         (["proxy", "--mode", "connect", "--listen", "0.0.0.0:0"], 2, ["open proxy", "--allow"]),

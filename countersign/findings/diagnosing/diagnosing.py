@@ -67,14 +67,19 @@ _OF_A_TLS_SERVER = {
 _STANDS = {Status.ESTABLISHED, Status.OPEN}
 
 
+def check_family(family: str) -> None:
+    """Raise :class:`UserError` where there is no such family of clients that cures are worded for."""
+    if family not in FAMILIES:
+        raise UserError(f"there is no family of clients {family!r}; expected {', '.join(FAMILIES)}")
+
+
 def diagnose(recording: Recording, *, history: Sequence[Recording] = (), family: str = "any") -> Diagnosis:
     """What broke it, most probable first. ``history`` are other recordings of the same target, newest first.
 
     ``family`` words the cures for one family of clients (:data:`FAMILIES`); by default it is read from the hello.
     What ran on order (``scenario``, ``step``, ``faults``) is not looked at: the wire must tell.
     """
-    if family not in FAMILIES:
-        raise UserError(f"there is no family of clients {family!r}; expected {', '.join(FAMILIES)}")
+    check_family(family)
     case = Case(recording, [one for one in history if one.id != recording.id], family)
     found: dict[str, Found] = {}
     for rule in _RULES:

@@ -43,7 +43,8 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self._over = False  # a thread that is asked whether it lives takes Ctrl-C for its end (bpo-45274)
+        # A thread that is asked whether it lives takes Ctrl-C for its end (https://bugs.python.org/issue45274).
+        self._over = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

@@ -66,7 +66,8 @@ _NOTES = re.compile(
     r"KeyMgr: |No credentials|Requested server name|Server certificate "
 )
 _REPEATED: Final = {"Certificate", "CertificateRequest"}
-_MOST_MADE: Final = 32
+"""Long messages that come again, word for word, in every handshake with the same server."""
+_REMEMBERED: Final = 32  # of these
 _MOST_BODY_LINES = 30_000
 _MOST_BODY_CHARACTERS = 4 << 20
 
@@ -257,14 +258,14 @@ class JsseReader:
         )
 
     def _rebuilt(self, name: str, body: list[str]) -> Rebuilt:
-        """A message in wire form. The same chains are printed over and over, and read once."""
+        """A message in wire form. What was read before is not read again, unless more names are known by now."""
         if name not in _REPEATED:
             return rebuild(name, outline(body), self.names)
         whole = sha256("\n".join((name, str(len(self.names)), *body)).encode("utf-8", "surrogateescape")).digest()
         made = self._made.get(whole)
         if made is None:
             made = self._made[whole] = rebuild(name, outline(body), self.names)
-            if len(self._made) > _MOST_MADE:
+            if len(self._made) > _REMEMBERED:
                 del self._made[next(iter(self._made))]
         return made
 
