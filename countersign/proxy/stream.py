@@ -65,7 +65,7 @@ class Sink(Protocol):
         """The send buffer is full, or has room again."""
 
     def crashed(self, error: Exception) -> None:
-        """A fault of our own was met in ``data``; nothing more comes."""
+        """A fault of our own was met in ``data`` or ``ended``; nothing more comes."""
 
 
 class Stream(asyncio.BufferedProtocol):
@@ -217,7 +217,10 @@ class Stream(asyncio.BufferedProtocol):
     def _tell_end(self, how: Ending) -> None:
         if self._sink is not None and not self._told:
             self._told = True
-            self._sink.ended(how)
+            try:
+                self._sink.ended(how)
+            except Exception as error:  # noqa: BLE001 - as in _pour: the session would wait for the end for ever
+                self._sink.crashed(error)
             if self.closed.done():
                 self._let_go()
 

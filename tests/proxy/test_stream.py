@@ -68,3 +68,18 @@ async def test_what_comes_through_a_lane_while_earlier_bytes_wait_is_poured_behi
         sink.ended.assert_called_once_with(Ending.FIN)
         stream.abort()
         await stream.closed
+
+
+@pytest.mark.parametrize("step", ["data", "ended"])
+async def test_a_fault_of_ours_in_what_is_poured_is_told_to_the_sink(step: str) -> None:
+    near, far = socket.socketpair()
+    with near:
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        fault, told = ValueError(step), asyncio.get_running_loop().create_future()
+        sink = Mock(spec=Sink, crashed=told.set_result, **{f"{step}.side_effect": fault})
+        stream.pour_into(sink)
+        far.sendall(b"said")
+        far.close()
+        assert await asyncio.wait_for(told, 30) is fault
+        stream.abort()
+        await stream.closed
