@@ -92,7 +92,7 @@ class Budget:
         size = len(message.raw)
         allowed = self._allowance
         weight = self._bytes + size + _MESSAGE * (self._kept + 1)
-        if self._kept < allowed.messages and weight <= FREE < allowed.bytes:  # nearly all of them
+        if self._kept < allowed.messages and weight <= FREE < allowed.bytes:  # nearly all: none is borrowed
             self._kept += 1
             self._bytes += size
             return message

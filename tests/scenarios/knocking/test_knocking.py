@@ -38,6 +38,7 @@ from tests.cli.commands import countersign
 from tests.findings.oddities import ALERT, hangs_up, resets, says, serving, streams, waits
 from tests.peers.openssl import OpensslServer
 from tests.peers.process import Background
+from tests.proxy.wire import server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,8 +224,7 @@ def test_who_begins_and_does_not_go_on_hangs_and_what_had_come_is_told(clients: 
 
 
 def test_no_tls_in_answer_to_an_odd_hello_is_a_refusal_and_no_wait(lab: Lab, clients: tuple[Authority, Path]) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(lab.server.fullchain_pem, lab.server.key_pem)
+    context = server_context(lab.server)
     met = 0
 
     def deed(connection: socket.socket) -> None:
