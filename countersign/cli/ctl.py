@@ -22,8 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_ROTATED = ("leaf", "intermediate", "root")
-
 Where = Annotated[
     str | None,
     typer.Option(
@@ -106,8 +104,10 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Let the proxy sign with another CA, or for another leaf key, from now on. The CA in the home stays as it is."""
-    if what not in _ROTATED:
-        raise UserError(f"ctl rotate takes {', '.join(_ROTATED)}; got {printable(what, limit=100)!r}")
+    from countersign.scenarios.commanding import ROTATED
+
+    if what not in ROTATED:
+        raise UserError(f"ctl rotate takes {', '.join(ROTATED)}; got {printable(what, limit=100)!r}")
     _tell(home, control, "/v1/rotate", {"what": what}, as_json=as_json)
 
 

@@ -280,7 +280,7 @@ class Stream(asyncio.BufferedProtocol):
     def pour_into(self, sink: Sink) -> None:
         """From now on everything goes to the sink, what has been waiting first; nothing where we have ended it."""
         if self._closing:
-            if self.ending is Ending.STOPPED or self.ending is Ending.RESET:  # by an order, before there was a sink
+            if self.ending in {Ending.STOPPED, Ending.RESET}:  # by an order, before there was a sink
                 sink.ended(self.ending)
             return
         self._sink = sink

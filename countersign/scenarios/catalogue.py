@@ -17,10 +17,9 @@ from countersign.scenarios.model import Scenario, nearest
 from countersign.scenarios.reading import ScenarioError, Source, composed, read_scenario
 
 _CALLED = {
-    **dict.fromkeys(
-        ("wrong-name", "wrong-host", "wrong-hostname", "bad-name", "bad-host", "bad-hostname"), "other-name"
-    ),
-    **dict.fromkeys(("name-mismatch", "host-mismatch", "hostname-mismatch"), "other-name"),
+    **dict.fromkeys(("wrong-name", "bad-name", "name-mismatch"), "other-name"),
+    **dict.fromkeys(("wrong-host", "bad-host", "host-mismatch"), "other-name"),
+    **dict.fromkeys(("wrong-hostname", "bad-hostname", "hostname-mismatch"), "other-name"),
     **dict.fromkeys(("incomplete-chain", "leaf-only", "no-intermediate"), "missing-intermediate"),
     **dict.fromkeys(("untrusted-root", "untrusted-ca", "unknown-ca", "untrusted"), "unknown-root"),
 }

@@ -26,7 +26,7 @@ import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from countersign.proxy.orders import Orders
 from countersign.proxy.shaping import before_hello
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from countersign.scenarios.directing import ScenarioDirector
 
 What = Literal["leaf", "intermediate", "root"]
+ROTATED: Final[tuple[What, ...]] = get_args(What)
+"""What can be told to give way to another."""
 
 _OWN_GENERATIONS = 1 << 20
 """Those of commands are counted in these, so that none is one of a scenario's, whose leaves have keys of their own."""

@@ -20,6 +20,7 @@ from countersign.proxy.faults import read_fault
 from countersign.recorder.recording import to_json
 from countersign.recorder.wire.text import printable
 from countersign.scenarios.clock import REAL, Clock
+from countersign.scenarios.commanding import ROTATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +41,6 @@ MOST_CONNECTIONS = 1_000_000
 _PAGE = 50
 _LARGEST_PAGE = 500
 _FILTERS = ("sni", "target", "outcome", "alert", "scenario", "label", "text", "fingerprint", "ja4")
-_ROTATED = ("leaf", "intermediate", "root")
 
 log = structlog.get_logger("countersign.control")
 
@@ -243,8 +243,8 @@ class Control:
         """
         _only(told, ("what",))
         what = told.get("what")
-        if what not in _ROTATED:
-            raise Declined(400, f"what takes {', '.join(_ROTATED)}")
+        if what not in ROTATED:
+            raise Declined(400, f"what takes {', '.join(ROTATED)}")
         async with self._turn:
             try:
                 came_to = await self._commanded.rotate(cast("What", what))

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from tests.peers.process import Arg, Completed, run
 
-# Exit codes that a test names (https://curl.se/libcurl/c/libcurl-errors.html).
-COULD_NOT_CONNECT = 7
-SSL_CONNECT_ERROR = 35
-CONNECT_REFUSED_BY_PROXY = 56
+# The exit code that tests name (https://curl.se/libcurl/c/libcurl-errors.html).
 PEER_FAILED_VERIFICATION = 60
 
 

@@ -89,7 +89,6 @@ class Talk:
 
 
 TALK = Talk()
-OPENED = Opened(1, T0, Endpoint("10.0.0.1", 50000), Endpoint("10.0.0.2", 443), midstream=False)
 
 
 def at_ms(packets: Iterable[bytes], *, link: int = RAW) -> list[Packet]:

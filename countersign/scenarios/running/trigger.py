@@ -48,7 +48,7 @@ _ACCEPTED = 0.02  # seconds in which who has connected before the answer is seen
 _KEPT = 64 * 1024  # bytes of an answer
 _SECRET = 6  # characters from which on a word of the request is not shown
 _WORD = re.compile(rf"[^\s\"'&=:,;{{}}\[\]<>]{{{_SECRET},}}")
-_SHORTEST = 3
+_SHORTEST = 3  # of a value that is not shown either
 _VALUE = re.compile(rf"[=:]\s*[\"']?([^\s\"'&=:,;{{}}\[\]<>]{{{_SHORTEST},{_SECRET - 1}}})(?![^\s\"'&,;}}\]])")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
