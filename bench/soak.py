@@ -8,6 +8,7 @@ is resident memory: its course is printed, and how much the last half has added 
 
 from __future__ import annotations
 
+import argparse
 import collections
 import contextlib
 import json
@@ -35,9 +36,10 @@ def _end(held: Iterable[contextlib.ExitStack]) -> None:
 
 
 def main() -> None:
-    parser = peers.arguments(__doc__, rounds=1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
     parser.add_argument("--rate", type=float, default=50, help="connections a second at most (default: 50)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a sentence")
     asked = parser.parse_args()
     makers = peers.installed({"countersign": peers.countersign})
 
@@ -50,6 +52,7 @@ def main() -> None:
         held: collections.deque[contextlib.ExitStack] = collections.deque()
         stack.callback(_end, held)
         began, made = time.monotonic(), 0
+        course.append((made, peers.memory(proxy.pid)))
         every = asked.minutes * 60 / _SAMPLES
         while (passed := time.monotonic() - began) < asked.minutes * 60:
             one = contextlib.ExitStack()
@@ -63,11 +66,12 @@ def main() -> None:
                 held.pop().close()
             elif len(held) > _HELD:
                 held.popleft().close()
-            if passed >= every * (len(course) + 1):
+            if passed >= every * len(course):
                 course.append((made, peers.memory(proxy.pid)))
                 print(f"{passed:6.0f} s: {made} connections, {course[-1][1] / 1e6:.1f} MB", file=sys.stderr, flush=True)
             time.sleep(max(0.0, made / asked.rate - passed))
-    middle, last = course[len(course) // 2], course[-1]
+        course.append((made, peers.memory(proxy.pid)))
+    middle, last = course[(len(course) - 1) // 2], course[-1]
     each = (last[1] - middle[1]) / (last[0] - middle[0])
     if asked.json:
         print(json.dumps({"connections": made, "course": course, "bytes for each in the last half": each}))
