@@ -22,7 +22,7 @@ _SECONDS = 15
 def demo(
     home: Home = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep CA and recordings in the home, for ls, show, export.")
+        bool, typer.Option("--keep", help="Keep the recordings in the home, for ls, show, export.")
     ] = False,
 ) -> None:
     """A target, an inspecting proxy in front of it, and a client that trusts the proxy's CA, then one that does not."""
@@ -50,12 +50,12 @@ def demo(
 async def _run(home: Path) -> tuple[Recording, Recording]:
     import asyncio
 
-    from countersign.ca import Authority
+    from countersign.ca import Authority, Plan
     from countersign.lab.target import EmbeddedTarget, Pki
     from countersign.proxy import Address, Engine, Identity, Settings
     from countersign.recorder.store import Owner, Store, StoreWriter
 
-    authority = Authority.open(home / "ca")
+    authority = Authority.make(Plan())  # nobody is to trust it: a home's own CA is made by `ca init`, with its limits
     pki = Pki.make()
     assert not isinstance(pki.client.key, bytes)  # that would be a forged one
     path = str(home / "recordings.sqlite")

@@ -338,6 +338,8 @@ def _alerted(recording: Recording, leg: Leg, place: int) -> Outcome:
     meaning = _CERTIFICATE_ALERTS.get(number) or _OTHER_ALERTS.get(number) or "ended the handshake"
     if about is not None and about.code is FailureCode.CANNOT_MIMIC and number in _CERTIFICATE_ALERTS:
         return Outcome(Status.FAILED, about.by, leg.role, name, _sentence(recording, about))
+    if number == codes.UNRECOGNIZED_NAME and alert.sender is Side.SERVER and _names_nobody(leg):
+        meaning = "has nothing for a client that names no server (there was no SNI extension)"
     text = f"{_who(recording, party)} broke the handshake with alert {name}: it {meaning}"
     if number in _CERTIFICATE_ALERTS and number != codes.CERTIFICATE_REQUIRED:
         text += _shown(leg, alert.sender.peer)
@@ -346,6 +348,12 @@ def _alerted(recording: Recording, leg: Leg, place: int) -> Outcome:
     if alert.sender is Side.SERVER and number in _WANTS_CERTIFICATE and _given(leg) is False:
         text += _cure(leg) if number == codes.CERTIFICATE_REQUIRED else _asked_for_certificate(leg)
     return Outcome(Status.FAILED, party, leg.role, name, text)
+
+
+def _names_nobody(leg: Leg) -> bool:
+    """Whether the hello was seen and has no server name (RFC 6066 3)."""
+    hello = any(message.is_handshake(codes.CLIENT_HELLO) for message in leg.messages)
+    return hello and leg.read().sni is None
 
 
 def _shown(leg: Leg, side: Side) -> str:

@@ -87,6 +87,7 @@ def test_demo_keeps_what_it_recorded_when_asked(home: Path) -> None:
     listed = countersign("ls", "--json").json()
     assert [entry["outcome"]["status"] for entry in listed["recordings"]] == ["failed", "established"]
     assert countersign("show", "demo").code == 0
+    assert not (home / "ca").exists()  # who makes the home's own says what it can speak for
 
 
 def test_ca_init_makes_a_ca_once(home: Path) -> None:

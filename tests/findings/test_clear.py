@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +16,12 @@ from countersign.findings.probing import Plan, probe
 from countersign.findings.probing.clear import in_place_of_tls, other_way
 from countersign.findings.probing.handshaking import Manner, converse, handshake
 from countersign.findings.probing.showing import show
+from countersign.recorder.outcome import judge
 from countersign.recorder.recording import Ending, Party, Status
+from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Side
 from tests.findings.oddities import ALERT, hangs_up, resets, says, serving, streams, waits
+from tests.peers.openssl import OpensslServer
 from tests.proxy.wire import server_context
 
 if TYPE_CHECKING:
@@ -89,6 +93,37 @@ def test_an_alert_says_for_itself_why_and_it_is_the_client_who_leaves() -> None:
     assert [(each.sender, each.how) for each in found.legs[0].ends] == [WE_LEFT]
 
 
+@pytest.mark.parametrize(
+    ("name", "finding", "text"), [("", "no-sni", "names no server"), ("localhost", "unknown-name", "the SNI extension")]
+)
+def test_who_names_no_server_is_not_told_that_its_name_is_unknown(name: str, finding: str, text: str) -> None:
+    with serving(says(b"\x15\x03\x03\0\2\2\x70")) as port:
+        found = handshake(replace(plan(port), name=name))
+    diagnosis = diagnose(found)
+    assert text in found.outcome.text
+    assert diagnosis.cause is not None
+    assert diagnosis.cause.id == finding
+
+
+@pytest.mark.peer("openssl")
+def test_a_client_that_shows_nothing_and_hears_nothing_more_is_told_that_it_had_nothing_to_show(lab: Lab) -> None:
+    """As a log of the client has it, which ends where the client writes: the late refusal was never read."""
+    with OpensslServer(lab.server, "-tls1_3", mode="www", verify_ca=lab.root_pem) as server:
+        whole = handshake(plan(server.port))
+    (leg,) = whole.legs
+    finished = next(
+        place for place, each in enumerate(leg.messages)
+        if each.sender is Side.CLIENT and each.is_handshake(codes.FINISHED)
+    )  # fmt: skip
+    cut = replace(whole, legs=(replace(leg, messages=leg.messages[: finished + 1], ends=(), data={}),), failures=())
+    cut = replace(cut, outcome=judge(cut, witness="log", data_seen=False))
+    assert cut.outcome.status is Status.INTERRUPTED
+    cause = diagnose(cut).cause
+    assert cause is not None
+    assert cause.id == "no-client-certificate"
+    assert "no word of the target came behind that" in cause.text
+
+
 def behind_a_handshake(lab: Lab, deed: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
     """A right handshake, and then this with the bare socket, until the client has gone."""
     context = server_context(lab.server)
@@ -149,6 +184,8 @@ def test_what_openssl_here_cannot_say_is_not_laid_to_the_server() -> None:
         (b"554 no service\r\n", "SMTP or FTP"),
         (b"* OK [CAPABILITY IMAP4rev1 STARTTLS] ready\r\n", "--starttls imap"),
         (b"+OK ready\r\n", "--starttls pop3"),
+        (b"-ERR too many connections\r\n", "--starttls pop3"),
+        (b"-ERR unknown command `\x16\x03\x01`\r\n", "that is Redis"),
         (b"\x4a\0\0\0\x0a8.0.36\0" + bytes(20), "--starttls mysql"),
         (b"\x45\0\0\0\xff\x6a\x04Host 'x' is not allowed", "--starttls mysql"),
         (b"E\0\0\0\x8cSFATAL\0VFATAL\0C0A000\0", "--starttls postgres"),

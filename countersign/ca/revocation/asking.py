@@ -35,7 +35,7 @@ from countersign.recorder.der import DerError
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _HOPS = 5
 _PIECE = 1 << 16
@@ -81,19 +81,29 @@ async def ask(
     return judging.answer(verdict, text, seconds=time.monotonic() - began)
 
 
-async def ask_all(certificate: bytes, issuer: bytes, *, patience: Patience | None = None) -> tuple[Answer, ...]:
+async def ask_all(certificate: bytes, issuer: bytes | None, *, patience: Patience | None = None) -> tuple[Answer, ...]:
     """Ask every responder, CRL and place of the issuer's certificate that ``certificate`` names, all at once.
 
-    Empty where it names none; at most 16 URLs are asked.
+    An ``issuer`` that nobody has (the server left it out) is looked for first, where ``certificate`` says that it is
+    (RFC 5280 4.2.2.1); without it a responder cannot be asked, and a CRL not be believed. Empty where it names none;
+    at most 16 URLs are asked.
     """
     facts = read_certificate(certificate)
-    places = [
-        *((Kind.OCSP, url) for url in facts.ocsp),
-        *((Kind.CRL, url) for url in facts.crl),
-        *((Kind.AIA, url) for url in facts.ca_issuers),
-    ]
-    questions = (ask(url, certificate, issuer, kind=kind, patience=patience) for kind, url in places[:_MOST_URLS])
-    return tuple(await asyncio.gather(*questions))
+    issuers = [(Kind.AIA, url) for url in facts.ca_issuers]
+    others = [*((Kind.OCSP, url) for url in facts.ocsp), *((Kind.CRL, url) for url in facts.crl)]
+
+    async def asked(places: Sequence[tuple[Kind, str]], signer: bytes) -> list[Answer]:
+        return await asyncio.gather(
+            *(ask(url, certificate, signer, kind=kind, patience=patience) for kind, url in places)
+        )
+
+    if issuer is not None:
+        return tuple(await asked([*others, *issuers][:_MOST_URLS], issuer))
+    found = await asked(issuers[:_MOST_URLS], b"")
+    fetched = next((answer.issuer for answer in found if answer.issuer is not None), None)
+    if fetched is None:
+        return tuple(found)
+    return (*await asked(others[: _MOST_URLS - len(found)], fetched), *found)
 
 
 async def fetch_issuers(certificate: bytes, *, patience: Patience | None = None) -> tuple[Answer, ...]:

@@ -218,12 +218,17 @@ def _warned(view: View) -> Iterator[Found]:
         alert = read.message
         warning = alert.content is Content.ALERT and alert.raw[:1] not in {b"", bytes((codes.FATAL,))}
         if warning and alert.sender is Side.SERVER and alert.code == codes.UNRECOGNIZED_NAME:
-            name = printable(view.reading.sni or "no name", limit=255)
+            sni = view.reading.sni
+            name = f"the name {printable(sni, limit=255)}" if sni is not None else "a client that named no server (SNI)"
             text = (
                 f"{view.who(Side.SERVER)} sent the warning unrecognized_name for {name} and went on; there are clients "
                 "that go no further (Java)"
             )
-            yield Found("unknown-name", text, view.evidence(read), rank=1, values={"name": name})
+            if sni is None:
+                yield Found("no-sni", text, view.evidence(read), rank=1)
+            else:
+                values = {"name": printable(sni, limit=255)}
+                yield Found("unknown-name", text, view.evidence(read), rank=1, values=values)
             return
 
 

@@ -81,7 +81,11 @@ def _server_said(case: Case, view: View, ended: Ended, hello: ClientHello) -> It
             text = f"{who} speaks none of the versions that the client offers: {_versions(view, hello)}"
             yield Found("no-shared-version", text, evidence, rank=0, values={"versions": _versions(view, hello)})
         case codes.UNRECOGNIZED_NAME:
-            name = printable(view.reading.sni or "no name", limit=255)
+            if view.reading.sni is None:
+                text = f"the client named no server (SNI), and {who} has nothing for those who name none"
+                yield Found("no-sni", text, evidence, rank=0)
+                return
+            name = printable(view.reading.sni, limit=255)
             yield Found(
                 "unknown-name", f"{who} does not know the server name {name}", evidence, rank=0, values={"name": name}
             )

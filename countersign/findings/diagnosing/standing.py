@@ -24,6 +24,8 @@ _ONLY_NOTES = {"repeated-certificate", "unrelated-certificate", "bad-serial"}
 
 def standing(case: Case) -> Iterator[Found]:
     """Warnings for chains that were taken, notes on how the session was made."""
+    if case.recording.outcome.status is Status.INTERRUPTED:
+        yield from _perhaps_for_want_of_one(case)
     if case.recording.outcome.status not in {Status.ESTABLISHED, Status.ABANDONED}:
         return
     for view in case.views:
@@ -52,6 +54,22 @@ def standing(case: Case) -> Iterator[Found]:
             yield Found("old-protocol", text, view.evidence(view.message("server_hello")), Severity.WARNING)
     yield from _without_certificate(case)
     yield from _resumed(case)
+
+
+def _perhaps_for_want_of_one(case: Case) -> Iterator[Found]:
+    """The client was asked for a certificate, showed none, has finished, and no word of the target came behind that:
+    in TLS 1.3 the refusal comes there (RFC 8446 4.4.2.4), and a client that writes first may never read it.
+    """
+    for view in case.views:
+        asked, shown = view.asked_for_certificate, view.message("certificate", Side.CLIENT)
+        if asked is None or shown is None or view.chain(Side.CLIENT) or view.role is LegRole.CLIENT:
+            continue
+        finished = view.message("finished", Side.CLIENT)
+        later = [each for each in view.reading.messages if each.message.sender is Side.SERVER]
+        if finished is None or any(each.number > finished.number for each in later):
+            continue
+        for one in none_shown(case, view, view.evidence(asked, shown, finished)):
+            yield replace(one, text=f"{one.text}; no word of the target came behind that", rank=1)
 
 
 def _without_certificate(case: Case) -> Iterator[Found]:

@@ -28,6 +28,11 @@ _KNOWN = tuple(
         (rb"220[ -][^\r\n]*SMTP", "SMTP", ("smtp",)),  # RFC 5321 3.1
         (rb"(?:220|421|554)[ -]", "SMTP or FTP", ("smtp", "ftp")),
         (rb"\* (?:OK|PREAUTH|BYE|BAD) ", "IMAP", ("imap",)),  # RFC 9051 7.1
+        (
+            rb"-ERR unknown command|-NOAUTH |-DENIED ",
+            "Redis",
+            (),
+        ),  # RESP simple errors; POP3 greets before it complains
         (rb"\+OK|-ERR", "POP3", ("pop3",)),  # RFC 1939 3
         (rb"...\0(?:\x0a\d+\.\d|\xff.\x04)", "MySQL", ("mysql",)),  # Protocol::HandshakeV10, ERR_Packet
         (rb"E\0\0..S[A-Z]+\0", "PostgreSQL", ("postgres",)),  # ErrorResponse

@@ -87,7 +87,8 @@ async def _revocation(chain: Sequence[CertificateLook], verdict: Verdict | None,
     looks = []
     for one in chain[:_MOST_CERTIFICATES]:
         issuer = _issuer(one.facts, chain, ders)
-        answers = await ask_all(one.der, issuer, patience=Patience(plan.seconds)) if issuer else ()
+        patience = Patience(plan.seconds)
+        answers = () if one.facts.self_issued else await ask_all(one.der, issuer, patience=patience)
         looks.append(CertificateLook(one.facts, one.der, answers))
     return [*looks, *chain[_MOST_CERTIFICATES:]]
 

@@ -86,11 +86,33 @@ def _answered(knock: Knock, recording: Recording) -> Verdict:
 
 
 def in_view_of(verdict: Verdict, right: Verdict) -> Verdict:
-    """The same, where a right client got the verdict ``right``: who refuses all has refused none for cause."""
-    if verdict.kind is not Kind.REFUSED or right.kind not in {Kind.REFUSED_WRONGLY, Kind.HUNG}:
+    """The same, where a right client got the verdict ``right``: who refuses all has refused none for cause, neither
+    who was to be refused nor who was not. What is said as of the right client is not said again.
+    """
+    refused = verdict.kind in {Kind.REFUSED, Kind.REFUSED_WRONGLY}
+    if not refused or right.kind not in {Kind.REFUSED_WRONGLY, Kind.HUNG}:
         return verdict
     text = "nothing can be told from its refusal: it refuses a right client as well"
+    if (verdict.alerts, verdict.notes) == (right.alerts, right.notes):
+        return Verdict(kind=Kind.UNPROVED, text=f"{text}, and in the same way")
     return Verdict(kind=Kind.UNPROVED, text=text, alerts=verdict.alerts, notes=verdict.notes)
+
+
+def what_first(right: Verdict, recording: Recording) -> str | None:
+    """What to do before anything can be told of a server that refuses a right client; None where it does not."""
+    if right.kind not in {Kind.REFUSED_WRONGLY, Kind.HUNG}:
+        return None
+    leg = recording.leg(LegRole.THROUGH)
+    asked = leg is not None and any(each.is_handshake(codes.CERTIFICATE_REQUEST) for each in leg.messages)
+    if asked:
+        do = "most often it does not trust HOME/client-ca/root.pem yet"
+    elif "unrecognized_name" in right.alerts:
+        do = "knock with a server name that it has (--name)"
+    elif "protocol_version" in right.alerts:
+        do = "it speaks neither TLS 1.2 nor TLS 1.3; the hellos of older versions tell what it does speak"
+    else:
+        do = f"ask why: countersign diagnose {recording.id}"
+    return f"the refusals of a server that refuses a right client tell nothing, so this comes first: {do}"
 
 
 def _against(knock: Knock, *, accepted: bool) -> tuple[Kind, str]:

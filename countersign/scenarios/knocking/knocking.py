@@ -19,7 +19,7 @@ from countersign.findings.probing.handshaking import PLAINLY, converse
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.private_files import write_private
 from countersign.recorder.wire.text import printable
-from countersign.scenarios.knocking.judging import in_view_of, judge, no_handshake
+from countersign.scenarios.knocking.judging import in_view_of, judge, no_handshake, what_first
 from countersign.scenarios.knocking.knocks import KNOCKS
 from countersign.scenarios.running.results import Matrix, Result
 from countersign.scenarios.running.verdict import Kind, skipped
@@ -66,7 +66,8 @@ def knock(
     told: Callable[[Result], None] = lambda _result: None,
     ladders: bool = False,
 ) -> Matrix:
-    """All of these, one after the other, behind one by a right client, without which a refusal says nothing.
+    """All of these, one after the other, behind one by a right client, without which a refusal says nothing: where it
+    is refused its result comes first, with what to do about that.
 
     ``keep`` gets each recording, ``told`` each result as it comes.
 
@@ -85,14 +86,17 @@ def knock(
                     return known[each.id]
                 result, recording = _one(server, each, shown, ladders=ladders)
                 keep(recording)
-                if each.id == RIGHT:
-                    _want_handshake(server.plan, recording)
-                else:
-                    result = replace(result, verdict=in_view_of(result.verdict, known[RIGHT].verdict))
-                known[each.id] = result
+                known[each.id] = replace(result, verdict=in_view_of(result.verdict, right.verdict))
             return known[each.id]
 
-        tried(KNOCKS[RIGHT])
+        right, recording = _one(server, KNOCKS[RIGHT], shown, ladders=ladders)
+        keep(recording)
+        _want_handshake(server.plan, recording)
+        first = what_first(right.verdict, recording)
+        known[RIGHT] = right
+        if first is not None:
+            known[RIGHT] = replace(right, verdict=replace(right.verdict, notes=(*right.verdict.notes, first)))
+            knocks = [KNOCKS[RIGHT], *(each for each in knocks if each.id != RIGHT)]
         for each in knocks:
             results.append(tried(each))
             told(results[-1])

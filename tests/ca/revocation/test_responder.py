@@ -338,6 +338,8 @@ async def test_a_certificate_can_be_made_for_a_responder_that_runs_elsewhere(fre
         for certificate, issuer in pairwise((leaf, *elsewhere.chain)):
             answers = await ask_all(certificate, issuer)
             assert [answer.verdict for answer in answers] == [Verdict.GOOD, Verdict.GOOD, Verdict.FOUND]
+            unknown = await ask_all(certificate, None)  # who issued it is found first
+            assert [answer.verdict for answer in unknown] == [Verdict.GOOD, Verdict.GOOD, Verdict.FOUND]
     for wrong in ("", "https://a/", "http://", "http://a b/", "a:80", "http://a/?q"):
         with pytest.raises(UserError, match="a responder is named by its address"):
             pointed_at(given, wrong)
