@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -541,3 +542,14 @@ def test_a_refusal_of_a_leaf_that_our_ca_may_not_issue_is_ours() -> None:
         refused = [*hellos(0.1), shown, alert(0.2, C, number, clear=True)]
         outcome = judge(intercepted(refused, tls12(), talked=(), failures=(barred,)))
         assert (outcome.broken_by, outcome.leg, outcome.alert is None) == (by, CLIENT, False)
+
+
+def test_of_many_ordered_faults_the_first_are_named_and_the_rest_counted_without_those_told_already() -> None:
+    done = [{"t": 0.0, "text": f"did thing {number}"} for number in range(5)]
+    whole = intercepted(tls13(0.1), tls13())
+    whole = replace(whole, legs=(replace(whole.legs[0], faults=tuple(done)), whole.legs[1]))
+    assert judge(whole).text.endswith("did thing 0, and did thing 1, and did thing 2 and did 2 more things.")
+    told = Failure(0.3, CLIENT, Party.PROXY, code=FailureCode.CANNOT_MIMIC, text="did thing 0, for did thing 1 failed")
+    cut = intercepted(hellos(0.1), tls13(), talked=(), failures=(told,))
+    cut = replace(cut, legs=(replace(cut.legs[0], faults=tuple(done)), cut.legs[1]))
+    assert judge(cut).text.endswith("; as ordered, the proxy did thing 2, and did thing 3, and did thing 4.")
