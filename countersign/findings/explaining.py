@@ -40,6 +40,9 @@ from countersign.recorder.files.javalog import decoded, read_blocks, without_cre
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_SAYS_LEAST = "tls-failed"
+"""The kind that is needless beside any other of the same line."""
+
 _SEVERITIES: Final = ("cause", "warning", "note")
 _PLACES_KEPT: Final = 5
 _UNKNOWN_KEPT: Final = 20
@@ -391,6 +394,7 @@ def _matches(raw: bytes, wanted: Iterable[Text]) -> list[_Match]:
     telling = [one for one in found if not one.text.kind.vague]
     if any(one.text.kind.severity == "cause" for one in telling):
         found = telling
+    found = [one for one in found if one.text.kind.id != _SAYS_LEAST] or found
     first: dict[str, _Match] = {}
     for one in sorted(found, key=lambda match: (match.spans[0], match.text.id)):
         first.setdefault(one.text.kind.id, one)

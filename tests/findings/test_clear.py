@@ -105,6 +105,19 @@ def test_who_names_no_server_is_not_told_that_its_name_is_unknown(name: str, fin
     assert diagnosis.cause.id == finding
 
 
+def test_an_answer_that_was_cut_has_chosen_nothing(lab: Lab) -> None:
+    with serving(behind_a_handshake(lab, hangs_up)) as port:
+        whole = handshake(plan(port))
+    (leg,) = whole.legs
+    hello = next(each for each in leg.messages if each.is_handshake(codes.SERVER_HELLO))
+    ends = tuple(replace(each, sender=Side.SERVER, how=Ending.FIN) for each in leg.ends[:1])
+    cut = replace(hello, raw=hello.raw[:10])
+    cut_off = replace(whole, legs=(replace(leg, messages=(leg.messages[0], cut), ends=ends, data={}),), failures=())
+    cause = diagnose(replace(cut_off, outcome=judge(cut_off))).cause
+    assert cause is not None
+    assert cause.id == "target-closed"
+
+
 @pytest.mark.peer("openssl")
 def test_a_client_that_shows_nothing_and_hears_nothing_more_is_told_that_it_had_nothing_to_show(lab: Lab) -> None:
     """As a log of the client has it, which ends where the client writes: the late refusal was never read."""

@@ -166,6 +166,11 @@ def test_a_cause_comes_before_its_effect_and_what_is_vague_comes_last() -> None:
     assert found(text) == ["expired", "tls-failed", "swallowed", "mid-request-not-sent"]
 
 
+def test_that_it_failed_is_not_said_beside_what_failed() -> None:
+    text = "fatal: unable to access 'https://x/': server certificate verification failed. CAfile: none CRLfile: none\n"
+    assert found(text) == ["verify-failed"]
+
+
 def test_the_cure_is_that_of_the_client_at_hand() -> None:
     assert fix(WORDING["java-no-path"]).startswith("keytool -importcert")
     assert "NODE_EXTRA_CA_CERTS" in fix(WORDING["node-issuer"])

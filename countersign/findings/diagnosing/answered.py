@@ -146,6 +146,8 @@ def _mismatches(view: View) -> Iterator[Found]:
         if isinstance(value, ClientHello):
             hello = value
         elif isinstance(value, ServerHello | HelloRetryRequest) and hello is not None:
+            if _cut(read.message.raw):
+                return  # what did not come is not what was chosen
             for wrong in _wrong(view, hello, value):
                 text = f"{view.who(Side.SERVER)} {wrong}"
                 yield Found("bad-answer", text, view.evidence(read), rank=0)
@@ -158,6 +160,11 @@ def _mismatches(view: View) -> Iterator[Found]:
     if protocol is not None and protocol not in view.reading.alpn_offered:
         text = f"{view.who(Side.SERVER)} chose the ALPN protocol {printable(protocol)}, which was not offered"
         yield Found("bad-answer", text, view.evidence(view.message("server_hello")), rank=0)
+
+
+def _cut(raw: bytes) -> bool:
+    """Whether a handshake message ended before as many bytes had come as it declares (RFC 8446 4)."""
+    return len(raw) < 4 + int.from_bytes(raw[1:4], "big")
 
 
 def _wrong(view: View, hello: ClientHello, answer: ServerHello | HelloRetryRequest) -> Iterator[str]:
