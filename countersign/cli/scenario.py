@@ -196,7 +196,11 @@ def _table(scenario: Scenario) -> dict[str, Any]:
 @app.command("from-recording")
 def from_recording(
     recording: Annotated[
-        str, typer.Argument(metavar="ID|FILE", help="A recording as in `show`, or a capture, export or Java log.")
+        str,
+        typer.Argument(
+            metavar="ID|FILE",
+            help="A recording as in `show`, or a capture, export or Java log; ID:server is what the target did.",
+        ),
     ],
     name: Annotated[str | None, typer.Option("--id", help="What the scenario is called.", show_default=False)] = None,
     out: Annotated[
@@ -216,7 +220,7 @@ def from_recording(
 
     with open_store(home, store) as kept:
         subject = find(recording, kept.get, keylog=read_keys(keylog or []), broken=True)
-    rebuilt = rebuild(subject.recording, name=name)
+    rebuilt = rebuild(subject.recording, role=subject.role, name=name)
     write_out(to_toml(rebuilt.scenario).encode(), out, overwrite=overwrite, home=home, store=store, public=True)
     if out is not None:
         typer.echo(f"wrote {printable(str(out))}: the scenario {rebuilt.scenario.id}")

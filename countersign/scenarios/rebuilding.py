@@ -110,12 +110,15 @@ class Rebuilt:
     notes: tuple[str, ...]
 
 
-def rebuild(recording: Recording, *, name: str | None = None) -> Rebuilt:
+def rebuild(recording: Recording, *, role: LegRole | None = None, name: str | None = None) -> Rebuilt:
     """The scenario that makes a server like the recorded one. Raises :class:`UserError` where there is nothing to tell.
 
-    ``name`` is its id; unless told it is made of the recording's.
+    ``role`` is the leg whose server is meant, unless told what the client met. ``name`` is its id; unless told it is
+    made of the recording's.
     """
     leg = recording.leg(LegRole.THROUGH) or recording.leg(LegRole.CLIENT) or recording.leg(LegRole.SERVER)
+    if role is not None:
+        leg = recording.leg(role)
     if leg is None or not leg.messages:
         raise UserError(f"cannot make a scenario of recording {recording.id}: there is no TLS in it")
     maker = _Rebuilding(recording, leg)

@@ -88,6 +88,10 @@ def test_demo_keeps_what_it_recorded_when_asked(home: Path) -> None:
     assert [entry["outcome"]["status"] for entry in listed["recordings"]] == ["failed", "established"]
     assert countersign("show", "demo").code == 0
     assert not (home / "ca").exists()  # who makes the home's own says what it can speak for
+    asked = {
+        leg: "client_auth" in countersign("scenario", "from-recording", f"last{leg}").out for leg in ("", ":server")
+    }
+    assert asked == {"": False, ":server": True}  # the proxy does not ask for what the target asks for
 
 
 def test_ca_init_makes_a_ca_once(home: Path) -> None:

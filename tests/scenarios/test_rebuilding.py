@@ -13,7 +13,7 @@ from countersign.errors import UserError
 from countersign.proxy import Action, Address, Engine, Mtls, Settings
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.files.pcapng import export_pcapng
-from countersign.recorder.recording import Recording
+from countersign.recorder.recording import LegRole, Recording
 from countersign.scenarios.model import ClientAuth
 from countersign.scenarios.reading import Source, read_scenario, to_toml
 from countersign.scenarios.rebuilding import Rebuilt, rebuild
@@ -234,6 +234,22 @@ def test_a_scenario_is_made_of_every_kind_of_handshake_or_it_is_said_why_not(nam
     for end in range(1, len(messages) + 1):
         rebuilt = rebuild(recorded(messages[:end]).recording)
         assert read_scenario(Source(to_toml(rebuilt.scenario), name="x.toml", id="x")) == rebuilt.scenario
+
+
+@pytest.mark.peer("openssl")
+def test_the_leg_that_is_named_is_the_one_whose_server_is_built_again(lab: Lab) -> None:
+    with (
+        OpensslServer(lab.server) as target,
+        RunningProxy(target=Address("127.0.0.1", target.port), roots=()) as proxy,
+    ):
+        openssl_client(f"127.0.0.1:{proxy.port}", ca=lab.root_pem, until="alert|closed|errno")
+        recording = proxy.recording()
+    met, did = rebuild(recording), rebuild(recording, role=LegRole.SERVER)
+    assert met.scenario.certificate is None  # the proxy did not trust the target and showed nothing
+    assert did.scenario.certificate is not None
+    assert not did.scenario.wire
+    with pytest.raises(UserError, match="there is no TLS in it"):
+        rebuild(recording, role=LegRole.THROUGH)
 
 
 def test_where_there_is_no_tls_there_is_no_scenario() -> None:
