@@ -16,6 +16,7 @@ import random
 import tempfile
 import time
 from contextlib import redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -518,10 +519,10 @@ def _changed(data: bytes) -> Any:
         holder, key = places[int.from_bytes(data[at : at + 2], "big") % len(places)]
         choice, other = data[at + 2], int.from_bytes(data[at + 3 : at + 5], "big")
         if choice < len(_BECOMES):
-            holder[key] = _BECOMES[choice]
+            holder[key] = deepcopy(_BECOMES[choice])  # else one of them could come to hold itself
         elif choice < 160:
             source, name = places[other % len(places)]
-            holder[key] = json.loads(json.dumps(source[name]))
+            holder[key] = deepcopy(source[name])
         elif choice < 200 and isinstance(holder[key], str):
             text = holder[key]
             where = other % (len(text) + 1)
