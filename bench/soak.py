@@ -72,7 +72,7 @@ def main() -> None:
             time.sleep(max(0.0, made / asked.rate - passed))
         course.append((made, peers.memory(proxy.pid)))
     middle, last = course[(len(course) - 1) // 2], course[-1]
-    each = (last[1] - middle[1]) / (last[0] - middle[0])
+    each = (last[1] - middle[1]) / max(1, last[0] - middle[0])
     if asked.json:
         print(json.dumps({"connections": made, "course": course, "bytes for each in the last half": each}))
         return

@@ -187,10 +187,11 @@ class _Rebuilding:
         sent = [one for one in self._reading.certificates if one.sender is Side.SERVER]
         ders = [one.der for one in sent]
         if not sent or not all(ders):
-            self.notes.append(
-                "the chain is not in it: "
-                + ("only names and dates of it are known" if sent else "it was not seen, or none was sent")
-            )
+            why = "only names and dates of it are known" if sent else "it was not seen, or none was sent"
+            target = self._recording.leg(LegRole.SERVER) if self._leg.role is LegRole.CLIENT and not sent else None
+            if target is not None and target.read().chain(Side.SERVER):
+                why = f"the proxy sent none; the target's is in {self._recording.id}:server"
+            self.notes.append(f"the chain is not in it: {why}")
             return None
         cause = self._diagnosis.cause
         trusted = cause is None or cause.id not in _UNTRUSTED

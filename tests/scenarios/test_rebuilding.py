@@ -246,6 +246,7 @@ def test_the_leg_that_is_named_is_the_one_whose_server_is_built_again(lab: Lab) 
         recording = proxy.recording()
     met, did = rebuild(recording), rebuild(recording, role=LegRole.SERVER)
     assert met.scenario.certificate is None  # the proxy did not trust the target and showed nothing
+    assert f"the chain is not in it: the proxy sent none; the target's is in {recording.id}:server" in met.notes
     assert did.scenario.certificate is not None
     assert not did.scenario.wire
     with pytest.raises(UserError, match="there is no TLS in it"):
