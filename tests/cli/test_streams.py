@@ -48,7 +48,7 @@ def shell(command: str, home: Path, **env: str) -> subprocess.CompletedProcess[s
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a CA and two recordings."""
     home = tmp_path_factory.mktemp("kept") / "home"
-    done = shell("countersign demo --keep", home)
+    done = shell("countersign demo --keep && countersign ca init", home)
     assert done.returncode == 0, done.stderr
     return home
 
