@@ -21,7 +21,7 @@ from countersign.findings.comparing import compare
 from countersign.findings.diagnosing import diagnose
 from countersign.findings.diagnosing.case import View
 from countersign.findings.diagnosing.chain import defects
-from countersign.findings.diagnosing.inspection import product_of
+from countersign.findings.diagnosing.inspection import is_root_of_a_product, product_of
 from countersign.findings.subjects import Subject
 from countersign.proxy import Address, SecretsKept
 from countersign.recorder.certificates import CertificateFacts
@@ -189,6 +189,7 @@ def test_a_host_without_a_point_and_a_label_are_names_too() -> None:
     [
         ("CN=Fortinet_CA_SSL,OU=Acme,O=Fortinet", "FortiGate"),
         ("CN=Acme proxy,O=Palo Alto Networks", "Palo Alto Networks"),
+        ("CN=Forward Trust,OU=Acme,O=Palo Alto Networks", "Palo Alto Networks"),
         ("CN=Cisco Umbrella Root CA,OU=Acme,O=Cisco", "Cisco Umbrella"),
         ("CN=Gateway CA - Cloudflare Managed G1 acme,O=Cloudflare\\, Inc.", "Cloudflare Gateway"),
     ],
@@ -199,6 +200,8 @@ def test_a_product_is_known_under_pseudonyms_and_its_owner_is_not(name: str, pro
     (hidden,) = Pseudonyms(KEY).redacted(recorded([message]).recording).legs[0].messages
     assert hidden.told is not None
     assert product_of(hidden.told.certificates) == product_of([facts]) == product
+    (shown,) = hidden.told.certificates
+    assert is_root_of_a_product(shown.issuer) == is_root_of_a_product(name)
     assert "acme" not in f"{hidden.told.certificates}".lower()
 
 
