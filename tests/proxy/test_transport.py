@@ -103,6 +103,18 @@ async def test_ended_in_the_moment_of_room_it_leaves_nothing_on_the_loop() -> No
         assert not loop.remove_reader(number)
 
 
+async def test_aborted_with_bytes_that_wait_it_leaves_nothing_on_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    async with pair() as (stream, _):
+        transport = stream._transport
+        assert transport is not None
+        number = transport.get_extra_info("socket").fileno()
+        stream.write(_MUCH)
+        stream.abort()
+        assert not loop.remove_writer(number)
+        assert not loop.remove_reader(number)
+
+
 async def test_paused_it_reads_nothing_and_resumed_all() -> None:
     async with pair() as (stream, far):
         stream.pause()
