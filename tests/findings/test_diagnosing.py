@@ -423,6 +423,26 @@ def test_of_a_jvms_log_the_cure_is_javas(name: str) -> None:
     assert "keytool -importcert" in found.fix
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "signature check failed",
+        "unrecognized critical extension(s)",
+        "non-null policy tree required and policy tree is null",
+    ],
+)
+def test_what_a_jvm_itself_says_of_a_chain_comes_before_a_root_that_it_might_lack(reason: str, tmp_path: Path) -> None:
+    """Of a root that was not sent the wire cannot tell what is wrong with what it signed; who has it can."""
+    words = f"PKIX path validation failed: java.security.cert.CertPathValidatorException: {reason}"
+    written = (Path(__file__).parents[1] / "recorder" / "javalog" / "logs" / "jdk17-tls13-untrusted.log").read_text()
+    log = tmp_path / "wrapper.log"
+    log.write_text(re.sub(r"PKIX path building failed: \S+ unable to .*target", words, written))
+    diagnosis = diagnose(find(str(log), lambda _: pytest.fail("it is a file"), broken=True).recording)
+    assert diagnosis.cause is not None
+    assert diagnosis.cause.id == "client-says"
+    assert words in diagnosis.cause.text
+
+
 # -- whatever comes ------------------------------------------------------------------------------------------------
 
 
@@ -486,6 +506,37 @@ def test_what_connect_was_answered_tells_why_there_is_no_tunnel(prelude: dict[st
     found = diagnose(replace(recording, outcome=Outcome(Status.FAILED, Party.CLIENT))).cause
     assert (found.id if found else None) == (None if expected is None else "no-tunnel")
     assert expected is None or (found is not None and expected in found.text)
+
+
+CUT_OFF = Message(0.1, Side.CLIENT, Content.ALERT, 10, False, 2, b"\x02\x0a")
+UNKNOWN_CA = Message(0.1, Side.CLIENT, Content.ALERT, 48, False, 2, b"\x02\x30")
+PAGE = "<html>Please accept the terms of use.</html>"
+WITH_A_PAGE = (
+    {"said": f"HTTP/1.1 200 OK\\r\\nContent-Length: {len(PAGE)}\\r\\n\\r\\n{PAGE}"},
+    {"protocol": "unknown", "dialogue": [{"t": 0.1, "from": "server", "text": PAGE}]},  # of a capture
+)
+
+
+@pytest.mark.parametrize("prelude", WITH_A_PAGE)
+@pytest.mark.parametrize(
+    ("messages", "alert", "expected"),
+    [
+        ("tls12-ecdhe", (), "no-tunnel"),
+        ("tls12-ecdhe", (CUT_OFF,), "no-tunnel"),
+        ("tls12-ecdhe", (UNKNOWN_CA,), "missing-intermediate"),
+        ("tls13-full", (), "no-tunnel"),
+    ],
+)
+def test_a_body_behind_the_200_is_the_cause_however_far_the_server_has_come_meanwhile(
+    prelude: dict[str, Any], messages: str, alert: tuple[Message, ...], expected: str
+) -> None:
+    """Unless the client has said that it read what came behind the body."""
+    flight = transcript(messages)
+    flight = flight[: next(n for n, one in enumerate(flight) if one.sender is Side.CLIENT and n)]
+    leg = Leg(LegRole.THROUGH, (*flight, *alert), ends=(End(0.2, Side.CLIENT, Ending.RESET),))
+    recording = replace(recorded(()).recording, legs=(leg,), outcome=Outcome(Status.FAILED, Party.CLIENT))
+    recording = replace(recording, prelude={"request": {"method": "CONNECT"}, "answer": 200, **prelude})
+    assert cause(recording) == expected, diagnose(recording).to_json()
 
 
 @pytest.mark.parametrize("name", NAMES)

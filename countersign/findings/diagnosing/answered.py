@@ -47,6 +47,16 @@ _FLIGHT_12 = (
 )
 _THOUGHT = 2.5  # and that thinks no longer about a certificate, but waits for somebody
 _WAITED = 1.0  # seconds for which a client waits that was not served
+_OF_NO_TLS = {
+    codes.UNEXPECTED_MESSAGE,
+    codes.RECORD_OVERFLOW,
+    codes.ILLEGAL_PARAMETER,
+    codes.DECODE_ERROR,
+    codes.PROTOCOL_VERSION,
+    codes.INTERNAL_ERROR,
+    None,
+}
+"""With what alerts a client ends that gets bytes that are no TLS; OpenSSL and Node send none."""
 
 
 def answered(case: Case) -> Iterator[Found]:
@@ -275,12 +285,10 @@ def no_tunnel(case: Case) -> Iterator[Found]:
         if status < 300:
             text += ", which opens a tunnel (RFC 9110 9.3.6), and the client did not go on: Java takes 200 alone"
         yield Found("no-tunnel", text, evidence, rank=0, values={"status": str(status)})
-    elif status == 200 and re.search(r"(?i)\\r\\n(content-length: *0*[1-9]|transfer-encoding:)", said):
-        view = case.of_client
-        if view is not None and not view.reading.handshake_finished:
-            text = f"the proxy's answer to the client's CONNECT has a body, which it cannot have: '{said}'; the client "
-            text += "took that for the beginning of TLS, or TLS for its end (RFC 9110 9.3.6)"
-            yield Found("no-tunnel", text, evidence, rank=0, values={"status": "200 with a body"})
+    elif status == 200 and (body := _body(case, said)) is not None:
+        text = f"the proxy's answer to the client's CONNECT has a body, which it cannot have: '{body}'; the client "
+        text += "took that for the beginning of TLS, or TLS for its end (RFC 9110 9.3.6)"
+        yield Found("no-tunnel", text, evidence, rank=0, values={"status": "200 with a body"})
     elif status is None and not went_on and "said" in prelude:
         text, got = "the proxy did not answer the client's CONNECT", "no answer"
         if said:
@@ -288,3 +296,33 @@ def no_tunnel(case: Case) -> Iterator[Found]:
             text, got = f"the proxy's answer to the client's CONNECT {why}: '{said}'", "no answer that is one"
         values = {"status": got}
         yield Found("no-tunnel", text, evidence, rank=0, values=values)
+
+
+def _body(case: Case, said: str) -> str | None:
+    """What came behind a 200 where a tunnel has no body, if the client stumbled over that.
+
+    The proxy's own answer is there with its head; of a capture there are the words before TLS, and they are the
+    target's unless that spoke TLS behind them.
+    """
+    view, prelude = case.of_client, case.recording.prelude
+    if view is None or not _read_nothing(view):
+        return None
+    if re.search(r"(?i)\\r\\n(content-length: *0*[1-9]|transfer-encoding:)", said):
+        return said
+    turns = prelude.get("dialogue")
+    if view.answer is None or prelude.get("protocol") != "unknown" or not isinstance(turns, list | tuple):
+        return None
+    words = [one.get("text") for one in turns if isinstance(one, dict) and one.get("from") == Side.SERVER.value]
+    alone = bool(words) and len(words) == len(turns)
+    return printable(str(words[0]).strip(), limit=200) if alone else None
+
+
+def _read_nothing(view: View) -> bool:
+    """The client ended it, and nothing shows that it has read what the server sent: it has said no more than its hello,
+    and no alert but one that bytes get which are no TLS. How far the server had come by then says nothing.
+    """
+    ended = view.ended
+    if ended is None or ended.party is not view.party(Side.CLIENT) or ended.alert not in _OF_NO_TLS:
+        return False
+    said = [one.type for one in view.reading.messages if one.message.sender is Side.CLIENT and one.type != "alert"]
+    return said in ([], ["client_hello"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.findings.diagnosing.answered import answered
+from countersign.findings.diagnosing.answered import answered, no_tunnel
 from countersign.findings.diagnosing.case import named
 from countersign.findings.diagnosing.chain import defects
 from countersign.findings.diagnosing.inspection import is_root_of_a_product, product_of
@@ -144,8 +144,8 @@ def _client_refused(case: Case, view: View, ended: Ended) -> bool:
         about = about or _too_large(view, ended) is not None or _empty(view)
         return about and not _client_finished_before(view, ended)
     failed = case.recording.outcome.status in {Status.FAILED, Status.ABANDONED}
-    if any(answered(case)):
-        return False  # what the server sent is reason enough
+    if any(answered(case)) or any(no_tunnel(case)):
+        return False  # what the server sent is reason enough, or the proxy before it
     return failed and (_shown(view) or _empty(view)) and Side.CLIENT not in view.reading.handshake_finished
 
 
