@@ -142,6 +142,8 @@ def judge(
     """
     outcome = _judged(recording, not_tls=not_tls, stopped=stopped, witness=witness, data_seen=data_seen)
     outcome = _as_ordered(recording, outcome)
+    if any(leg.echoed for leg in recording.legs):
+        outcome = replace(outcome, text=f"{outcome.text}; what the target sent is the ClientHello that it got: an echo")
     return replace(outcome, text=f"{outcome.text[:1].upper()}{outcome.text[1:]}.")
 
 

@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from countersign.errors import UserError
+from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, EncryptedRecord, Message, Problem, Side
 from countersign.recorder.wire.reading import LegReading, ReadMessage, SentCertificate, read_leg
 from countersign.recorder.wire.told import Told
@@ -248,6 +249,15 @@ class Leg:
 
     def count(self, side: Side) -> DataCount:
         return self.data.get(side, DataCount())
+
+    @property
+    def echoed(self) -> bool:
+        """Whether the first thing that the server said is the client's own ClientHello, which no TLS server sends."""
+        hello = next((one for one in self.messages if one.sender is Side.CLIENT), None)
+        answer = next((one for one in self.messages if one.sender is Side.SERVER), None)
+        if hello is None or answer is None or not answer.is_handshake(codes.CLIENT_HELLO):
+            return False
+        return bool(answer.raw) and answer.raw == hello.raw
 
 
 @dataclass(frozen=True, slots=True)

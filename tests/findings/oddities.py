@@ -61,6 +61,12 @@ def says(data: bytes, *, first: bool = False) -> Callable[[socket.socket], None]
     return deed
 
 
+def echoes(connection: socket.socket) -> None:
+    """What it gets."""
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
 def streams(piece: bytes) -> Callable[[socket.socket], None]:
     """This again and again, behind the first bytes of the client."""
 

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign.errors import EnvironmentFault
-from countersign.findings.diagnosing import diagnose
+from countersign.findings.diagnosing import Severity, diagnose
 from countersign.findings.probing import Plan, probe
 from countersign.findings.probing.clear import in_place_of_tls, other_way
 from countersign.findings.probing.handshaking import Manner, converse, handshake
 from countersign.findings.probing.showing import show
+from countersign.proxy import Action, Address
 from countersign.recorder.outcome import judge
 from countersign.recorder.recording import Ending, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Side
-from tests.findings.oddities import ALERT, hangs_up, resets, says, serving, streams, waits
+from tests.findings.oddities import ALERT, echoes, hangs_up, resets, says, serving, streams, waits
 from tests.peers.openssl import OpensslServer
+from tests.proxy.ordered import look, trusting
+from tests.proxy.running import RunningProxy
 from tests.proxy.wire import server_context
 
 if TYPE_CHECKING:
@@ -54,10 +57,11 @@ def plan(port: int, *, seconds: float = 20.0, starttls: str | None = None) -> Pl
         (resets, "reset the connection in the middle of the", "target-reset", (Side.SERVER, Ending.RESET)),
         (says(NO_SUCH_TYPE), "sent something that cannot be taken: OpenSSL says 'unexpected message'", None, WE_LEFT),
         (streams(b"\x17\x03\x03\1\0" + bytes(256)), "cannot be taken: OpenSSL says 'unexpected", None, WE_LEFT),
+        (echoes, "is the ClientHello that it got: an echo.", "target-echoes", WE_LEFT),
     ],
     ids=[
         "zeros", "anything", "HTTP", "a page", "SMTP", "SSH", "silence", "FIN", "RST",
-        "a message that there is not", "application data",
+        "a message that there is not", "application data", "an echo",
     ],
 )  # fmt: skip
 def test_what_a_server_did_instead_of_a_handshake_is_told(
@@ -249,3 +253,29 @@ def test_a_dialogue_that_does_not_come_about_is_no_way_that_there_is_not() -> No
         pytest.raises(EnvironmentFault, match="does not begin TLS by smtp: no answer"),
     ):
         probe(plan(port, seconds=0.3, starttls="smtp"))
+
+
+@pytest.mark.parametrize("action", [Action.INTERCEPT, Action.PASSTHROUGH])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_echo_is_no_server_that_breaks_the_protocol(action: Action, version: ssl.TLSVersion) -> None:
+    """A client finds the hello that comes back unexpected, and that is not what is wrong with it."""
+
+    def held(context: ssl.SSLContext) -> None:
+        context.minimum_version = context.maximum_version = version
+
+    with serving(echoes) as port, RunningProxy(target=Address("127.0.0.1", port), action=action) as proxy:
+        with pytest.raises((ssl.SSLError, OSError)):
+            look(proxy, trusting(change=held))
+        recording = proxy.recording()
+    assert "is the ClientHello that it got: an echo" in recording.outcome.text
+    causes = [one.id for one in diagnose(recording).findings if one.severity is Severity.CAUSE]
+    assert causes == ["target-echoes"]
+
+
+def test_a_server_that_answers_with_a_hello_of_its_own_is_no_echo() -> None:
+    with serving(echoes) as port:
+        (leg,) = handshake(plan(port)).legs
+    ours, theirs = leg.messages[:2]
+    assert leg.echoed
+    assert not replace(leg, messages=(ours, replace(theirs, raw=theirs.raw[:-1] + b"\1"))).echoed
+    assert not replace(leg, messages=(ours,)).echoed

@@ -86,6 +86,18 @@ def answered(case: Case) -> Iterator[Found]:
             yield from _waited(view)
 
 
+def echoed(case: Case) -> Iterator[Found]:
+    """A server that sends back what it gets."""
+    for view in case.views:
+        if view.leg.echoed:
+            hello, back = (view.message("client_hello", side) for side in Side)
+            text = (
+                f"{view.who(Side.SERVER)} answered the ClientHello with that same ClientHello, byte by byte: an echo "
+                "service, or something that leads the connection back to where it comes from"
+            )
+            yield Found("target-echoes", text, view.evidence(hello, back), rank=0)
+
+
 def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
     strange = next((one for one in problems if one.expected == NO_RECORD), None)
     strange = strange or next((one for one in problems if one.field == "record.type"), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.errors import UserError
-from countersign.findings.diagnosing.answered import answered, in_clear, no_tunnel
+from countersign.findings.diagnosing.answered import answered, echoed, in_clear, no_tunnel
 from countersign.findings.diagnosing.case import FAMILIES, Case
 from countersign.findings.diagnosing.conversation import by_hand, conversation, internal, records_damaged
 from countersign.findings.diagnosing.inspection import inspection
@@ -28,6 +28,7 @@ _RULES: tuple[Callable[[Case], Iterator[Found]], ...] = (
     refused,
     refused_unseen,
     answered,
+    echoed,
     in_clear,
     no_tunnel,
     abandoned,
@@ -53,11 +54,14 @@ _NO_MORE_THAN_SAID = {
 }
 """What only repeats how it ended, where something else says why."""
 
-_NO_TLS_THERE = {"target-plain-http", "target-not-tls", "starttls-declined"}
+_NO_TLS_THERE = {"target-plain-http", "target-not-tls", "target-echoes", "starttls-declined"}
 _OF_A_TLS_SERVER = {
     "tls13-intolerance",
     "no-sni",
     "large-hello-dropped",
+    "answer-refused",
+    "broken-message",
+    "other-alert",
     "target-closed",
     "target-reset",
     "target-silent",

@@ -54,6 +54,8 @@ def unshared(case: Case) -> Iterator[Found]:
         if ended is None or ended.alert is None or hello is None or Side.CLIENT in view.reading.handshake_finished:
             continue
         ours = ended.party is Party.PROXY and view.role is LegRole.CLIENT
+        if ours and any(one.leg is LegRole.SERVER for one in case.recording.failures):
+            continue  # the alert passes on what befell us with the target
         told = any(one.code is FailureCode.NOTHING_SHARED for one in case.recording.failures)
         if ours and told and ended.alert != codes.PROTOCOL_VERSION:
             continue  # the alert is OpenSSL's choice, and its words say more

@@ -34,7 +34,7 @@ def probe(plan: Plan, *, label: str | None = None, told: Callable[[str], None] =
     """Everything about one server. ``told`` hears what is being done. Raises :class:`EnvironmentFault`."""
     told("a handshake")
     recording = handshake(plan, label=label)
-    no_tls = any(each.code in NO_TLS for each in recording.failures)
+    no_tls = any(each.code in NO_TLS for each in recording.failures) or any(leg.echoed for leg in recording.legs)
     seen = _offers(plan, told) if plan.all_versions and not no_tls else Seen()
     chain = _chain(recording)
     if not chain:

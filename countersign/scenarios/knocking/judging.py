@@ -33,10 +33,15 @@ _REFUSING = re.compile(rb"HTTP/1\.[01] (?:(49[56])|(40[013])(?=.*certificate))\b
 
 
 def no_handshake(recording: Recording) -> str | None:
-    """Why there was none at all, as a sentence; None where the server has said anything in TLS, were it an alert."""
+    """Why there was none at all, as a sentence; None where the server has said anything in TLS, were it an alert.
+
+    An echo of our hello says nothing.
+    """
     leg = recording.leg(LegRole.THROUGH)
     said = {each.content for each in leg.messages if each.sender is Side.SERVER} if leg is not None else set()
-    return None if said & {Content.HANDSHAKE, Content.ALERT} else recording.outcome.text
+    if leg is None or leg.echoed or not said & {Content.HANDSHAKE, Content.ALERT}:
+        return recording.outcome.text
+    return None
 
 
 def judge(knock: Knock, recording: Recording, heard: bytes) -> Verdict:

@@ -35,7 +35,7 @@ from countersign.scenarios.knocking import KNOCKS, Server, chosen, knock
 from countersign.scenarios.knocking.knocking import request
 from countersign.scenarios.running.verdict import Kind
 from tests.cli.commands import countersign
-from tests.findings.oddities import ALERT, hangs_up, resets, says, serving, streams, waits
+from tests.findings.oddities import ALERT, echoes, hangs_up, resets, says, serving, streams, waits
 from tests.peers.openssl import OpensslServer
 from tests.peers.process import Background
 from tests.proxy.wire import server_context
@@ -191,8 +191,9 @@ def _until_it_listens(port: int) -> None:
         (hangs_up, "closed the connection in the middle of the handshake"),
         (resets, "reset the connection in the middle of the handshake"),
         (streams(b"\x14\x03\x03\0\1\1" * 50), "sent something that cannot be taken"),
+        (echoes, "is the ClientHello that it got: an echo"),
     ],
-    ids=["zeros", "HTTP", "SMTP", "SSH", "silence", "FIN", "RST", "change_cipher_spec"],
+    ids=["zeros", "HTTP", "SMTP", "SSH", "silence", "FIN", "RST", "change_cipher_spec", "an echo"],
 )
 def test_who_says_nothing_in_tls_to_a_right_client_is_not_judged(
     clients: tuple[Authority, Path], deed: Callable[[socket.socket], None], why: str
