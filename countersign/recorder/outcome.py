@@ -716,7 +716,7 @@ def _unused(recording: Recording, facing: Leg, stopped: str | None) -> Outcome:
 def _abandoned(facing: Leg, *, by_sizes: bool = False) -> Outcome:
     text = "the handshake was finished and the client left without sending any application data"
     text += ", by the sizes of its sealed records" if by_sizes else ""
-    text += " (a client that refuses the host name does so)"
+    text += " (a client does so that judges the host name, a pin or the chain only then, and refuses it)"
     return Outcome(Status.ABANDONED, Party.CLIENT, facing.role, None, text)
 
 

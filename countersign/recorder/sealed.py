@@ -6,6 +6,10 @@ padding is known (:func:`~countersign.recorder.wire.protection.sealed_lengths`).
 behind the server's flight says how far it came: one of the size of an alert is no Finished, so the client refused what
 it was shown; an empty Certificate before Finished means that it was asked for a certificate and has shown none. Which
 alert it is, and what it is about, stays sealed. Where early data was offered, or sizes fit nothing, nothing is said.
+
+A goodbye is one alert, and JSSE's are two, user_canceled before close_notify (6.1). Its alerts are padded to the size
+of a short request, so two records of that size are a goodbye only where the client waits for no answer to them: its
+bytes end before the server says anything more, or that says nothing more at all.
 """
 
 from __future__ import annotations
@@ -82,7 +86,7 @@ def sealed(leg: Leg) -> Sealed | None:
     last_data = leg.count(Side.SERVER).last
     answers += [last_data] if last_data is not None and last_data >= began else []
     behind = client[of_flight:]
-    goodbye = behind[-1:] if _is_goodbye(behind, leg.count(Side.CLIENT).last, answers, suite) else []
+    goodbye = _goodbye(behind, leg, answers, suite)
     refused = bool(server) and server[-1].alert_size and not any(t > server[-1].t for t in answers)
     used = len(behind) > len(goodbye) or leg.count(Side.CLIENT).length > 0
     return Sealed(
@@ -132,14 +136,18 @@ def _flight(client: Sequence[EncryptedRecord], suite: int) -> tuple[Flight, int]
     return (Flight.NO_CERTIFICATE if empty else Flight.CERTIFICATE), at + 1
 
 
-def _is_goodbye(
-    behind: Sequence[EncryptedRecord], last_data: float | None, answers: Sequence[float], suite: int
-) -> bool:
-    """Whether the last record is an alert. Data of its size in JSSE's form (``GET / HTTP/1.1``) is answered."""
+def _goodbye(
+    behind: Sequence[EncryptedRecord], leg: Leg, answers: Sequence[float], suite: int
+) -> Sequence[EncryptedRecord]:
+    """The last records, where they are alerts. Data of their size in JSSE's form (``GET / HTTP/1.1``) is answered."""
+    last_data = leg.count(Side.CLIENT).last
     if not behind or not behind[-1].alert_size or (last_data is not None and last_data > behind[-1].t):
-        return False
-    bare = min(sealed_lengths(suite, codes.ALERT_LENGTH))
-    return behind[-1].length == bare or not any(t > behind[-1].t for t in answers)
+        return ()
+    bare, padded = (fit(sealed_lengths(suite, codes.ALERT_LENGTH)) for fit in (min, max))
+    last, left = behind[-1].t, _ended(leg, Side.CLIENT)
+    if [one.length for one in behind[-2:]] == [padded, padded] and not any(last < t <= left for t in answers):
+        return behind[-2:]
+    return behind[-1:] if behind[-1].length == bare or not any(t > last for t in answers) else ()
 
 
 def _ended(leg: Leg, side: Side) -> float:

@@ -15,8 +15,9 @@ from countersign.findings.subjects import NoTls, find
 from countersign.recorder.files.importing import import_files
 from countersign.recorder.recording import LegRole, Recording, Status
 from countersign.recorder.wire.events import Side
+from countersign.recorder.wire.secrets import KeyLog
 from tests.peers.curl import curl
-from tests.peers.java import java_client, java_truststore
+from tests.peers.java import PASSWORD, QUICK_START, SOURCE, _classes, java_client, java_truststore
 from tests.peers.openssl import OpensslServer, openssl_client
 from tests.peers.process import run
 from tests.peers.relay import Relay
@@ -122,6 +123,39 @@ def test_a_jvm_that_refuses_under_encryption_is_named_and_what_it_refuses_is_not
     assert told(capture) == ("failed", "client", "certificate-refused-unseen")
     _, found = diagnosed(capture)
     assert any("certificates of the conversation: they are encrypted" in text for text in found.unseen)
+
+
+VERIFIER = SOURCE.with_name("RefusingVerifier.java")
+
+
+@pytest.mark.peer("java", "javac", "openssl")
+def test_a_jvm_that_refuses_the_name_behind_a_tls13_handshake_has_used_nothing(lab: Lab, tmp_path: Path) -> None:
+    """It says user_canceled and close_notify, one alert more than others: told by sizes, with keys, and by its log."""
+    capture, keys, log = tmp_path / "capture", tmp_path / "keys", tmp_path / "client.log"
+    trusted = java_truststore(tmp_path / "trust.p12", lab.root_pem)
+    store = {"trustStore": trusted, "trustStorePassword": PASSWORD}
+    with (
+        OpensslServer(lab.issue("other.example"), mode="www", version="TLSv1.3", keylog=keys) as target,
+        Relay(("127.0.0.1", target.port), pcap=capture) as relay,
+    ):
+        done = run(
+            *("java", *QUICK_START, "-cp", _classes().name, "-Djavax.net.debug=ssl:handshake"),
+            *(f"-Djavax.net.ssl.{name}={value}" for name, value in store.items()),
+            *(VERIFIER, f"https://localhost:{relay.port}/"),
+            timeout=60,
+        )
+    log.write_text(done.stderr + done.stdout)
+    assert told(capture) == ("abandoned", "client", "abandoned")
+    opened = KeyLog()
+    opened.add_text(keys.read_bytes())
+    (with_keys,) = import_files([capture], keylog=opened)
+    assert isinstance(with_keys, Recording)
+    assert (with_keys.outcome.status, with_keys.outcome.broken_by) == (Status.ABANDONED, "client")
+    (of_log,) = import_files([log])
+    assert isinstance(of_log, Recording)
+    assert "the client refused whom it had reached; the log gives as reason: " in of_log.outcome.text
+    assert "HTTPS hostname wrong" in of_log.outcome.text
+    assert told(log) == ("abandoned", "client", "client-says")
 
 
 @pytest.mark.peer("openssl")

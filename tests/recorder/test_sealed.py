@@ -40,6 +40,10 @@ LEAVES, CLOSES = End(0.4, C, Ending.FIN), End(0.35, S, Ending.FIN)
         ((FINISHED,), Flight.FINISHED, False),
         ((FINISHED + JSSE, ALERT + JSSE), Flight.FINISHED, False),
         ((FINISHED, 96, ALERT), Flight.FINISHED, True),
+        ((FINISHED + JSSE, ALERT + JSSE, ALERT + JSSE), Flight.FINISHED, False),  # user_canceled, close_notify
+        ((FINISHED + JSSE, ALERT + JSSE, ALERT + JSSE, ALERT + JSSE), Flight.FINISHED, True),
+        ((FINISHED, ALERT + JSSE, ALERT), Flight.FINISHED, True),
+        ((FINISHED, ALERT, ALERT), Flight.FINISHED, True),
         ((EMPTY, FINISHED), Flight.NO_CERTIFICATE, False),
         ((EMPTY + JSSE, FINISHED + JSSE, 96), Flight.NO_CERTIFICATE, True),
         ((FINISHED + 8,), Flight.NO_CERTIFICATE, False),  # both in one record
@@ -73,6 +77,12 @@ def test_data_of_the_size_of_an_alert_that_is_answered_is_no_goodbye() -> None:
     assert left is not None
     assert (left.used, left.answered) == (False, True)
     assert left.client_left == pytest.approx(0.21)
+    crossed = leg(FINISHED + JSSE, ALERT + JSSE, ALERT + JSSE, answers=(250, 250))
+    for left_at, used in ((0.25, False), (0.4, True)):  # before the tickets came, and behind what it waited for
+        found = sealed(replace(crossed, ends=(End(left_at, C, Ending.FIN),)))
+        assert found is not None
+        assert (found.used, found.answered) == (used, True)
+        assert found.client_left == pytest.approx(left_at if used else 0.21)
     more = replace(leg(FINISHED), data={C: DataCount(1, 90, 0.25, 0.25)})
     found = sealed(more)
     assert found is not None

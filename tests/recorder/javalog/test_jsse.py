@@ -234,3 +234,23 @@ def test_the_random_that_joins_it_with_a_recording_of_the_wire_is_there() -> Non
     assert java.read_one(text).legs[0].read().client_random == bytes.fromhex(random[1])
     assert java.fields(java.read_one(text), "client_hello")["random"] == random[1].lower()
     assert java.read_one(text).legs[0].messages[0].sender is Side.CLIENT
+
+
+@pytest.mark.parametrize(
+    ("thrown", "status"),
+    [
+        ("javax.net.ssl.SSLPeerUnverifiedException: Hostname server.lab.test not verified", Status.ABANDONED),
+        ("java.security.cert.CertificateException: no pin fits", Status.ABANDONED),
+        ("java.io.IOException: Server returned HTTP response code: 401", Status.ESTABLISHED),
+        ("java.net.SocketException: Connection reset", Status.ESTABLISHED),
+    ],
+)
+def test_what_a_client_refuses_behind_the_handshake_its_log_does_not_call_established(
+    thrown: str, status: Status
+) -> None:
+    """An application that judges name, pin or chain by itself does so when the log of the handshake is over."""
+    text = java.log(ASKED)
+    whole = text[: text.rindex("javax.net.ssl|", 0, text.index("Exception"))] if "Exception" in text else text
+    recording = java.read_one(f'{whole.rstrip()}\nException in thread "main" {thrown}\n\tat Main.main(Main.java:1)\n')
+    assert recording.outcome.status is status
+    assert (thrown in recording.outcome.text) is (status is Status.ABANDONED)

@@ -26,7 +26,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from countersign.recorder.budget import LIVE, Budget
-from countersign.recorder.files.javalog import bouncy, jsse
+from countersign.recorder.files.javalog import bouncy, exceptions, jsse
 from countersign.recorder.files.javalog.clock import read_time
 from countersign.recorder.files.javalog.events import (
     AlertUnsent,
@@ -148,6 +148,7 @@ class _Conversation:
         self.said: list[dict[str, Any]] = []
         self.reason = ""
         self.explained = False  # the reason is an exception
+        self.turned_down: str | None = None  # by which words the client refused the peer behind the handshake
         self.stands = False  # it was said that the connection is established
         self.doubts: dict[str, None] = {}
         self.counts = {side: _Count() for side in Side}
@@ -292,6 +293,8 @@ class _Conversation:
             if telling is not None and not self.explained:
                 self.reason, self.explained = telling, True
             self.reason = self.reason or event.text
+            if len(self.finished) == len(Side) and self.side is Side.CLIENT:
+                self.turned_down = self.turned_down or exceptions.turned_down(event.causes)
         self.stands = self.stands or event.kind == "established"
         causes = list(event.causes)
         for one in self.said:
@@ -497,6 +500,10 @@ class _Conversation:
         outcome = judge(recording, stopped=stopped, witness="log", data_seen=self.names_records)
         if outcome.status is Status.INTERRUPTED and self.first.form == bouncy.FORM:
             outcome = self._by_few_words()
+        if self.turned_down is not None and outcome.status is not Status.FAILED:
+            text = "The handshake was finished, and behind it the client refused whom it had reached; the log gives as "
+            text += f"reason: {self.turned_down.rstrip('.')}."
+            outcome = Outcome(Status.ABANDONED, Party.CLIENT, _THROUGH, None, text)
         if outcome.status is Status.FAILED and self.reason:
             outcome = replace(outcome, text=f"{outcome.text} The log gives as reason: {self.reason.rstrip('.')}.")
         return replace(recording, outcome=outcome)

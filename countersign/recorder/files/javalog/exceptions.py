@@ -38,6 +38,10 @@ _ENDINGS: Final[tuple[tuple[re.Pattern[str], Ending | str], ...]] = (
         Ending.FIN,
     ),
 )
+_TURNED_DOWN = re.compile(
+    r"SSLPeerUnverifiedException|HTTPS hostname wrong|hostname in certificate didn't match|"
+    r"\b(?:Validator|CertPathValidator|Certificate(?:Expired|NotYetValid|Revoked)?)Exception\b"
+)
 _THROWN = re.compile(r"(?:Caused by: )?((?:[A-Za-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error|Alert\w*|Throwable)\b.*)$")
 _OF_TLS = re.compile(
     r"SSL|[tT]ls|Cert|PKIX|Validator|Socket|Connect|EOF|Security|KeyStore|KeyException|No trusted|IOException"
@@ -58,6 +62,11 @@ def how_it_ended(texts: Iterable[str]) -> Ending | str | None:
     """How the peer's bytes ended by these texts, :data:`NOT_TLS`, or None where they do not tell."""
     joined = "\n".join(texts)
     return next((ending for pattern, ending in _ENDINGS if pattern.search(joined)), None)
+
+
+def turned_down(texts: Iterable[str]) -> str | None:
+    """By which of these texts a program refuses a peer's name or chain, were the handshake finished; None by none."""
+    return next((text for text in texts if _TURNED_DOWN.search(text)), None)
 
 
 def causes(lines: Iterable[str]) -> tuple[str, ...]:
