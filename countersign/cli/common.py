@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -77,6 +78,27 @@ def read_file(path: Path, *, what: str) -> bytes:
     if data is None:
         raise UserError(f"{what}: there is no file {path}")
     return data
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what runs within as Ctrl-C does, once: behind its own ``finally``, and with 128 and their
+    number for an exit code. One that was ignored when we were started stays so.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # it is ending
+        raise SystemExit(128 + number)
+
+    known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))  # Windows has no SIGHUP
+    numbers = [each for each in known if each is not None and signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, end) for each in numbers}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def open_store(home: Path | None, url: str | None, *, make: bool = False) -> closing[Store]:

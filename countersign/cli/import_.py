@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countersign.cli.common import Home, Json, StoreUrl, open_store
+from countersign.cli.common import Home, Json, StoreUrl, ended_as_by_ctrl_c, open_store
 from countersign.cli.values import parse_label
 from countersign.errors import UserError
 from countersign.recorder.wire.text import listed, printable
@@ -59,7 +59,7 @@ def import_(
     kept_labels = _labels(secrets)
     keys = read_keys(keylog or [])
     tally, outcome = Tally(), _Result(as_json)
-    with open_store(home, store, make=True) as kept, ExitStack() as stack:
+    with ended_as_by_ctrl_c(), open_store(home, store, make=True) as kept, ExitStack() as stack:
         sink = _Sink(kept, outcome)
         progress = _progress(stack)
         try:
@@ -70,7 +70,8 @@ def import_(
                     outcome.trouble(found)
                 else:
                     sink.take(found)
-        finally:  # what was read before Ctrl-C is kept
+            sink.flush()
+        finally:  # what was read before Ctrl-C or SIGTERM is kept
             sink.flush()
             outcome.finish(tally, keys, asked=bool(keylog))
     if outcome.broken:
@@ -122,7 +123,10 @@ def read_keys(paths: Iterable[Path]) -> KeyLog:
 
 
 class _Sink:
-    """Writes recordings in batches. One that is in the store stays as it is, unless it can be told more of now."""
+    """Writes recordings in batches. One that is in the store stays as it is, unless it can be told more of now.
+
+    Whoever is ended while a batch is written has it still, and can write it again.
+    """
 
     def __init__(self, store: Store, result: _Result) -> None:
         self._store = store
@@ -145,25 +149,26 @@ class _Sink:
     def flush(self) -> None:
         from countersign.recorder.store.database import encode
 
-        batch, self._batch, self._messages = self._batch, {}, 0
-        there = self._store.known(batch)
-        encoded = []
-        for id_, recording in batch.items():
+        there = self._store.known(self._batch)
+        encoded, shown, unstorable = [], [], {}
+        for id_, recording in self._batch.items():
             if id_ in there:
                 stored = self._store.get(id_)
                 if _told(recording) <= _told(stored):
-                    self._result.there_already += 1
-                    self._result.tell(stored)
+                    shown.append((stored, False))
                     continue
             try:
                 encoded.append(encode(recording))
             except (UserError, ValueError, OverflowError, TypeError) as error:
-                self._result.unstorable(id_, error)
+                unstorable[id_] = error
                 continue
-            self._result.imported += 1
-            self._result.count(recording)
-            self._result.tell(recording)
+            shown.append((recording, True))
         self._store.write(encoded, owner=None)
+        batch, self._batch, self._messages = self._batch, {}, 0
+        for id_, error in unstorable.items():
+            self._result.unstorable(id_, error)
+        for recording, new in shown:
+            self._result.took(recording, new=new)
         for recording in batch.values():
             self._join(recording)
 
@@ -197,7 +202,13 @@ class _Result:
         self.joined: dict[str, str] = {}
         self.broken = False
 
-    def tell(self, recording: Recording) -> None:
+    def took(self, recording: Recording, *, new: bool) -> None:
+        """One that is in the store: ``new``, or as it was there."""
+        if new:
+            self.imported += 1
+            self._outcomes[recording.outcome.status.value] += 1
+        else:
+            self.there_already += 1
         if not self._json:
             return
         from countersign.recorder.recording import summary
@@ -205,9 +216,6 @@ class _Result:
         typer.echo(('{"schema": 1, "recordings": [' if not self._listed else ",") + "\n  ", nl=False)
         typer.echo(json.dumps(summary(recording), ensure_ascii=True), nl=False)
         self._listed += 1
-
-    def count(self, recording: Recording) -> None:
-        self._outcomes[recording.outcome.status.value] += 1
 
     def trouble(self, trouble: ImportTrouble) -> None:
         self.broken = self.broken or trouble.broken

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 
 from countersign.recorder.files import importing
 from countersign.recorder.schema import load_schema
+from countersign.recorder.store import Store
 from tests.cli.commands import Ran, countersign
+from tests.peers.process import peer_env
 from tests.recorder import packet_makers
 from tests.recorder.made_captures import Lost, Wire
 from tests.recorder.tls_pairs import C, Pair, S, connected
@@ -164,6 +167,22 @@ def test_nothing_found_is_a_no(home: Path, tmp_path: Path) -> None:
     assert_error(countersign("import", path), 1, "no TLS was found")
 
 
+_ENDED_AFTER_TWO = """
+import itertools, signal, sys
+from countersign.__main__ import main
+from countersign.recorder.files import importing
+
+def ended(*args, whole=importing.import_files, **given):
+    yield from itertools.islice(whole(*args, **given), 2)
+    signal.raise_signal(number)
+    yield from ()
+
+number = getattr(signal, sys.argv.pop(1))
+importing.import_files = ended
+main()
+"""
+
+
 def test_what_was_read_before_ctrl_c_is_kept(home: Path, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = importing.import_files
 
@@ -176,6 +195,34 @@ def test_what_was_read_before_ctrl_c_is_kept(home: Path, capture: Path, monkeypa
     assert ran.code == 130
     assert "2 recordings imported" in ran.out
     assert len(listed()) == 2
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_was_read_before_a_signal_is_kept(home: Path, capture: Path, name: str) -> None:
+    words = [sys.executable, "-c", _ENDED_AFTER_TWO, name, "import", str(capture)]
+    env = peer_env({"COUNTERSIGN_HOME": str(home)})
+    done = subprocess.run(words, capture_output=True, env=env, timeout=60, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + getattr(signal, name), "")
+    assert "2 recordings imported" in done.stdout
+    assert len(listed()) == 2
+
+
+def test_a_batch_in_whose_writing_ctrl_c_comes_is_kept(
+    home: Path, capture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, tries = Store.write, []
+
+    def interrupted(*args: Any, **given: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+        write(*args, **given)
+
+    monkeypatch.setattr(Store, "write", interrupted)
+    ran = countersign("import", capture)
+    assert (ran.code, len(tries)) == (130, 2)
+    assert "3 recordings imported" in ran.out
+    assert len(listed()) == 3
 
 
 @pytest.mark.parametrize(
