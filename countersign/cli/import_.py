@@ -150,7 +150,8 @@ class _Sink:
         from countersign.recorder.store.database import encode
 
         there = self._store.known(self._batch)
-        encoded, shown, unstorable = [], [], {}
+        encoded, shown = [], []
+        unstorable: dict[str, Exception] = {}
         for id_, recording in self._batch.items():
             if id_ in there:
                 stored = self._store.get(id_)
@@ -165,8 +166,8 @@ class _Sink:
             shown.append((recording, True))
         self._store.write(encoded, owner=None)
         batch, self._batch, self._messages = self._batch, {}, 0
-        for id_, error in unstorable.items():
-            self._result.unstorable(id_, error)
+        for id_, wrong in unstorable.items():
+            self._result.unstorable(id_, wrong)
         for recording, new in shown:
             self._result.took(recording, new=new)
         for recording in batch.values():
