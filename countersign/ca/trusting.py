@@ -140,7 +140,7 @@ def _java(root: _Root) -> Instructions:
             "run it with the keytool of the very JVM that the client uses, as the owner of its cacerts",
             "for one program alone: java -Djavax.net.ssl.trustStore=STORE -Djavax.net.ssl.trustStorePassword=PASSWORD",
             "make such a store with: countersign ca keystore convert ROOT STORE --to pkcs12",
-            "Java 8 has no -cacerts: name the file instead, -keystore JRE/lib/security/cacerts",
+            'Java 8 has no -cacerts: name the file instead, -keystore "$JAVA_HOME/jre/lib/security/cacerts"',
         ),
     )
 

@@ -35,10 +35,13 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from countersign.findings.jvm import ANY, OF_A_MID
 from countersign.recorder.files.javalog import decoded, read_blocks, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from countersign.findings.jvm import Jvm
 
 _SAYS_LEAST = "tls-failed"
 """The kind that is needless beside any other of the same line."""
@@ -76,6 +79,7 @@ _COLOUR: Final = re.compile(rb"(?:\x1b|\\u001[bB])\[[0-9;]{0,20}[A-Za-z]")
 _SHORT: Final = 2
 """Words of a piece that must not be part of others; a longer one is telling even so."""
 _IN_WORDS: Final = b"_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MID: Final = "mid"
 _FOLD: Final = bytes(range(256)).lower()
 _TO_WORDS: Final = bytes(_FOLD[code] if code in _IN_WORDS else 32 for code in range(256))
 
@@ -151,7 +155,12 @@ class Explained:
     @property
     def fix(self) -> str:
         """The cure for this family."""
-        return self.kind.fixes.get(self.family, self.kind.fix)
+        return self.cure(ANY)
+
+    def cure(self, known: Jvm) -> str:
+        """The same for a JVM of which more is known than what the family tells."""
+        jvm = OF_A_MID if known == ANY and self.family == _MID else known
+        return jvm.filled(self.kind.fixes.get(self.family, self.kind.fix))
 
     def to_json(self) -> dict[str, Any]:
         """As findings stand in a recording, with what is particular to texts beside it."""

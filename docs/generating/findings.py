@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from countersign.findings import explaining
 from countersign.findings.diagnosing.model import kinds
+from countersign.findings.jvm import ANY, OF_A_MID
 from docs.generating.writing import bullets, code, paragraph, section, strong, ticked
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ def findings_made() -> list[nodes.Element]:
 
 
 def _cure(fix: str, fixes: Mapping[str, str]) -> list[nodes.Element]:
-    said: list[nodes.Element] = [paragraph(strong("Cure: "), ticked(fix))]
+    said: list[nodes.Element] = [paragraph(strong("Cure: "), ticked(ANY.filled(fix)))]
     if fixes:
-        said.append(bullets([strong(family), ": ", *ticked(words)] for family, words in fixes.items()))
+        said.append(bullets([strong(family), ": ", *ticked(_filled(family, words))] for family, words in fixes.items()))
     return said
+
+
+def _filled(family: str, words: str) -> str:
+    return (OF_A_MID if family == "mid" else ANY).filled(words)
 
 
 def texts_made() -> list[nodes.Element]:

@@ -100,6 +100,17 @@ def test_a_secret_is_one_by_its_name_its_mark_or_its_value(folder: Path) -> None
     assert checkup.facts["mid.proxy.host"] == "http://(redacted)@proxy.example:8080/"
 
 
+def test_what_a_log_wants_imported_goes_into_the_store_that_is_there(folder: Path, lab: Lab) -> None:
+    jre = folder / "agent" / "jre"
+    java_truststore(jre / "lib" / "security" / "cacerts", lab.root_pem)
+    (folder / "agent" / "logs" / "agent0.log").write_text(
+        "unable to find valid certification path to requested target\n"
+    )
+    (untrusted,) = (one for one in examine(find_home(folder)).remarks if one.id == "untrusted")
+    assert f"{jre}/bin/keytool -importcert" in untrusted.fix
+    assert f"-keystore {jre}/lib/security/cacerts" in untrusted.fix
+
+
 def test_a_log_that_is_not_read_is_said_not_to_be(folder: Path) -> None:
     logs = folder / "agent" / "logs"
     with (logs / "agent9.log").open("wb") as file:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from countersign.findings.jvm import ANY, Jvm, by_user_agent
 from countersign.recorder.outcome import party_of
 from countersign.recorder.recording import End, Ending, Leg, LegRole, Party, Recording
 from countersign.recorder.sealed import Flight, Sealed, sealed
@@ -271,6 +272,16 @@ class Case:
         if _STATUS_REQUEST_V2 in offered:
             return "java"
         return "openssl" if codes.ENCRYPT_THEN_MAC in offered else "any"
+
+    @property
+    def jvm(self) -> Jvm:
+        """What is known of the JVM that the client is, if it is one: a JVM tells a proxy its version."""
+        request = self.recording.prelude.get("request")
+        fields = request.get("headers") if isinstance(request, dict) else None
+        for one in fields if isinstance(fields, list | tuple) else ():
+            if isinstance(one, list | tuple) and len(one) == 2 and str(one[0]).lower() == "user-agent":
+                return by_user_agent(str(one[1]))
+        return ANY
 
 
 def noted(failure: Failure) -> tuple[str, ...]:

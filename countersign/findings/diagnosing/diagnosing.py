@@ -117,7 +117,7 @@ def _worded(one: Found, case: Case) -> Finding:
     values = _Values(
         {"host": host, "target": printable(case.recording.target or "the target", limit=255), **one.values}
     )
-    fix = kind.fix.format_map(values) + (f" {words.format_map(values)}" if words else "")
+    fix = kind.fix.format_map(values) + (f" {case.jvm.filled(words).format_map(values)}" if words else "")
     text = f"{one.text[:1].upper()}{one.text[1:]}"
     text = text if text.endswith((".", "!")) else f"{text}."
     evidence = one.evidence or (f"how the session ended ({case.recording.outcome.status.value})",)

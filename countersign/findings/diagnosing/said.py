@@ -48,7 +48,9 @@ def said(case: Case) -> Iterator[Found]:
     for line, words, explained in _known(case):
         text = f"the client's log says {printable(words, limit=_LONGEST)!r}: {explained.kind.text}"
         rank = 1 if explained.kind.id in _OF_THE_CHAIN else 2
-        yield Found("client-says", text, (f"line {line} of the log",), rank=rank, values={"cure": explained.fix})
+        yield Found(
+            "client-says", text, (f"line {line} of the log",), rank=rank, values={"cure": explained.cure(case.jvm)}
+        )
         return
 
 

@@ -27,6 +27,7 @@ from countersign.findings.diagnosing.inspection import product_of
 from countersign.findings.doctoring.config import is_true, read_parameters
 from countersign.findings.doctoring.home import MidHome, java_version, read_config
 from countersign.findings.explaining import explain
+from countersign.findings.jvm import ANY, Jvm
 from countersign.recorder.certificates import read_certificate
 from countersign.recorder.private_files import FileFault
 from countersign.recorder.wire.events import Side
@@ -142,9 +143,10 @@ def examine(
         unseen.append("cacerts: no JRE is in this folder")
     if home.keystore is None:
         unseen.append("the agent's key store: it is not there")
+    jvm = ANY if home.cacerts is None else Jvm(home.cacerts.parents[2])
     for log in home.logs:
         try:
-            remarks += _log(log, mutual=_is_mutual(parameters))
+            remarks += _log(log, mutual=_is_mutual(parameters), jvm=jvm)
         except OSError as wrong:
             unseen.append(f"{printable(log.name, limit=100)}: it cannot be read ({words_of(wrong)})")
         except UserError as wrong:
@@ -408,18 +410,18 @@ def _dates(
 # -- logs ----------------------------------------------------------------------------------------------------------
 
 
-def _log(path: Path, *, mutual: bool) -> Iterator[Remark]:
+def _log(path: Path, *, mutual: bool, jvm: Jvm) -> Iterator[Remark]:
     if path.stat().st_size > _LOG_AT_MOST:
         raise UserError(f"{printable(path.name, limit=100)}: it has more than 2 GiB; give it to countersign explain")
     with path.open("rb") as file:
         explanation = explain(file)
     for finding in explanation.findings:
-        yield _from_log(path, finding, mutual=mutual)
+        yield _from_log(path, finding, mutual=mutual, jvm=jvm)
 
 
-def _from_log(path: Path, finding: Explained, *, mutual: bool) -> Remark:
+def _from_log(path: Path, finding: Explained, *, mutual: bool, jvm: Jvm) -> Remark:
     places = tuple(f"{path.name}, line {place.line}: {place.text}" for place in finding.places[:_SHOWN])
-    fix = finding.fix
+    fix = finding.cure(jvm)
     if mutual and "re-key" in fix.lower():
         fix = f"Mutual authentication seems to be set up, so first look at its certificate. {fix}"
     return Remark(finding.kind.id, finding.kind.severity, finding.kind.text, fix, finding.kind.source, places)
