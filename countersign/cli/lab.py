@@ -94,17 +94,52 @@ def instance(
         asyncio.run(_run(made, where.host, ready_file))
 
 
-@app.command(
-    "mid", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-)
+@app.command("mid")
 def mid(
-    context: typer.Context,
+    url: Annotated[str | None, typer.Option(help="The instance.", show_default=False)] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RELEASE",
+            help="Whose checks it has: new-york, orlando, orlando-p7a, paris, paris-p1hf3a, paris-p2, quebec, several"
+            " with commas between, or all.",
+            show_default=False,
+        ),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="sun, bc or fips (Bouncy Castle, on the CLASSPATH or Debian's).", show_default=False),
+    ] = None,
+    truststore: Annotated[Path | None, typer.Option(help="What it trusts, a key store.", show_default=False)] = None,
+    keystore: Annotated[
+        str | None, typer.Option(metavar="FILE|none", help="What it shows when it is asked.", show_default=False)
+    ] = None,
+    store_password: Annotated[str | None, typer.Option(help="The password of both.", show_default=False)] = None,
+    proxy: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Go by CONNECT.", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.xml to read.", show_default=False)] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of config.xml; may be repeated."),
+    ] = None,
+    key_manager: Annotated[
+        str | None,
+        typer.Option(help="How it chooses what it shows: mid, as the articles have it, or stock.", show_default=False),
+    ] = None,
+    ldap: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Then bind to this directory.", show_default=False)
+    ] = None,
+    start_tls: Annotated[bool, typer.Option("--start-tls", help="In clear first, and LDAP's StartTLS then.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="One GET of the URL, no SOAP.")] = False,
+    ocsp_off: Annotated[
+        bool, typer.Option("--ocsp-off", help="The workaround that turns the OCSP check off, and the chain's with it.")
+    ] = False,
     source: Annotated[
         bool, typer.Option("--source", help="Print where its Java source is, to start it by yourself.")
     ] = False,
 ) -> None:
-    """Run the MID-like client (needs java): --url URL --profile RELEASE|all --truststore FILE ...; what else it takes
-    stands at the top of its source.
+    """Run the MID-like client (needs java): it asks an instance as a MID Server does, with the checks of a release.
+
+    Exit code 0: all went well; 1: something did not; 2: wrong usage.
     """
     from importlib.resources import files
 
@@ -117,8 +152,17 @@ def mid(
         raise EnvironmentFault(
             "cannot run the MID-like client: there is no java on the PATH; install a JDK, 17 or later"
         )
+    values: dict[str, object] = {
+        "--url": url, "--profile": profile, "--provider": provider, "--truststore": truststore, "--keystore": keystore,
+        "--store-password": store_password, "--proxy": proxy, "--config": config, "--key-manager": key_manager,
+        "--ldap": ldap,
+    }  # fmt: skip
+    flags = {"--start-tls": start_tls, "--plain": plain, "--ocsp-off": ocsp_off}
+    words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+    words += [word for each in sets or () for word in ("--set", each)]
+    words += [name for name, wanted in flags.items() if wanted]
     jars = os.environ.get("CLASSPATH") or ":".join(each for each in _BOUNCY_CASTLE if Path(each).exists())
-    os.execv(java, [java, *(["-cp", jars] if jars else []), path, *context.args])  # noqa: S606 - it becomes the client
+    os.execv(java, [java, *(["-cp", jars] if jars else []), path, *words])  # noqa: S606 - it becomes the client
 
 
 async def _run(made: Instance, host: str, ready: Path | None) -> None:

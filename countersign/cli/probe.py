@@ -49,7 +49,12 @@ def probe(
     instance: Annotated[
         bool, typer.Option("--instance", help="Also ask an instance for its load balancer and mutual TLS.")
     ] = False,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Only count the chains of so many connections.")] = 1,
+    count: Annotated[
+        int,
+        typer.Option(
+            min=1, max=10_000, help="Only count the chains of so many connections; with --ca-file judge each."
+        ),
+    ] = 1,
     against: Annotated[
         str | None, typer.Option(metavar="ID", help="Compare with an earlier probe: `last`, an id, a label.")
     ] = None,
@@ -67,7 +72,7 @@ def probe(
     if instance and starttls is not None:
         raise UserError("--instance asks by HTTPS, which does not begin with --starttls: give one of the two")
     if count > 1:
-        _only_counted(all_versions=all_versions, instance=instance, against=against, label=label, ca_file=ca_file)
+        _only_counted(all_versions=all_versions, instance=instance, against=against, label=label)
     plan = replace(
         plan_of(where, via=via, starttls=starttls, name="" if no_sni else name, ca_file=ca_file, seconds=timeout),
         certificate=client_cert,
@@ -79,7 +84,7 @@ def probe(
     if count > 1:
         counted = census(plan, count, told=_teller())
         print_json(counted.to_json()) if as_json else typer.echo(show_census(counted, width=width), nl=False)
-        raise typer.Exit(1 if counted.incomplete or counted.failed or len(counted.chains) > 1 else 0)
+        raise typer.Exit(0 if counted.good else 1)
     with open_store(home, store, make=True) as kept:
         earlier = _earlier(kept, against, plan) if against is not None else None
         found = probed(plan, label=parse_label(label, what="--label"), told=_teller())
@@ -116,27 +121,36 @@ def compare(
     store: StoreUrl = None,
     starttls: Starttls = None,
     name: Name = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Say of each way whether its chain leads to these roots.", show_default=False)
+    ] = None,
     timeout: Seconds = 10.0,
     as_json: Json = False,
 ) -> None:
     """Look at a server in two ways, directly and through a proxy, and say what differs; exit code 1 if it matters."""
+    from countersign.findings.probing import verdict_on
     from countersign.findings.probing.handshaking import handshake
+    from countersign.findings.probing.showing import show_verdicts
 
     ways: list[str | None] = [*([None] if direct else []), *(via or [])]
     if len(ways) != 2:
         raise UserError("compare needs two ways to the server: --direct --via URL, or --via URL --via URL")
-    plan = plan_of(where, via=None, starttls=starttls, name=name, ca_file=None, seconds=timeout)
+    plan = plan_of(where, via=None, starttls=starttls, name=name, ca_file=ca_file, seconds=timeout)
     plans = [replace(plan, via=way) for way in ways]
     names = ["direct" if each.via is None else f"via {each.proxy}" for each in plans]
     looks = [handshake(each, label=label) for each, label in zip(plans, names, strict=True)]
     with open_store(home, store, make=True) as kept:
         kept.put(looks, owner=None)
     compared = _comparison(looks[0], looks[1], (names[0], names[1]))
+    verdicts = [verdict_on(each, look) for each, look in zip(plans, looks, strict=True)] if ca_file else []
     if as_json:
-        print_json(compared.to_json())
+        judged = [None if each is None else each.to_json() for each in verdicts]
+        print_json({**compared.to_json(), **({"verdicts": judged} if ca_file else {})})
     else:
         _tell(compared)
-    if compared.matters:
+        told = show_verdicts(zip(names, verdicts, strict=False), width=terminal_width())
+        typer.echo(f"\n{told}" if ca_file else "", nl=False)
+    if compared.matters or any(each is None or not each.ok for each in verdicts):
         raise typer.Exit(1)
 
 

@@ -210,7 +210,6 @@ def test_a_port_in_use_is_said(home: Path) -> None:
         (["probe", "localhost:1", "--count", "2", "--instance"], 2, ["--count", "--instance is for one"]),
         (["probe", "localhost:1", "--count", "2", "--against", "last"], 2, ["--count", "--against is for one"]),
         (["probe", "localhost:1", "--count", "2", "--label", "x"], 2, ["--count", "--label is for one"]),
-        (["probe", "localhost:1", "--count", "2", "--ca-file", "x"], 2, ["--count", "--ca-file is for one"]),
         (["probe", "localhost:1", "--no-sni", "--name", "x"], 2, ["--no-sni", "--name"]),
         (["probe", "localhost:1", "--instance", "--starttls", "smtp"], 2, ["--instance", "--starttls"]),
         (["diff", "last", "last", "--brief", "--json"], 2, ["--brief", "--json"]),

@@ -14,7 +14,6 @@ import typer
 from markdown_it import MarkdownIt
 from typer.core import TyperGroup
 
-import countersign.lab
 from countersign.ca.presets import presets
 from countersign.ca.recipes import catalogue as recipes
 from countersign.cli.app import command_line
@@ -143,15 +142,7 @@ def options(page: Path) -> set[str]:
 
 def known_options() -> set[str]:
     """Every option of every command."""
-    return {*_options(_command_line()), *lab_client_options()}
-
-
-@cache
-def lab_client_options() -> frozenset[str]:
-    """Those of the lab's Java client, which ``lab mid`` hands on without a look."""
-    source = Path(countersign.lab.__file__).with_name("java").joinpath("MidClient.java").read_text(encoding="utf-8")
-    lists = re.findall(r"List<String> (?:FLAGS|known) = List\.of\(([^)]*)\)", source)
-    return frozenset(f"--{name}" for each in lists for name in re.findall(r'"([a-z-]+)"', each))
+    return {*_options(_command_line())}
 
 
 def _options(command: Any) -> Iterator[str]:
@@ -171,9 +162,6 @@ def mistake(typed: Typed) -> str | None:
         named = type(wrong).__name__ in {"MissingParameter", "NoArgsIsHelpError"} and not typed.whole
         return None if named else f"{type(wrong).__name__}: {wrong}"
     unknown = [f"there is no {key} {each!r}" for key, each in _names(values) if each not in _known(key)]
-    if typed.words[1:3] == ("lab", "mid"):
-        flags = {each for each in typed.words if each.startswith("--")}
-        unknown += [f"there is no {each}" for each in sorted(flags - lab_client_options())]
     return "; ".join(unknown) or None
 
 

@@ -7,6 +7,6 @@ answer enough to know which versions, suites and groups there are, and no key is
 """
 
 from countersign.findings.probing.model import CertificateLook, Plan, Probe, Seen
-from countersign.findings.probing.probing import census, probe
+from countersign.findings.probing.probing import census, probe, verdict_on
 
-__all__ = ["CertificateLook", "Plan", "Probe", "Seen", "census", "probe"]
+__all__ = ["CertificateLook", "Plan", "Probe", "Seen", "census", "probe", "verdict_on"]

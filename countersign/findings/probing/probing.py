@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from countersign.ca.revocation import ask_all
@@ -41,7 +42,7 @@ def probe(plan: Plan, *, label: str | None = None, told: Callable[[str], None] =
         return Probe(plan, recording, seen)
     facts = [one.facts for one in chain]
     told("the chain")
-    verdict = _verdict(plan, chain)
+    verdict = verdict_on(plan, recording)
     looks = chain
     if plan.revocation:
         told("OCSP and CRL")
@@ -71,7 +72,11 @@ def _chain(recording: Recording) -> list[CertificateLook]:
     return [CertificateLook(sent.facts, sent.der) for sent in _sent(recording) if sent.der]
 
 
-def _verdict(plan: Plan, chain: Sequence[CertificateLook]) -> Verdict | None:
+def verdict_on(plan: Plan, recording: Recording) -> Verdict | None:
+    """What OpenSSL says of the chain that a server showed, by the plan's roots; None where it showed none."""
+    chain = _chain(recording)
+    if not chain:
+        return None
     untrusted = [one.der for one in chain[1:]]
     try:
         return verify_leaf(
@@ -102,7 +107,8 @@ def _issuer(facts: CertificateFacts, chain: Sequence[CertificateLook], ders: Seq
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many different chains came out of so many connections. ``chains`` are the most frequent first.
+    """How many different chains came out of so many connections. ``chains`` are the most frequent first, and
+    ``verdicts`` those on them, where there were roots to judge them by.
 
     ``failed`` are connections that gave no chain, with their outcomes.
     """
@@ -111,12 +117,22 @@ class Census:
     chains: tuple[tuple[int, tuple[CertificateFacts, ...]], ...]
     incomplete: int
     failed: tuple[str, ...]
+    verdicts: tuple[Verdict | None, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether all connections gave the same whole chain, and a good one as far as it was judged."""
+        refused = any(one is None or not one.ok for one in self.verdicts)
+        return not (self.incomplete or self.failed or refused) and len(self.chains) < 2
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
             "count": self.count,
-            "chains": [{"times": times, "chain": [one.to_json() for one in chain]} for times, chain in self.chains],
+            "chains": [
+                {"times": times, "chain": [one.to_json() for one in chain], **_judged(verdict)}
+                for (times, chain), verdict in zip_longest(self.chains, self.verdicts)
+            ],
             "incomplete": self.incomplete,
             "failed": list(self.failed),
         }
@@ -125,7 +141,7 @@ class Census:
 def census(plan: Plan, count: int, *, told: Callable[[str], None] = lambda _: None) -> Census:
     """The chains that the nodes behind one name show, connection after connection."""
     seen: Counter[tuple[str, ...]] = Counter()
-    known: dict[tuple[str, ...], tuple[CertificateFacts, ...]] = {}
+    known: dict[tuple[str, ...], Recording] = {}
     failed: list[str] = []
     lacking = 0
     for n in range(count):
@@ -137,7 +153,14 @@ def census(plan: Plan, count: int, *, told: Callable[[str], None] = lambda _: No
             continue
         key = tuple(one.facts.sha256 for one in sent)
         seen[key] += 1
-        known[key] = tuple(one.facts for one in sent)
+        known[key] = recording
         found = {one.id for one in defects(sent, at=recording.started, name=None)}
         lacking += "missing-intermediate" in found
-    return Census(count, tuple((times, known[key]) for key, times in seen.most_common()), lacking, tuple(failed))
+    often = seen.most_common()
+    chains = tuple((times, tuple(one.facts for one in _sent(known[key]))) for key, times in often)
+    verdicts = tuple(verdict_on(plan, known[key]) for key, _ in often) if plan.roots is not None else ()
+    return Census(count, chains, lacking, tuple(failed), verdicts)
+
+
+def _judged(verdict: Verdict | None) -> dict[str, Any]:
+    return {} if verdict is None else {"verdict": verdict.to_json()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from countersign.findings.probing.clear import other_way
@@ -10,8 +11,9 @@ from countersign.recorder.recording import Status
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from countersign.ca.verify import Verdict
     from countersign.findings.probing.model import CertificateLook, Probe
     from countersign.findings.probing.probing import Census
     from countersign.recorder.certificates import CertificateFacts
@@ -80,11 +82,28 @@ def _verdict(found: Probe, width: int) -> Iterator[str]:
     elif verdict.ok:
         yield "  The chain is good."
     else:
-        yield from wrapped(f"The chain is refused: {verdict.reason} (certificate {verdict.depth}).", width)
-        cure = _CURES.get(verdict.code, verdict.cure)
-        if cure:
-            yield from wrapped(f"{cure[:1].upper()}{cure[1:]}.", width)
+        yield from refused(verdict, width)
     yield from wrapped(f"Hashes: {verdict.hashes}", width)
+
+
+def refused(verdict: Verdict, width: int) -> Iterator[str]:
+    """That OpenSSL refuses the chain, why, and what to do."""
+    yield from wrapped(f"The chain is refused: {verdict.reason} (certificate {verdict.depth}).", width)
+    cure = _CURES.get(verdict.code, verdict.cure)
+    if cure:
+        yield from wrapped(f"{cure[:1].upper()}{cure[1:]}.", width)
+
+
+def show_verdicts(ways: Iterable[tuple[str, Verdict | None]], *, width: int) -> str:
+    """What is said of the chain to which each way led."""
+    lines = []
+    for way, verdict in ways:
+        lines.append(f"{printable(way[:1].upper())}{printable(way[1:])}:")
+        if verdict is None:
+            lines.append("  No chain came.")
+        else:
+            lines += ["  The chain is good."] if verdict.ok else refused(verdict, width)
+    return "\n".join(lines) + "\n"
 
 
 def _certificate(place: int, one: CertificateLook, width: int) -> Iterator[str]:
@@ -122,9 +141,11 @@ def show_census(found: Census, *, width: int) -> str:
     lines = [
         f"{found.count} connections, {len(found.chains)} different chains, {found.incomplete} without an intermediate"
     ]
-    for times, chain in found.chains:
+    for (times, chain), verdict in zip_longest(found.chains, found.verdicts):
         lines += ["", f"{times} times:"]
         lines += [line for facts in chain for line in _short(facts, width)]
+        if verdict is not None:
+            lines += ["  The chain is good."] if verdict.ok else refused(verdict, width)
     for text in dict.fromkeys(found.failed):
         lines += ["", *wrapped(f"{found.failed.count(text)} times no chain: {text}", width)]
     return "\n".join(lines) + "\n"
