@@ -43,6 +43,14 @@ class Constraints:
         return [base.removeprefix(b".").decode("ascii", "backslashreplace") for base in bases]
 
     @property
+    def networks(self) -> list[str]:
+        """The networks among the subtrees, as ``10.1.0.0/16``, or ``10.0.1.0/255.0.255.0`` for a mask with holes; an
+        address alone where there is no mask.
+        """
+        bases = [base for kind, base in (*self.permitted, *self.excluded) if kind == _IP]
+        return [_network(base) for base in bases if len(base) in {4, 8, 16, 32}]
+
+    @property
     def allowed(self) -> str:
         """What is permitted, in a list."""
         return ", ".join(map(_shown, self.permitted)) or "no host and no address"
@@ -76,6 +84,16 @@ def _shown(base: tuple[int, bytes]) -> str:
         prefix = int.from_bytes(value[half:]).bit_count()
         return f"{ipaddress.ip_address(value[:half])}/{prefix}"
     return value.decode("ascii", "backslashreplace")
+
+
+def _network(base: bytes) -> str:
+    if len(base) in {4, 16}:  # 16 bytes are a network of IPv4 to nobody (RFC 5280 4.2.1.10)
+        return str(ipaddress.ip_address(base))
+    half = len(base) // 2
+    mask, size = int.from_bytes(base[half:]), half * 8
+    ones = mask.bit_count()
+    whole = mask == (1 << size) - (1 << size - ones)
+    return f"{ipaddress.ip_address(base[:half])}/{ones if whole else ipaddress.ip_address(base[half:])}"
 
 
 def outside(leaf: bytes, above: Iterable[bytes]) -> str | None:

@@ -7,16 +7,21 @@ import json
 import re
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, strategies as st
 
-from countersign.ca.limits import outside
+from countersign.ca.limits import Constraints, outside
 from countersign.ca.recipes import catalogue
 from countersign.findings.bundling import Pseudonyms, bundle
-from countersign.findings.bundling.pseudonyms import _Swap
+from countersign.findings.bundling.pseudonyms import _KEPT_NETWORKS, _Swap
 from countersign.findings.comparing import compare
 from countersign.findings.diagnosing import diagnose
 from countersign.findings.diagnosing.case import View
@@ -214,6 +219,85 @@ def test_the_domains_of_name_constraints_are_names_too() -> None:
     told = [outside(one[0], one[1:]) for one in chains]
     assert None not in told
     assert b"acmewidgets" not in b"".join(chains[1])
+
+
+def under_an_authority_of_networks(leaf: str, *permitted: str, excluded: str | None = None) -> list[bytes]:
+    """A leaf for an address, and an authority that may speak for these networks alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    day = datetime(2026, 11, 21, tzinfo=UTC)
+
+    def made(subject: str, extension: x509.ExtensionType) -> bytes:
+        names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in (subject, "Acme Issuing CA")]
+        begun = x509.CertificateBuilder(names[1], names[0], key.public_key(), 7, day, day + timedelta(days=9))
+        return begun.add_extension(extension, critical=True).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def subtrees(*networks: str) -> list[x509.GeneralName] | None:
+        return [x509.IPAddress(ip_network(one)) for one in networks] or None
+
+    limits = x509.NameConstraints(subtrees(*permitted), subtrees(*([excluded] if excluded else [])))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(leaf))])
+    return [made("leaf", names), made("Acme Issuing CA", limits)]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "permitted", "excluded", "within"),
+    [
+        ("203.0.113.77", ("203.0.113.0/24",), None, True),
+        ("203.0.112.77", ("203.0.113.0/24",), None, False),
+        ("10.77.3.9", ("10.0.0.0/8", "192.168.0.0/16"), "10.77.3.8/31", False),
+        ("10.77.3.9", ("10.77.0.0/16",), "10.77.3.16/28", True),
+        ("2001:db8:77::9", ("2001:db8:77::/48",), None, True),
+        ("2001:db8:78::9", ("2001:db8:77::/48",), None, False),
+        ("127.0.0.1", ("127.0.0.0/8",), None, True),
+    ],
+)
+def test_the_networks_of_name_constraints_are_names_too(
+    leaf: str,
+    permitted: tuple[str, ...],
+    excluded: str | None,
+    within: bool,  # noqa: FBT001
+) -> None:
+    ders = under_an_authority_of_networks(leaf, *permitted, excluded=excluded)
+    assert (outside(ders[0], ders[1:]) is None) is within
+    hidden = Pseudonyms(KEY).redacted(recorded(shown_chain(ders)).recording)
+    chain = [sent.der for sent in hidden.legs[0].read().chain(Side.SERVER)]
+    assert (outside(chain[0], chain[1:]) is None) is within
+    networks = [ip_network(one) for one in (*permitted, excluded) if one is not None]
+    for network in networks:
+        there = network.network_address.packed + network.netmask.packed in chain[1]
+        assert there is (str(network) in {"10.0.0.0/8", "192.168.0.0/16", "127.0.0.0/8"})  # which are everybody's
+
+
+@given(
+    one=st.integers(0, 2**32 - 1).map(ip_address),
+    other=st.integers(0, 2**32 - 1).map(ip_address),
+    length=st.integers(0, 32),
+)
+def test_addresses_of_one_network_have_pseudonyms_of_one_network(
+    one: IPv4Address, other: IPv4Address, length: int
+) -> None:
+    near = ip_address(int(one) ^ int(other) >> length)  # so many bits in common at least
+    hidden = [ip_address(Pseudonyms(KEY)._address(str(each))) for each in (one, near)]
+    if not one.is_loopback and not near.is_loopback:
+        common = [32 - (int(a) ^ int(b)).bit_length() for a, b in ((one, near), hidden)]
+        assert common[0] == common[1]
+    for network in _KEPT_NETWORKS:
+        assert [each in network for each in hidden] == [one in network, near in network]
+
+
+def test_masks_with_holes_and_subtrees_without_a_mask_are_replaced_too() -> None:
+    for base, shown in (
+        (b"\xcb\0\x71\x4d\xff\0\xff\0", "203.0.113.77/255.0.255.0"),
+        (b"\xcb\0\x71\x4d", "203.0.113.77"),
+    ):
+        assert Constraints(((0x87, base),), ()).networks == [shown]
+        new = Pseudonyms(KEY)._address(shown)
+        assert new != shown
+        swap = _Swap({shown: new})
+        raw = swap.raw(b"\x30\x0a\x87" + bytes([len(base)]) + base)
+        assert len(raw) == len(base) + 4
+        assert raw[4:8] != base[:4]
+        assert raw[8:] == base[4:]
 
 
 def test_what_was_known_of_signatures_is_known_under_pseudonyms_and_marks_that_are_none_do_no_harm() -> None:

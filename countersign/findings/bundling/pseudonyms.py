@@ -6,10 +6,13 @@ and a key that never leaves the home: the same host is the same pseudonym in eve
 compare them, and nobody without the key can try names out.
 
 It is made word by word (``mid.corp.example`` and ``*.corp.example`` keep their relation), and words that say what an
-authority is for stay as they are. What is replaced is looked for first, in everything that reading the recording gives;
-then each of these strings is replaced wherever it stands, in messages as bytes (also inside a compressed certificate,
-whose length then is another) and elsewhere as text. Signatures over
-what was replaced do not hold any more, and hashes of certificates are others; the bundle says so.
+authority is for stay as they are. Of an address it is made bit by bit, each drawn by those before it: what is in one
+network stays in one, so a CA may speak for the same as before, and what is private stays private.
+
+What is replaced is looked for first, in everything that reading the recording gives; then each of these strings is
+replaced wherever it stands, in messages as bytes (also inside a compressed certificate, whose length then is another)
+and elsewhere as text. Signatures over what was replaced do not hold any more, and hashes of certificates are others;
+the bundle says so.
 """
 
 from __future__ import annotations
@@ -46,12 +49,21 @@ _SAYS_NOTHING = frozenset(
     services service global class the and of for inc ltd llc gmbh corp sub countersign
     com net org edu gov int mil io test local localhost example invalid lan home arpa""".split()  # noqa: SIM905
 )
+_ADDRESS = "address"
 _IN_CERTIFICATE = "name in a certificate"
 _NOT_REPLACED = {"C"}  # a country is nobody
 _NAMING = ("subject", "issuer", "san", "ocsp", "ca_issuers", "crl", "problems")  # of what was told of a certificate
 _COMPRESSED_CERTIFICATE = 25
 _PACKED_AT = 12  # bytes of header, algorithm and two lengths before the compressed data
 _SHORTEST = 4  # bytes that are looked for as they are; what is shorter only with its tag and length before it
+_KEPT_NETWORKS = tuple(
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+         "224.0.0.0/4", "240.0.0.0/4", "::/96", "::ffff:0:0/96", "fc00::/7", "fe80::/10", "ff00::/8"),
+    )
+)  # fmt: skip
+"""Networks that are for one use (RFC 6890): what is in one stays in it."""
 _TEXT_TAGS = (0x0C, 0x13, 0x16, 0x14, 0x81, 0x82, 0x00)
 """UTF8String, PrintableString, IA5String, T61String; mail and DNS names among alternative names (RFC 5280 4.2.1.6); the
 first byte of the two that are the length of a server name (RFC 6066 3)."""
@@ -92,7 +104,7 @@ class Pseudonyms:
         )
 
     def _name(self, name: str, kind: str) -> str:
-        if kind == "address":
+        if kind == _ADDRESS:
             return self._address(name)
         if is_root_of_a_product(f"CN={name}"):
             return name  # a product's own root, as everybody has it who has the product
@@ -111,13 +123,27 @@ class Pseudonyms:
         return "".join(_like(old, new) for old, new in zip(word, drawn, strict=False))
 
     def _address(self, text: str) -> str:
-        address = ipaddress.ip_address(text)
+        """Of an address, or of a network as :attr:`Constraints.networks` has it, whose mask stays."""
+        place, slash, mask = text.partition("/")
+        address = ipaddress.ip_address(place)
         if address.is_loopback:
             return text
-        drawn = hmac.digest(self._key, address.packed, "sha256")
-        if address.version == 4:
-            return str(ipaddress.IPv4Address(b"\x0a" + drawn[:3]))
-        return str(ipaddress.IPv6Address(b"\xfd" + drawn[:15]))
+        moved = self._moved(address)
+        if slash:
+            kept = _mask(mask, address.max_prefixlen)
+            moved &= kept if int(address) & kept == int(address) else (1 << address.max_prefixlen) - 1
+        return f"{type(address)(moved)}{slash}{mask}"
+
+    def _moved(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+        """Two addresses have as many first bits in common as their pseudonyms have."""
+        size, number, moved = address.max_prefixlen, int(address), 0
+        kept = [(int(one.network_address), one.prefixlen) for one in _KEPT_NETWORKS if one.max_prefixlen == size]
+        for place in range(size):
+            before = number >> size - place
+            stays = any(length > place and base >> size - place == before for base, length in kept)
+            drawn = 0 if stays else hmac.digest(self._key, f"{size} {place} {before}".encode(), "sha256")[0] & 1
+            moved = moved << 1 | (number >> size - place - 1 & 1) ^ drawn
+        return moved
 
     # -- what there is to replace
 
@@ -132,6 +158,8 @@ class Pseudonyms:
                 constraints = constraints_of(sent.der) if sent.der else None
                 for host in constraints.hosts if constraints is not None else ():
                     yield from _host(host)
+                for network in constraints.networks if constraints is not None else ():
+                    yield network, _ADDRESS
             for name in reading.requested_ca_texts or ():
                 yield from _distinguished(name)
         for key in ("chosen", "presented"):
@@ -174,7 +202,7 @@ def _host(place: object, *, dotted: bool = False) -> Iterator[tuple[str, str]]:
         if re.fullmatch(rf"[\w*-]+(?:\.[\w*-]+){'+' if dotted else '*'}\.?", host):
             yield host.removeprefix("*."), "host name"
         return
-    yield host, "address"
+    yield host, _ADDRESS
 
 
 def _certificate(facts: CertificateFacts) -> Iterator[tuple[str, str]]:
@@ -275,16 +303,30 @@ def _whole_if_short(name: str) -> str:
     return re.escape(name) if len(name) >= _SHORTEST else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
 
 
+def _mask(text: str, size: int) -> int:
+    """``16`` or ``255.0.255.0`` as a number."""
+    return (1 << size) - (1 << size - int(text)) if text.isdigit() else int(ipaddress.ip_address(text))
+
+
+def _packed(place: str) -> bytes:
+    """An address or a network, as a GeneralName has it (RFC 5280 4.2.1.6, 4.2.1.10). Raises :class:`ValueError`."""
+    text, slash, mask = place.partition("/")
+    address = ipaddress.ip_address(text)
+    if not slash:
+        return address.packed
+    return address.packed + _mask(mask, address.max_prefixlen).to_bytes(len(address.packed), "big")
+
+
 def _encoded(changed: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
     """Each string in the forms in which messages have it, with its pseudonym in the same form and length."""
     for old, new in changed.items():
         try:
-            address, other = ipaddress.ip_address(old), ipaddress.ip_address(new)
+            before, after = _packed(old), _packed(new)
         except ValueError:
             pass
         else:
-            head = bytes([0x87, len(address.packed)])
-            yield head + address.packed, head + other.packed
+            head = bytes([0x87, len(before)])
+            yield head + before, head + after
             continue
         for variant, drawn in {old: new, old.lower(): new.lower(), old.upper(): new.upper()}.items():
             for coding in ("utf-8", "utf-16-be", "latin-1"):
