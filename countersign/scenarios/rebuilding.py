@@ -36,7 +36,13 @@ from countersign.recorder.recording import Ending, LegRole, Party, Status
 from countersign.recorder.wire import codes
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.extensions import SignatureAlgorithms
-from countersign.recorder.wire.messages import CertificateRequest12, CertificateRequest13
+from countersign.recorder.wire.messages import (
+    CertificateRequest12,
+    CertificateRequest13,
+    CertificateVerify,
+    ServerKeyExchange,
+    Signature,
+)
 from countersign.recorder.wire.names import alert_name, signature_scheme_name
 from countersign.recorder.wire.records import NO_RECORD
 from countersign.scenarios.expect import Expect
@@ -146,7 +152,7 @@ class _Rebuilding:
                 story=recording.outcome.text,
                 sources=(f"recording {recording.id}",),
                 certificate=certificate,
-                protocol=self._protocol(),
+                protocol=self._protocol(certificate),
                 client_auth=client_auth,
                 client_certificate=None if client_auth is None else ClientCertificate(recipe=self._shown()),
                 wire=wire or None,
@@ -204,7 +210,7 @@ class _Rebuilding:
 
     # -- what was agreed on
 
-    def _protocol(self) -> Protocol | None:
+    def _protocol(self, certificate: Certificate | None) -> Protocol | None:
         reading = self._reading
         if reading.version is None or reading.cipher is None:
             return None
@@ -213,6 +219,7 @@ class _Rebuilding:
             ("versions", (reading.version,)),
             ("ciphers", (reading.cipher,)),
             ("groups", (reading.group,) if reading.group else None),
+            ("signature_algorithms", self._signed_with(certificate)),
         )
         for key, value in agreed:
             one: dict[str, Any] = {key: value}
@@ -227,6 +234,17 @@ class _Rebuilding:
         elif reading.alpn_offered and reading.alpn is None and Side.SERVER in reading.handshake_finished:
             given["alpn"] = ""
         return Protocol(**given)
+
+    def _signed_with(self, certificate: Certificate | None) -> tuple[str, ...] | None:
+        """The scheme of the server's own signature in the handshake, where its leaf has the key that makes such."""
+        recipe = None if certificate is None else certificate.recipe
+        if not isinstance(recipe, Recipe) or recipe.leaf.key is None:
+            return None
+        for one in self._reading.messages:
+            match one.value if one.message.sender is Side.SERVER else None:
+                case CertificateVerify(scheme) | ServerKeyExchange(_, Signature(int(scheme))):
+                    return (signature_scheme_name(scheme),)
+        return None
 
     def _client_auth(self) -> ClientAuth | None:
         reading = self._reading

@@ -211,6 +211,32 @@ async def test_a_servers_request_is_made_again_with_its_names_and_schemes_in_the
 CLIENT = ("-cert", "{client_cert}", "-cert_chain", "{client_cert}", "-key", "{client_key}")
 
 
+@pytest.mark.peer("openssl", "curl")
+@pytest.mark.parametrize(
+    ("version", "scheme"),
+    [("TLSv1.2", "rsa_pkcs1_sha512"), ("TLSv1.2", "rsa_pss_rsae_sha384"), ("TLSv1.3", "rsa_pss_rsae_sha512")],
+)
+async def test_a_server_signs_again_with_the_scheme_that_it_signed_with(
+    version: str, scheme: str, lab: Lab, tmp_path: Path
+) -> None:
+    kept = Kept()
+    with OpensslServer(lab.issue("localhost", key="rsa-2048"), "-sigalgs", scheme, version=version) as server:
+        roots = (lab.root.certificate.public_bytes(Encoding.DER),)
+        with RunningProxy(target=Address("127.0.0.1", server.port), roots=roots) as proxy:
+            root = proxy.root_file(tmp_path)
+            openssl_client(f"127.0.0.1:{proxy.port}", ca=root, send=b"ping\n", until="gnip")
+            rebuilt = rebuild(proxy.recording(), role=LegRole.SERVER)
+    assert rebuilt.scenario.protocol is not None
+    assert rebuilt.scenario.protocol.signature_algorithms == (scheme,)
+    async with playing(CURL, keeper=kept, timeout=20.0) as runner:
+        (result,) = (await runner.matrix([rebuilt.scenario], jobs=1)).results
+    assert result.verdict.kind is Kind.ACCEPTED, result.verdict
+    again = next(each for each in kept.finished if each.scenario == rebuilt.scenario.id)
+    made = rebuild(again).scenario.protocol
+    assert made is not None
+    assert made.signature_algorithms == (scheme,)
+
+
 @pytest.mark.peer("openssl")
 async def test_of_a_refusal_that_is_encrypted_nothing_is_made_up(lab: Lab, tmp_path: Path) -> None:
     """TLS 1.3 passed through: where the server ended it is not known, so nobody has to refuse what is made of it."""
