@@ -40,7 +40,7 @@ import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
 _NEEDED = (
     "SSL_CTX_set_msg_callback", "SSL_CTX_set1_sigalgs_list", "SSL_CTX_set1_curves_list", "SSL_CTX_set_cert_store",
     "SSL_CTX_set_verify", "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_keylog_callback", "SSL_CTX_add_client_CA",
-    "SSL_set_post_handshake_auth", "SSL_set_cert_cb", "SSL_set_SSL_CTX", "SSL_CTX_set_client_CA_list",
+    "SSL_set_post_handshake_auth", "SSL_verify_client_post_handshake", "SSL_renegotiate", "SSL_set_cert_cb",
+    "SSL_set_SSL_CTX", "SSL_CTX_set_client_CA_list",
     "SSL_CTX_set_session_cache_mode", "d2i_X509_NAME", "X509_NAME_free", "sk_X509_NAME_new_null", "sk_X509_NAME_push",
     "SSL_CTX_use_PrivateKey", "SSL_CTX_use_certificate", "SSL_CTX_add_extra_chain_cert", "SSL_CTX_set_tmp_dh",
     "PEM_read_bio_DHparams", "BIO_new_mem_buf", "X509_STORE_up_ref", "X509_dup", "X509_VERIFY_PARAM_set1_host",
@@ -107,6 +108,7 @@ _WITHOUT = {
     TLS13: SSL.OP_NO_TLSv1_3,
 }
 _NO_EXTENDED_MASTER_SECRET = 1  # SSL_OP_NO_EXTENDED_MASTER_SECRET
+_NO_RESUMPTION_ON_RENEGOTIATION = 1 << 16  # a client that resumes in a renegotiation is asked nothing
 _VERDICT_HOLDS = 60.0  # seconds
 
 # OpenSSL's reasons (its ssl_err.c)
@@ -586,6 +588,9 @@ class TlsClientSide:
         context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
         with _as_trouble(IdentityRefused):
             _use_chain(context, chain, key)
+        return self._identity_of(context)
+
+    def _identity_of(self, context: SSL.Context) -> ClientIdentity:
         raw = context._context
         store = self._store()._store
         _lib.X509_STORE_up_ref(store)
@@ -594,6 +599,11 @@ class TlsClientSide:
         if self._keylog:
             _lib.SSL_CTX_set_keylog_callback(raw, _on_secret)
         return ClientIdentity(context)
+
+    @cached_property
+    def nobody(self) -> ClientIdentity:
+        """Who has no certificate: what takes the place of somebody who was presented."""
+        return self._identity_of(SSL.Context(SSL.TLS_METHOD))
 
     def connection(
         self,
@@ -754,21 +764,7 @@ class TlsServerSide:
         """
         asked = None if ask_for is None else tuple(ask_for)
         under = None if ask_under is None else tuple(ask_under)
-        cache_key = (offer, tuple(chain), asked, under, ids, judging.roots)
-        context = self._contexts.get(cache_key)
-        if context is None:
-            context = self._make(offer, chain, key, asked if under is None else ())
-            if under is not None:
-                _ask_under(context, under)
-            if judging.roots is not None:
-                _trust(context, judging.roots)
-            if not ids:  # what it caches is the base's affair, whether it tells an id is this one's
-                _lib.SSL_CTX_set_session_cache_mode(context._context, SSL.SESS_CACHE_OFF)
-            self._contexts[cache_key] = context
-            if len(self._contexts) > self._size:
-                self._contexts.popitem(last=False)
-        else:
-            self._contexts.move_to_end(cache_key)
+        context = self._context(offer, chain, key, asked, under, ids=ids, roots=judging.roots)
         raw = context._context
         made = TlsConnection(self._bases[base], alpn=alpn, becomes=context)
         ssl = made.ssl
@@ -792,6 +788,54 @@ class TlsServerSide:
         _lib.SSL_set_SSL_CTX(ssl, raw)
         _lib.SSL_set_accept_state(ssl)
         return made
+
+    def ask_later(
+        self,
+        made: TlsConnection,
+        offer: Offer,
+        *,
+        chain: Sequence[bytes],
+        key: PrivateKeyTypes | bytes,
+        under: Sequence[bytes],
+        scope: bytes,
+    ) -> None:
+        """Ask the client of a connection whose handshake is done for a certificate under these names (DER).
+
+        In TLS 1.3 that is post-handshake authentication (RFC 8446 4.6.2), below it a HelloRequest, which begins a
+        renegotiation (RFC 5246 7.4.1.1). What else is said in it is by the rest, as in :meth:`connection`. Raises
+        :class:`TlsTrouble` where OpenSSL cannot ask.
+        """
+        context = self._context(offer, chain, key, None, tuple(under), ids=False, roots=None)
+        _lib.SSL_CTX_set_session_id_context(context._context, scope, len(scope))
+        made.ask_again(context)
+
+    def _context(
+        self,
+        offer: Offer,
+        chain: Sequence[bytes],
+        key: PrivateKeyTypes | bytes,
+        asked: tuple[bytes, ...] | None,
+        under: tuple[bytes, ...] | None,
+        *,
+        ids: bool,
+        roots: tuple[bytes, ...] | None,
+    ) -> SSL.Context:
+        cache_key = (offer, tuple(chain), asked, under, ids, roots)
+        context = self._contexts.get(cache_key)
+        if context is not None:
+            self._contexts.move_to_end(cache_key)
+            return context
+        context = self._make(offer, chain, key, asked if under is None else ())
+        if under is not None:
+            _ask_under(context, under)
+        if roots is not None:
+            _trust(context, roots)
+        if not ids:  # what it caches is the base's affair, whether it tells an id is this one's
+            _lib.SSL_CTX_set_session_cache_mode(context._context, SSL.SESS_CACHE_OFF)
+        self._contexts[cache_key] = context
+        if len(self._contexts) > self._size:
+            self._contexts.popitem(last=False)
+        return context
 
     def _make(
         self,
@@ -947,7 +991,8 @@ class TlsConnection:
         "__weakref__", "_address", "_broken", "_closing", "_context", "_empty", "_from", "_held", "_into", "_late",
         "_logs_secrets", "_offered", "_parted", "_peer_chain", "_presented", "_session_id", "_suite", "_ticket",
         "_too_costly", "_verified", "_verifying", "alpn", "answer", "at_close", "awaited", "early_data", "hear",
-        "judging", "on_secret", "records", "ssl", "staple", "unoffered", "verify_error", "verify_number",
+        "judging", "keeps_session", "on_secret", "records", "ssl", "staple", "unoffered", "verify_error",
+        "verify_number",
     )  # fmt: skip
 
     def __init__(
@@ -966,7 +1011,8 @@ class TlsConnection:
         self._new_bios()
         self.records = 0  # that the last read() has read
         self._empty = False  # the last read() has found the end of what there is
-        self._late: TlsTrouble | EndOfData | None = None  # that the last read() has met behind its bytes
+        # What the last read() has met behind its bytes.
+        self._late: TlsTrouble | EndOfData | CertificateAsked | None = None
         self.alpn = alpn
         self.unoffered: Any = None  # the same as OpenSSL's bytes, where it is to be chosen in any case
         self.staple = b""
@@ -992,6 +1038,7 @@ class TlsConnection:
         self._parted = False
         self.early_data = 0  # bytes of 0-RTT data that the server would take of a session that it has given
         self.at_close: Callable[[], None] = _nothing
+        self.keeps_session = True  # what the server gives may be taken up by a later connection
         self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
         self._address = made
         _connections[made] = self
@@ -1109,6 +1156,8 @@ class TlsConnection:
         """From now on :meth:`handshake` raises :class:`CertificateAsked` when the target asks for a certificate.
 
         By then its CertificateRequest has been heard, in TLS 1.3 its Finished too. The next :meth:`handshake` goes on.
+        Where the handshake is over and ``answer`` is -1 again, :meth:`read` does so, what is written meanwhile is
+        kept back, and the next :meth:`read` goes on.
         """
         self.answer = -1
         _lib.SSL_set_cert_cb(self.ssl, _on_certificate_asked, _ffi.NULL)
@@ -1129,6 +1178,26 @@ class TlsConnection:
             self._presented = identity
             if self._logs_secrets:
                 _lib.SSL_CTX_set_keylog_callback(identity.context._context, _on_secret)
+
+    def ask_again(self, context: SSL.Context) -> None:
+        """As a server whose handshake is done, ask for a certificate by this context; the answer comes in a later
+        :meth:`read`. Raises :class:`TlsTrouble`.
+        """
+        ssl = self.ssl
+        _lib.SSL_set_SSL_CTX(ssl, context._context)
+        self._context = context
+        _lib.SSL_set_verify(ssl, SSL.VERIFY_PEER | _lib.SSL_VERIFY_POST_HANDSHAKE, _on_verify_take_any)
+        _lib.ERR_clear_error()
+        if self.version == TLS13:
+            begun = _lib.SSL_verify_client_post_handshake(ssl)
+        else:
+            _lib.SSL_set_options(ssl, _NO_RESUMPTION_ON_RENEGOTIATION)
+            begun = _lib.SSL_renegotiate(ssl)
+        if begun != 1:
+            self._wait_or_raise(begun)
+        result = _lib.SSL_do_handshake(ssl)
+        if result != 1:
+            self._wait_or_raise(result)
 
     def refuse_to_present(self) -> None:
         """Answer nothing: the next :meth:`handshake` tells the target ``internal_error`` and raises."""
@@ -1155,8 +1224,8 @@ class TlsConnection:
 
     @property
     def resumable(self) -> bool:
-        """Whether the server has given a session on this connection: a ticket, or below TLS 1.3 a session id."""
-        return self._ticket or (self._session_id and self.version != TLS13)
+        """Whether the server has given a session that may be kept: a ticket, or below TLS 1.3 a session id."""
+        return self.keeps_session and (self._ticket or (self._session_id and self.version != TLS13))
 
     @property
     def sound(self) -> bool:
@@ -1252,7 +1321,7 @@ class TlsConnection:
         try:
             self._wait_or_raise(count)
             self._empty = True
-        except (TlsTrouble, EndOfData) as late:
+        except (TlsTrouble, EndOfData, CertificateAsked) as late:
             self._late = late
         return int(total)
 
@@ -1316,7 +1385,8 @@ class TlsConnection:
             _lib.ERR_clear_error()
             sent = _lib.SSL_write(self.ssl, data + done, count - done)
             if sent <= 0:
-                self._wait_or_raise(sent)
+                with contextlib.suppress(CertificateAsked):  # which is the reader's to hear
+                    self._wait_or_raise(sent)
                 return done
             done += int(sent)
         return done

@@ -15,10 +15,11 @@ from countersign.proxy.conduct import named_groups, without_post_quantum
 from countersign.proxy.faults.armed import Served
 from countersign.proxy.faults.recast import stand_in
 from countersign.proxy.leg import HandshakeEnded
-from countersign.proxy.mtls import judging_of, names_of
+from countersign.proxy.mtls import Asking, judging_of, names_of
 from countersign.proxy.offer import CannotSpeak, Mirrored, as_ordered, client_leg_offer
 from countersign.proxy.orders import ProtocolOrders
 from countersign.proxy.server_leg import go_on
+from countersign.proxy.settings import Mtls
 from countersign.proxy.stapling import asking_for_status, judged, like, noted
 from countersign.proxy.trouble import failed_handshake
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party
@@ -166,7 +167,7 @@ async def open_client_leg(
         offer = client_leg_offer(server.connection, summary)
         offer = offer if context.orders.protocol is None else as_ordered(offer, protocol)
         connection = context.engine.server_side.connection(
-            offer if asks is None else exchange.offer(offer, summary, minted),
+            offer if asks is None else exchange.offer(offer, summary.signature_algorithms, minted.key),
             chain=loaded,
             key=minted.key,
             alpn=server.connection.chosen_alpn if protocol.alpn is None else protocol.alpn,
@@ -185,6 +186,8 @@ async def open_client_leg(
         if context.orders.chain.recipe is not None:
             words = f"cannot serve what the recipe '{context.orders.chain.recipe.id}' makes: {OPENSSL_VERSION} does not"
         raise _cannot_mimic(context, tap, f"{words} ({trouble.reason})") from None
+    if ordered is None and exchange.mode is Mtls.RELAY:
+        exchange.asking = Asking(offer, summary.signature_algorithms, tuple(loaded), minted.key, resumption.scope)
     context.client.on_end = None  # from here on the leg notices how the client ends
     leg = context.leg(LegRole.CLIENT, context.client, connection, tap, served=served if recasts else None)
     resumption.client_begins(connection)

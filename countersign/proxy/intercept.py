@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from countersign.proxy._openssl import TlsTrouble
+from countersign.proxy.asked_later import AskedLater
 from countersign.proxy.binding import ChannelBinding
 from countersign.proxy.client_leg import check_hello, not_mirrored, open_client_leg
 from countersign.proxy.dial import DialFailed
@@ -74,7 +75,7 @@ async def intercept(
         raise context.refuse(
             tap, "internal_error", LegRole.SERVER, failed.by, code=failed.code, text=failed.text
         ) from None
-    exchange = Exchange(context)
+    exchange = Exchange(context, target)
     resumption = Resumption(context, _place(context, target, offered), offered.summary, exchange)
     server = await open_server_leg(context, stream, target, offered, tap, exchange=exchange, resumption=resumption)
     if not server.stands and exchange.mode is Mtls.BYPASS:
@@ -98,7 +99,7 @@ async def intercept(
         resumption=resumption,
     )
     del hello, offered, tap  # which may be big, and a relay long
-    await _relay(context, client, server, told)
+    await _relay(context, client, server, exchange, told)
 
 
 def _place(context: Context, target: Address, offered: Offered) -> Place:
@@ -168,7 +169,13 @@ def _all_of(watchers: list[Callable[[bytes], bool]]) -> Callable[[bytes], bool]:
     return watch
 
 
-async def _relay(context: Context, client: TlsLeg, server: TlsLeg, told: Callable[[Mapping[str, Any]], None]) -> None:
+async def _relay(
+    context: Context,
+    client: TlsLeg,
+    server: TlsLeg,
+    exchange: Exchange,
+    told: Callable[[Mapping[str, Any]], None],
+) -> None:
     def trouble(leg: TlsLeg, trouble: TlsTrouble) -> None:
         """After the handshake: an alert is on the recording already; anything else is the peer's doing."""
         leg.flush()
@@ -186,12 +193,27 @@ async def _relay(context: Context, client: TlsLeg, server: TlsLeg, told: Callabl
     if context.settings.http_summary:
         summary = Summary(server.connection.chosen_alpn, clock=context.clock, told=told)
     binding = ChannelBinding(lambda found: context.recording.prelude.update(channel_binding=found))
-    for source, destination in ((client, server), (server, client)):
+    later = AskedLater(context, client, server, exchange, relay)
+
+    def direction(source: TlsLeg, destination: TlsLeg) -> TlsDirection:
         summing = None if summary is None else summary.watcher(source.peer)
         watch = _all_of([each for each in (binding.watcher(source.peer), summing) if each is not None])
-        TlsDirection(relay, source, destination, buffers=context.engine.buffers, trouble=trouble, watch=watch).begin()
+        return TlsDirection(
+            relay,
+            source,
+            destination,
+            buffers=context.engine.buffers,
+            trouble=trouble,
+            asked=later.asked,
+            watch=watch,
+        )
+
+    later.from_client, later.from_target = direction(client, server), direction(server, client)
+    later.from_client.begin()
+    later.from_target.begin()
     try:
         await context.until_finished(relay)
     finally:
+        later.end()
         if summary is not None:
             summary.end()

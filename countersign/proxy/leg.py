@@ -72,6 +72,10 @@ class TlsLeg:
         """The handshake is done, and neither a fatal alert nor a close_notify of the peer has come since."""
         self.only_answered = False
         """What the peer said last was for OpenSSL alone, and OpenSSL has answered it."""
+        self.waits = False
+        """The peer is not to be read: OpenSSL waits for what we have to say."""
+        self.patience = 0
+        """How much may wait to be sent to the peer before who sends it is not read any more."""
         self._armed: Armed | None = None
         self._late: LateAlert | None = None
         self._early = b""  # came behind the hello, before there was a leg
@@ -93,6 +97,11 @@ class TlsLeg:
         stream.receive_through(self._received)
         stream.perform(armed.out.begin())
         stream.take_in(armed.into.begin())
+
+    @property
+    def armed(self) -> bool:
+        """Whether faults stand in the way of what passes."""
+        return self._armed is not None
 
     def _hung_up(self, how: Ending) -> None:
         """Our side was ended by an order, and not the peer's, which takes ours with it."""

@@ -28,9 +28,10 @@ what differs is on the recording.
 under names that are not the target's, and its certificate be judged as servers do. What the target is shown is another
 matter, which can be ordered as well (:class:`~countersign.proxy.orders.TargetOrders`).
 
-*Asked later.* A renegotiation is answered with the certificate of the first handshake, or with none, for the client
-cannot be asked in mid-connection. Post-handshake authentication (RFC 8446 4.6.2) is offered to the target only where
-the client offers it and the answer needs no client: with *present*. What was asked later is on the recording.
+*Asked later.* A target may ask in mid-connection, too, as web servers do that want a certificate for one folder: by
+post-handshake authentication in TLS 1.3 (RFC 8446 4.6.2, offered to the target where the client offers it), below by a
+renegotiation. With *relay* the client is asked in the same way then (:mod:`.asked_later`); *present* answers with what
+was given, all others with none, and *bypass* remembers the target. What was asked last is on the recording.
 """
 
 from __future__ import annotations
@@ -75,12 +76,14 @@ from countersign.recorder.wire.names import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
     from countersign.ca import Authority, Minted
     from countersign.proxy._openssl import ClientIdentity, Offer
     from countersign.proxy.context import Context
     from countersign.proxy.leg import TlsLeg
     from countersign.proxy.orders import ClientAuthOrders
-    from countersign.proxy.settings import Settings
+    from countersign.proxy.settings import Address, Settings
     from countersign.recorder.wire.reading import HelloSummary
 
 _NAMED_AT_MOST = 100  # names of authorities, and certificates, on a recording
@@ -89,6 +92,7 @@ _REMEMBERED_FOR = 600.0  # seconds
 _IDENTITIES = 256
 _CERTIFICATE_VERIFY = 15
 _SIGNATURE_ALGORITHMS = 13
+_FINISHED = 20
 _POST_HANDSHAKE_AUTH = 49
 _LONGEST_RECORD = 5 + 16384 + 2048  # RFC 5246 6.2.3
 _IMPLIED_SCHEMES = (0x0201, 0x0203)  # RFC 5246 7.4.1.4.1: what a client that names none can check
@@ -157,6 +161,19 @@ def _type_name(kind: int) -> str:
     return CLIENT_CERTIFICATE_TYPES.get(kind, str(kind))
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a client leg was made with, as far as it takes that to ask the client again: the offer, what the client
+    signs with, our own chain and key, and what its sessions are good for.
+    """
+
+    offer: Offer
+    takes: tuple[int, ...] | None
+    chain: tuple[bytes, ...]
+    key: PrivateKeyTypes | bytes
+    scope: bytes
+
+
 class ClientCertificates:
     """What an engine keeps for its sessions: the client CA's certificates, and whom to pass through."""
 
@@ -198,8 +215,9 @@ class Exchange:
     ``request`` is the target's, once it has asked.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, target: Address) -> None:
         self._context = context
+        self._target = target
         self._certificates = context.engine.certificates
         self._ordered = None if context.orders.target is None else context.orders.target.certificate
         self.mode = context.conduct.mtls
@@ -208,6 +226,13 @@ class Exchange:
         self._chosen: tuple[bytes, ...] = ()
         self._proven = False
         self._over = False
+        self._offers_later = False  # the client can be asked after a handshake of TLS 1.3
+        self._hears_client = False
+        self._presented = False
+        self.asking: Asking | None = None
+        """How the client can be asked again, where it is to be."""
+        self.answered = False
+        """The client has said all that it has to say to what it was asked last."""
 
     @property
     def _noted(self) -> dict[str, Any]:
@@ -219,7 +244,8 @@ class Exchange:
     def watch_server(self, leg: TlsLeg, summary: HelloSummary) -> None:
         """Hear what the target asks and what it gets; where the client decides about that, wait for it."""
         if _POST_HANDSHAKE_AUTH in summary.extensions:
-            if self.mode is Mtls.PRESENT and self._ordered is None:
+            if self.mode in {Mtls.PRESENT, Mtls.RELAY, Mtls.BYPASS} and self._ordered is None:
+                self._offers_later = True
                 leg.connection.offer_post_handshake_auth()
             else:
                 self._context.recording.not_mirrored.append("extensions: post_handshake_auth")
@@ -239,14 +265,7 @@ class Exchange:
 
     def _asked(self, leg: TlsLeg, data: bytes) -> None:
         if self.request is not None or self._over:
-            self.request = self.request or Request.of(data, leg.connection.version)
-            self._noted.setdefault("mode", self.mode.value)
-            if self.mode is not Mtls.PRESENT and "asked_again" not in self._noted:
-                expected = "no CertificateRequest once the handshake is over: the client cannot be asked then"
-                got = "one; its answer is that of the first handshake, or no certificate where there was none"
-                problem = Problem(self._context.clock(), Side.SERVER, "certificate_request", 0, expected, got)
-                self._context.recording.problems.append((leg.role, problem))
-            self._noted["asked_again"] = True
+            self._asked_again(leg, Request.of(data, leg.connection.version))
             return
         self.request = Request.of(data, leg.connection.version)
         self._noted.update(mode=self.mode.value, asked=self.request.to_json(), asked_of_client=None)
@@ -255,10 +274,38 @@ class Exchange:
         elif self.mode is Mtls.PRESENT:
             self._noted["why"] = "the target is shown the certificate that was given; the client was not asked"
 
+    def _asked_again(self, leg: TlsLeg, request: Request) -> None:
+        noted = self._noted
+        noted["mode"] = self.mode.value
+        if self._relays_later:
+            self.request, self._ours, self._chosen, self._proven = request, None, (), False
+            for old in ("differs", "chosen", "resigned", "presented", "why"):
+                noted.pop(old, None)
+            noted.update(asked=request.to_json(), asked_of_client=None)
+            leg.connection.keeps_session = False  # it stands for this client from here on, and for no other
+        elif "asked_again" not in noted:
+            if self.request is None:
+                self.request = request
+                noted.update(asked=request.to_json(), asked_of_client=None)
+            if self.mode is not Mtls.PRESENT:
+                expected = "no CertificateRequest once the handshake is over: the client is not asked then"
+                got = "one; its answer is that of the first handshake, or no certificate where there was none"
+                problem = Problem(self._context.clock(), Side.SERVER, "certificate_request", 0, expected, got)
+                self._context.recording.problems.append((leg.role, problem))
+            if self.mode is Mtls.BYPASS:
+                self._certificates.remember((self._target, self._context.recording.sni))
+                noted["why"] = "the target asked in mid-connection, too late to pass through: it was answered with no"
+                noted["why"] += " certificate, and the next connection to it passes through"
+        noted["asked_again"] = True
+
+    @property
+    def _relays_later(self) -> bool:
+        return self.mode is Mtls.RELAY and self._ordered is None
+
     def handshake_over(self, leg: TlsLeg) -> None:
-        """The server leg stands: whatever is asked of it from now on has the answer that it had."""
+        """The server leg stands: what it is asked from now on waits for the client, or has the answer that it had."""
         self._over = True
-        leg.connection.answer = 1
+        leg.connection.answer = -1 if self._relays_later else 1
 
     # -- the client leg
 
@@ -267,8 +314,11 @@ class Exchange:
         """The SHA-256 of the certificate that the client has proven to own."""
         return sha256(self._chosen[0]).digest() if self._chosen and self._proven else None
 
-    def offer(self, offer: Offer, summary: HelloSummary, minted: Minted) -> Offer:
-        """The client leg's offer with the schemes that are asked for; one that our own leaf needs behind them."""
+    def offer(self, offer: Offer, takes: tuple[int, ...] | None, key: PrivateKeyTypes | bytes) -> Offer:
+        """The client leg's offer with the schemes that are asked for; one that our own leaf needs behind them.
+
+        ``takes`` are those of the client, ``key`` is our leaf's.
+        """
         ordered = self._context.orders.client_auth
         if ordered is not None and ordered.signature_algorithms is not None:
             wanted = ordered.signature_algorithms
@@ -279,8 +329,8 @@ class Exchange:
         if offer.versions[0] < TLS12:
             return offer
         schemes = [scheme for scheme in wanted if signature_name(scheme) is not None]
-        takes = summary.signature_algorithms or (_IMPLIED_SCHEMES if offer.versions[0] == TLS12 else ())
-        mine = own_schemes(minted.key).get(offer.versions[0]) or takes
+        takes = takes or (_IMPLIED_SCHEMES if offer.versions[0] == TLS12 else ())
+        mine = own_schemes(key).get(offer.versions[0]) or takes
         able = [scheme for scheme in takes if scheme in mine or scheme in _IMPLIED_SCHEMES]
         if not set(able) & set(schemes):
             schemes += [scheme for scheme in able if signature_name(scheme) is not None][:1]
@@ -288,9 +338,39 @@ class Exchange:
 
     def watch_client(self, leg: TlsLeg) -> None:
         """Hear what the client is asked and what it answers."""
+        self._hears_client = True
         leg.connection.tap_only(codes.CERTIFICATE_REQUEST, partial(self._client_asked, leg), written=True)
         leg.connection.tap_only(codes.CERTIFICATE, partial(self._client_shows, leg), written=False)
         leg.connection.tap_only(_CERTIFICATE_VERIFY, self._client_proves, written=False)
+        leg.connection.tap_only(_FINISHED, self._client_finishes, written=False)
+
+    def ask_again(self, leg: TlsLeg) -> bool:
+        """Ask the client what the target has asked in mid-connection; False where it cannot be.
+
+        Raises :class:`TlsTrouble` where OpenSSL can ask nothing such.
+        """
+        assert self.request is not None
+        asking = self.asking
+        if asking is None or leg.armed or (leg.connection.version == TLS13 and not self._offers_later):
+            self._noted["why"] = "the target asked in mid-connection, where this client cannot be asked"
+            return False
+        if not self._hears_client:
+            self.watch_client(leg)
+        self.answered = False
+        self._context.engine.server_side.ask_later(
+            leg.connection,
+            self.offer(asking.offer, asking.takes, asking.key),
+            chain=asking.chain,
+            key=asking.key,
+            under=self.request.names,
+            scope=asking.scope,
+        )
+        return True
+
+    def give_up(self, why: str) -> None:
+        """The client has not answered; the target gets no certificate."""
+        self._chosen, self._proven = (), False
+        self._noted["why"] = f"the target asked in mid-connection, and the client {why}"
 
     def _client_asked(self, leg: TlsLeg, data: bytes) -> None:
         self._ours = ours = Request.of(data, leg.connection.version)
@@ -310,6 +390,9 @@ class Exchange:
 
     def _client_proves(self, _data: bytes) -> None:
         self._proven = True
+
+    def _client_finishes(self, _data: bytes) -> None:
+        self.answered = True
 
     async def client_answers(self, leg: TlsLeg, limit: float) -> None:
         """The client leg's handshake up to where the client has proven what it shows.
@@ -352,7 +435,7 @@ class Exchange:
         Raises :class:`AuthorityError`, :class:`CannotMimic` and :class:`IdentityRefused` where that cannot be done.
         """
         if not self._chosen:
-            server.connection.present(None)
+            server.connection.present(self._context.engine.client_side.nobody if self._presented else None)
             return
         assert self._proven, "a certificate is presented only for a client that has proven to own it"
         assert self._certificates.mint is not None
@@ -363,6 +446,7 @@ class Exchange:
             "certificates": f"{len(self._chosen)} from the client, {len(minted.chain)} to the target",
         }
         server.connection.present(self._certificates.identity(self._context, minted))
+        self._presented = True
 
     def refuse(self, server: TlsLeg) -> None:
         """There will be no answer: the target is told ``internal_error``, for the fault is not its own."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from countersign.proxy._openssl import EndOfData, TlsTrouble
+from countersign.proxy._openssl import CertificateAsked, EndOfData, TlsTrouble
 from countersign.recorder.recording import Ending
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class TlsDirection(_Direction):
     """Application data of one leg, decrypted and encrypted again for the other.
 
     ``watch`` sees it when it has been passed on, and nothing at its end; it gives whether it wants to see more.
+    ``asked`` is called when the source asks for a certificate and its leg waits for one; :meth:`go_on` goes on.
     """
 
     def __init__(
@@ -167,9 +168,13 @@ class TlsDirection(_Direction):
         *,
         buffers: Buffers,
         trouble: Callable[[TlsLeg, TlsTrouble], None],
+        asked: Callable[[], None],
         watch: Callable[[bytes], bool] | None = None,
     ) -> None:
         super().__init__(relay)
+        self._asked = asked
+        self.moved: Callable[[], None] | None = None
+        """Called when something has come from the source, or its end."""
         self._source = source
         self._destination = destination
         self._buffers = buffers
@@ -184,6 +189,11 @@ class TlsDirection(_Direction):
         if not self._relay.finished.done():
             self._source.rest()
             self._source.stream.pour_into(self)
+
+    def go_on(self) -> None:
+        """Go on where the source's leg has waited."""
+        if not self._relay.finished.done():
+            self._pump()
 
     def data(self, chunk: memoryview) -> None:
         self._relay.moved()
@@ -203,6 +213,7 @@ class TlsDirection(_Direction):
         moved = False
         watched: list[bytes] = []
         broken: TlsTrouble | None = None
+        asked = False
         leg = source  # whose trouble it would be
         try:
             while not self._closed and (count := source.connection.read(buffers)):
@@ -223,6 +234,8 @@ class TlsDirection(_Direction):
             destination.connection.close_notify()
         except TlsTrouble as trouble:
             broken = trouble
+        except CertificateAsked:
+            asked = True
         answered = source.flush()
         source.only_answered = bool(answered) and not moved
         destination.flush()
@@ -231,6 +244,10 @@ class TlsDirection(_Direction):
         if broken is not None:
             self._broken(leg, broken)
             return
+        if asked:
+            self._asked()
+        if self.moved is not None:
+            self.moved()
         balance(source, destination)
         balance(destination, source)
 
@@ -263,6 +280,8 @@ class TlsDirection(_Direction):
         self._destination.stream.finish()
         self._destination.connection.part()
         self._relay.direction_ended()
+        if self.moved is not None:
+            self.moved()
 
     def room(self, *, free: bool) -> None:  # noqa: ARG002 - both ends are looked at
         """The send buffer of our *source's* stream; what fills it comes from our destination, or answers the source."""
@@ -296,7 +315,7 @@ class LastWords:
         try:
             while count := self._leg.connection.read(self._buffers):
                 self._leg.count(count, self._leg.connection.records)
-        except (EndOfData, TlsTrouble):
+        except (EndOfData, TlsTrouble, CertificateAsked):
             self._leg.stands = False
         self._leg.flush()
 
@@ -320,7 +339,8 @@ def balance(source: TlsLeg, destination: TlsLeg) -> None:
     makes OpenSSL answer and takes no answer (key updates without end, RFC 8446 4.6.3) would fill our memory.
     """
     unanswerable = source.only_answered and source.stream.full
-    if destination.stream.full or destination.connection.holding or unanswerable:
+    held = destination.connection.holding > destination.patience
+    if destination.stream.full or held or unanswerable or source.waits:
         source.stream.pause()
     else:
         source.stream.resume()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import select
 import socket
 import ssl
 from contextlib import contextmanager
@@ -463,73 +464,173 @@ def test_a_jvm_with_a_key_store_gets_through(lab: Lab, tmp_path: Path, version: 
     assert recording.outcome.broken_by is None, recording.outcome.text
 
 
-@pytest.mark.parametrize("mode", [Mtls.RELAY, Mtls.PRESENT])
-def test_a_request_in_a_renegotiation_has_an_answer_and_is_recorded(lab: Lab, tmp_path: Path, mode: Mtls) -> None:
-    """The client cannot be asked then; what was given can be presented."""
+@contextmanager
+def asking_later(
+    lab: Lab, tmp_path: Path, version: str, mode: Mtls = Mtls.RELAY, **settings: Any
+) -> Iterator[tuple[OpensslServer, RunningProxy]]:
+    """A target that can be told to ask in mid-connection, and a proxy before it."""
     given = Identity((lab.client.certificate.public_bytes(Encoding.DER),), lab.client.key)
+    root = tmp_path / "client-root.pem"
+    root.write_bytes(clients().root_pem)
+    how = ("-no_resumption_on_reneg",) if version == "TLSv1.2" else ()
     with (
-        OpensslServer(lab.server, "-no_resumption_on_reneg", mode="plain", version="TLSv1.2") as server,
+        OpensslServer(lab.server, *how, "-verifyCAfile", root, mode="plain", version=version) as server,
         RunningProxy(
             target=Address("127.0.0.1", server.port),
             roots=(lab.root.certificate.public_bytes(Encoding.DER),),
             mtls=mode,
             identity=given if mode is Mtls.PRESENT else None,
             clients=clients(),
+            **settings,
         ) as proxy,
     ):
-        with Background(
-            "openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-servername", "localhost", "-quiet",
-            "-cert", lab.client.fullchain_pem, "-key", lab.client.key_pem,
-        ) as client:  # fmt: skip
+        yield server, proxy
+
+
+def asked_later(server: OpensslServer, version: str) -> None:
+    """Have the target ask now, and wait until that is settled."""
+    server.command("R" if version == "TLSv1.2" else "c")
+    server.wait_for_message("Finished", count=4 if version == "TLSv1.2" else 3)
+
+
+def talking(proxy: RunningProxy, *arguments: str) -> Background:
+    return Background(
+        "openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-servername", "localhost", "-quiet",
+        "-enable_pha", *arguments,
+    )  # fmt: skip
+
+
+def showing(lab: Lab) -> tuple[str, ...]:
+    return "-cert", str(lab.client.fullchain_pem), "-key", str(lab.client.key_pem)
+
+
+LATE = [("TLSv1.2", mode) for mode in (Mtls.RELAY, Mtls.PRESENT, Mtls.STRIP, Mtls.BYPASS)]
+LATE += [("TLSv1.3", mode) for mode in (Mtls.RELAY, Mtls.PRESENT, Mtls.BYPASS)]
+
+
+@pytest.mark.parametrize(("version", "mode"), LATE)
+def test_what_a_target_asks_in_mid_connection_has_an_answer(lab: Lab, tmp_path: Path, version: str, mode: Mtls) -> None:
+    """A renegotiation (RFC 5246 7.4.1.1), and authentication after the handshake (RFC 8446 4.6.2)."""
+    with asking_later(lab, tmp_path, version, mode) as (server, proxy):
+        with talking(proxy, *showing(lab)) as client:
             client.say(b"ping\n")
             server.wait_for("ping")
-            server.command("R")
-            server.wait_for_message("Finished", count=4)
+            asked_later(server, version)
             client.say(b"again\n")
             server.wait_for("again")
             client.hang_up()
         recording = proxy.recording()
-    assert recording.mtls["asked_again"] is True
-    assert recording.mtls["mode"] == mode.value
-    assert recording.mtls["presented"]["certificates"] == (1 if mode is Mtls.PRESENT else 0)
-    asked = [problem.field for _, problem in recording.problems]
-    assert asked == ([] if mode is Mtls.PRESENT else ["certificate_request"])
+        if mode is Mtls.BYPASS:
+            with talking(proxy) as client:
+                client.say(b"third\n")
+                server.wait_for("third")
+            assert proxy.recordings(2)[1].action == "passthrough"
+    mtls = recording.mtls
     assert recording.outcome.status is Status.ESTABLISHED
+    assert (mtls["asked_again"], mtls["mode"]) == (True, mode.value)
+    assert mtls["presented"]["certificates"] == {Mtls.RELAY: 2, Mtls.PRESENT: 1}.get(mode, 0)
+    unasked = mode in {Mtls.STRIP, Mtls.BYPASS}
+    assert [problem.field for _, problem in recording.problems] == ["certificate_request"] * unasked
+    assert ("extensions: post_handshake_auth" in recording.not_mirrored) is (mode is Mtls.STRIP)
+    if mode is Mtls.RELAY:
+        assert mtls["presented"]["subject"] == mtls["chosen"]["subject"] == "CN=Lab Client,O=Lab"
+        assert mtls["asked_of_client"]["certificate_authorities"] == mtls["asked"]["certificate_authorities"]
 
 
-@pytest.mark.parametrize("mode", [Mtls.RELAY, Mtls.PRESENT])
-def test_a_target_may_ask_after_the_handshake_where_no_client_is_needed(lab: Lab, tmp_path: Path, mode: Mtls) -> None:
-    """RFC 8446 4.6.2; ``s_server`` asks at its ``c`` command."""
-    given = Identity((lab.client.certificate.public_bytes(Encoding.DER),), lab.client.key)
-    with (
-        OpensslServer(lab.server, mode="plain", version="TLSv1.3") as server,
-        RunningProxy(
-            target=Address("127.0.0.1", server.port),
-            roots=(lab.root.certificate.public_bytes(Encoding.DER),),
-            mtls=mode,
-            identity=given if mode is Mtls.PRESENT else None,
-            clients=clients(),
-        ) as proxy,
-    ):
-        with Background(
-            "openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-servername", "localhost", "-quiet",
-            "-enable_pha", "-cert", lab.client.fullchain_pem, "-key", lab.client.key_pem,
-        ) as client:  # fmt: skip
+def test_strip_keeps_from_the_target_that_it_could_ask_later(lab: Lab, tmp_path: Path) -> None:
+    with asking_later(lab, tmp_path, "TLSv1.3", Mtls.STRIP) as (server, proxy):
+        with talking(proxy, *showing(lab)) as client:
             client.say(b"ping\n")
             server.wait_for("ping")
             server.command("c")
-            if mode is Mtls.PRESENT:
-                server.wait_for_message("CertificateVerify", count=2)
-            else:
-                server.wait_for("Failed to initiate request|extension not received")
+            server.wait_for("Failed to initiate request|extension not received")
+            client.hang_up()
+        recording = proxy.recording()
+    assert "extensions: post_handshake_auth" in recording.not_mirrored
+    assert "asked_again" not in recording.mtls
+
+
+def test_a_client_that_is_asked_twice_shows_what_it_has_twice(lab: Lab, tmp_path: Path) -> None:
+    with asking_later(lab, tmp_path, "TLSv1.3") as (server, proxy):
+        with talking(proxy, *showing(lab)) as client:
+            client.say(b"ping\n")
+            server.wait_for("ping")
+            for count in (3, 4):
+                server.command("c")
+                server.wait_for_message("Finished", count=count)
+            client.say(b"again\n")
+            server.wait_for("again")
+            client.hang_up()
+        recording = proxy.recording()
+        assert sum(message.type == "certificate_verify" for message in server.messages) == 3  # its own, and two
+    assert recording.outcome.status is Status.ESTABLISHED
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_that_is_asked_later_and_has_no_certificate_has_none_presented(
+    lab: Lab, tmp_path: Path, version: str
+) -> None:
+    with asking_later(lab, tmp_path, version) as (server, proxy):
+        with talking(proxy) as client:
+            client.say(b"ping\n")
+            server.wait_for("ping")
+            asked_later(server, version)
             client.say(b"again\n")
             server.wait_for("again")
             client.hang_up()
         recording = proxy.recording()
     assert recording.outcome.status is Status.ESTABLISHED
-    assert recording.mtls.get("asked_again", False) is (mode is Mtls.PRESENT)
-    assert ("extensions: post_handshake_auth" in recording.not_mirrored) is (mode is Mtls.RELAY)
-    assert recording.problems == ()
+    assert recording.mtls["chosen"] == recording.mtls["presented"] == {"certificates": 0}
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_client_that_does_not_answer_when_it_is_asked_later_has_none_presented(
+    lab: Lab,
+    tmp_path: Path,
+    leaves: bool,  # noqa: FBT001
+) -> None:
+    """RFC 5246 7.4.1.1: a client may ignore a HelloRequest."""
+    limits = Limits(handshake=20 if leaves else 1)
+    with asking_later(lab, tmp_path, "TLSv1.2", limits=limits) as (server, proxy):
+        context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
+        with connect(proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+            client.sendall(b"ping\n")  # and reads nothing more
+            server.wait_for("ping")
+            server.command("R")
+            assert select.select([client], [], [], 40)[0], "the client is asked"
+            if not leaves:
+                server.wait_for_message("Finished", count=4)
+        recording = proxy.recording()
+    assert ("presented" in recording.mtls) is not leaves
+    assert recording.mtls["why"].endswith("the client left" if leaves else "the client gave no answer within 1 s")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nobody_inherits_a_certificate_that_was_shown_in_mid_connection(lab: Lab, tmp_path: Path, version: str) -> None:
+    """The target's session stands for the client from then on, and is not taken up for another."""
+    session = str(tmp_path / "session.pem")
+    with asking_later(lab, tmp_path, version) as (server, proxy):
+        with talking(proxy, "-sess_out", session) as other:
+            other.say(b"first\n")
+            server.wait_for("first")
+            other.hang_up()
+        proxy.recordings(1)
+        with talking(proxy, *showing(lab)) as client:
+            client.say(b"ping\n")
+            server.wait_for("ping")
+            server.command("R" if version == "TLSv1.2" else "c")
+            server.wait_for_message("Finished", count=6 if version == "TLSv1.2" else 5)
+            client.say(b"again\n")
+            server.wait_for("again")
+            client.hang_up()
+        assert proxy.recordings(2)[1].mtls["presented"]["certificates"] == 2
+        with talking(proxy, "-sess_in", session) as other:
+            other.say(b"third\n")
+            server.wait_for("third")
+            other.hang_up()
+        leg = proxy.recordings(3)[2].leg(LegRole.SERVER)
+    assert leg is not None
+    assert any(message.code == 11 for message in leg.messages), "the target made a full handshake"
 
 
 def without_certificate_verify(flight: bytes) -> bytes:

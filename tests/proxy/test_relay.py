@@ -385,6 +385,7 @@ class BrokenLegs:
         self.source, self.destination = MagicMock(stands=True), MagicMock(stands=True)
         self.source.connection.read.side_effect = [5, 0]
         self.source.connection.holding = self.destination.connection.holding = 0
+        self.source.patience = self.destination.patience = 0
         self.destination.stream.full = self.source.stream.full = False
         self.blamed: list[object] = []
         step = self.source.connection.read if breaks == "source" else self.destination.connection.pass_on
@@ -395,6 +396,7 @@ class BrokenLegs:
             self.destination,
             buffers=MagicMock(),
             trouble=lambda leg, _: self.blamed.append(leg),
+            asked=MagicMock(),
         )
 
 
