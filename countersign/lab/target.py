@@ -71,16 +71,23 @@ class EmbeddedTarget:
 
     ``judges``: that has to be there, of the lab's client CA, of now, and for clients; else whatever is shown is taken.
     ``default`` is shown to clients that name no server (RFC 6066 3), as a host of many sites does. ``server`` is its
-    certificate, that of the ``pki`` unless it is given.
+    certificate, that of the ``pki`` unless it is given. ``kept`` is how many seconds it waits for another request.
     """
 
     def __init__(
-        self, pki: Pki, *, judges: bool = False, default: Minted | None = None, server: Minted | None = None
+        self,
+        pki: Pki,
+        *,
+        judges: bool = False,
+        default: Minted | None = None,
+        server: Minted | None = None,
+        kept: float = _SECONDS,
     ) -> None:
         self.pki = pki
         self._server = pki.server if server is None else server
         self._judging = ClientJudging(required=True, roots=(pki.clients.root.der,)) if judges else ClientJudging()
         self._default = default
+        self._kept = kept
         self.requests = 0
         self._side = TlsServerSide()
         self._buffers = Buffers()
@@ -168,10 +175,20 @@ class EmbeddedTarget:
                 stream.write(connection.drain(self._buffers))
                 if count:
                     http.receive_data(self._buffers.read(count))
-                elif not await self._more(stream, connection):
+                elif not await (self._another if _is_answered(http) else self._more)(stream, connection):
                     return
             elif isinstance(event, h11.ConnectionClosed):
                 return
+
+    async def _another(self, stream: Stream, connection: TlsConnection) -> bool:
+        """Whether anything comes behind an answer while it is waited for; where not, it ends in good order."""
+        try:
+            async with asyncio.timeout(self._kept):
+                return await self._more(stream, connection)
+        except TimeoutError:
+            connection.close_notify()
+            stream.write(connection.drain(self._buffers))
+            return False
 
     async def _more(self, stream: Stream, connection: TlsConnection) -> bool:
         data = await stream.read()
@@ -191,6 +208,10 @@ class EmbeddedTarget:
         out += http.send(h11.EndOfMessage()) or b""
         connection.write(out)
         stream.write(connection.drain(self._buffers))
+
+
+def _is_answered(http: h11.Connection) -> bool:
+    return {http.our_state, http.their_state} == {h11.DONE}
 
 
 async def _begun(stream: Stream) -> tuple[bytes, bool]:

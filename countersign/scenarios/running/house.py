@@ -35,7 +35,7 @@ from countersign.scenarios.model import Scenario, nearest
 from countersign.scenarios.running.clients import Way, family_named
 from countersign.scenarios.running.guard import Guard
 from countersign.scenarios.running.matrix import TLS, held_to, not_this_way
-from countersign.scenarios.running.stage import Props, Stage, Target
+from countersign.scenarios.running.stage import LONG_KEPT, Props, Stage, Target
 from countersign.scenarios.running.thread import LoopThread
 from countersign.scenarios.running.trial import ScenarioProxy
 
@@ -133,7 +133,7 @@ class House:
                 target, preset = which
                 product = None if preset is None else presets()[preset]
                 props = await self._stack.enter_async_context(
-                    Props(target=target, preset=product, folder=self._guard.folder)
+                    Props(target=target, preset=product, folder=self._guard.folder, kept=LONG_KEPT)
                 )
                 self._props[which] = props
         stage = make(props=props)

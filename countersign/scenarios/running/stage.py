@@ -67,6 +67,7 @@ _LOOPBACK = "127.0.0.1"
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - what may have been given, not what is chosen
 _DIAL = 10.0
 _PATIENCE = 1.0
+_KEPT, LONG_KEPT = 2.0, 20.0
 _QUICK = Scheme("aes-256-cbc", "pbkdf2", 1000, "sha256")
 _STORE = Form(keys=_QUICK, content=_QUICK, mac=Scheme("hmac-sha256", "pkcs12", 1000))
 
@@ -91,12 +92,12 @@ class Target:
         writer.close()
 
 
-def own_target(target: TargetPart, pki: Pki, host: str, *, pool: KeyPool) -> EmbeddedTarget:
+def own_target(target: TargetPart, pki: Pki, host: str, *, pool: KeyPool, kept: float = LONG_KEPT) -> EmbeddedTarget:
     """A target that is as a scenario wants it, for this host."""
     recipe = target.own_certificate
     made = issue(pki.public, host) if recipe is None else recipe.make(pki.public, name=host, pool=pool)
     default = issue(pki.public, DEFAULT_HOST) if target.by_name else None
-    return EmbeddedTarget(pki, server=made, judges=target.asks, default=default)
+    return EmbeddedTarget(pki, server=made, judges=target.asks, default=default, kept=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,8 @@ class Props:
     """See the top of the module. ``preset`` is the product that the proxy is to be, whatever the scenario.
 
     ``stand`` is for clients that know us already. The files stand in a directory of their own, which is made in
-    ``folder``.
+    ``folder``. ``kept`` is how many seconds our own targets wait for another request on a connection: there are
+    programs that end only then, for they leave their response unread (Node). One that goes on anyway is given more.
     """
 
     def __init__(
@@ -127,8 +129,10 @@ class Props:
         preset: Preset | None = None,
         stand: Stand | None = None,
         folder: Path | None = None,
+        kept: float | None = None,
     ) -> None:
         self.target = target
+        self.kept = kept if kept is not None else _KEPT if stand is None else LONG_KEPT
         self.preset = preset
         self.stand = stand
         self.pki = Pki.make(HOST)
@@ -170,7 +174,7 @@ class Props:
         host = HOST if named else LOCALHOST
         async with self._making:
             if host not in self._targets:
-                target = EmbeddedTarget(self.pki, server=issue(self.pki.public, host))
+                target = EmbeddedTarget(self.pki, server=issue(self.pki.public, host), kept=self.kept)
                 self._targets[host] = await self._stack.enter_async_context(target)
         return Address(host, self._targets[host].plain_port)
 
@@ -350,7 +354,7 @@ class Stage:
         if self.props.target is not None or target is None or not target.is_own:
             return
         host = self._address.host
-        own = own_target(target, self.props.pki, host, pool=self.props.pool)
+        own = own_target(target, self.props.pki, host, pool=self.props.pool, kept=self.props.kept)
         await self._stack.enter_async_context(own)
         self._address = Address(host, own.asking_port if target.asks else own.plain_port)
 
