@@ -23,11 +23,11 @@ import h11
 
 from countersign.errors import EnvironmentFault
 from countersign.proxy import (
-    RECEIVE_BUFFER,
     Buffers,
     ClientJudging,
     EndOfData,
     Offer,
+    ReceiveBuffer,
     Stream,
     TlsConnection,
     TlsServerSide,
@@ -80,7 +80,7 @@ class Balancer:
         self._asking, self._protocol = asking, protocol
         self._side = TlsServerSide(resumes=False)  # a session would outlive the CA record that it was made under
         self._buffers = Buffers()
-        self._receive = bytearray(RECEIVE_BUFFER)
+        self._receive = ReceiveBuffer()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.refused: list[str] = []

@@ -20,6 +20,7 @@ from countersign.proxy import (
     ClientJudging,
     EndOfData,
     Offer,
+    ReceiveBuffer,
     Stream,
     TlsConnection,
     TlsServerSide,
@@ -91,7 +92,7 @@ class EmbeddedTarget:
         self.requests = 0
         self._side = TlsServerSide()
         self._buffers = Buffers()
-        self._receive = bytearray(RECEIVE_BUFFER)
+        self._receive = ReceiveBuffer()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 

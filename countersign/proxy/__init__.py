@@ -23,7 +23,7 @@ from countersign.proxy.settings import (
     parse_address,
     parse_network,
 )
-from countersign.proxy.stream import RECEIVE_BUFFER, Stream
+from countersign.proxy.stream import RECEIVE_BUFFER, ReceiveBuffer, Stream
 
 __all__ = [
     "RECEIVE_BUFFER",
@@ -39,6 +39,7 @@ __all__ = [
     "Mode",
     "Mtls",
     "Offer",
+    "ReceiveBuffer",
     "SecretsKept",
     "Settings",
     "Stream",

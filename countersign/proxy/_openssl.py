@@ -99,6 +99,7 @@ _MODES = _MODE_NO_AUTO_CHAIN | _lib.SSL_MODE_RELEASE_BUFFERS | _lib.SSL_MODE_ACC
 _HANDSHAKE = 22
 _SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE = 2, 4, 11, 12
 _WEIGHED = frozenset({_SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE})
+_LATE = frozenset({(13, False), (_CERTIFICATE, True)})  # CertificateRequest, and our answer
 _EARLY_DATA = 42
 _KEY_NAME = 16  # bytes at the beginning of each ticket
 _WITHOUT = {
@@ -227,8 +228,9 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
     if not written and kind in _WEIGHED:
         made.weigh(data, original)
     made.hear(written == 1, content_type, version, data)
-    for hear in made.awaited.get((written, kind), ()):
-        hear(data)
+    for awaited, ours, hear in made.awaited:
+        if awaited == kind and ours == written:
+            hear(data)
 
 
 _SHARED_UP_TO = 8 * 1024
@@ -1022,10 +1024,10 @@ class TlsConnection:
         self.on_secret: Callable[[bytes], None] = _nothing
         self._logs_secrets = False  # whatever its context was made for
         self.hear: Callable[[bool, int, int, bytes], None] = _nothing
-        self.awaited: dict[tuple[int, int], list[Callable[[bytes], None]]] = {}
+        self.awaited: tuple[tuple[int, bool, Callable[[bytes], None]], ...] = ()
         self._peer_chain: tuple[bytes, ...] = ()
         self._verifying = verifying
-        self._verified: list[bytes] = []  # the chain that is being verified, from its root on
+        self._verified: tuple[bytes, ...] = ()  # the chain that is being verified, from its root on
         self._suite: str | None = None
         self._too_costly: str | None = None
         self._held = bytearray()
@@ -1049,7 +1051,11 @@ class TlsConnection:
 
     def tap_only(self, kind: int, callback: Callable[[bytes], None], *, written: bool) -> None:
         """``callback(bytes)`` for handshake messages of this type that are ``written``, or come; behind :meth:`tap`."""
-        self.awaited.setdefault((written, kind), []).append(callback)
+        self.awaited += ((kind, written, callback),)
+
+    def hears(self, kind: int, *, written: bool) -> bool:
+        """Whether somebody hears of these messages."""
+        return any(one[:2] == (kind, written) for one in self.awaited)
 
     def log_secrets(self, callback: Callable[[bytes], None]) -> None:
         """``callback(line)`` for every line of the key log of this connection, whatever its context was made for."""
@@ -1076,7 +1082,7 @@ class TlsConnection:
             # would bury it with that.
             _lib.SSL_set_shutdown(self.ssl, SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
         self.on_secret = self.hear = _nothing
-        self.awaited.clear()
+        self.awaited = ()
 
     # -- what the callbacks ask
 
@@ -1108,7 +1114,7 @@ class TlsConnection:
             self._too_costly = reason
             original[at : at + len(spoilt)] = spoilt
         elif message[0] == _CERTIFICATE and self._verifying is not None:
-            self._verified.clear()
+            self._verified = ()
             if self._verifying.verdicts.knows(self._verifying.key(self._peer_chain)):
                 _lib.SSL_set_verify(self.ssl, SSL.VERIFY_NONE, _on_verify_known)
             else:
@@ -1122,7 +1128,7 @@ class TlsConnection:
         depth = _lib.X509_STORE_CTX_get_error_depth(store)
         if ok:
             certificate = _der(_lib.X509_STORE_CTX_get_current_cert(store))
-            self._verified.append(certificate)
+            self._verified += (certificate,)
             if verifying.judges_weakness:
                 text = weakness(certificate, depth=depth, anchor=len(self._verified) == 1)
         else:
@@ -1257,6 +1263,13 @@ class TlsConnection:
         self._into = _lib.BIO_new(_lib.BIO_s_mem())
         self._from = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self.ssl, self._into, self._from)  # which is the owner of both from here on, and frees the old
+
+    def let_go(self) -> None:
+        """The handshake is over. Behind one of TLS 1.3 nothing of it comes again, but the target may ask for a
+        certificate (RFC 8446 4.6.2); whoever asks the client then wants to hear its answer anew (:meth:`tap_only`).
+        """
+        if self.version == TLS13:
+            self.awaited = tuple([one for one in self.awaited if one[:2] in _LATE])
 
     def shed(self) -> None:
         """Give back what the BIOs have grown to: they never shrink. Nothing where something waits in one of them."""

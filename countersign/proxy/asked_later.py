@@ -32,6 +32,11 @@ _KEPT_AT_MOST = 1 << 20
 class AskedLater:
     """Beside one relay, whose two directions are told once they are made. :meth:`end` must be called."""
 
+    __slots__ = (
+        "_answering", "_client", "_context", "_deadline", "_exchange", "_relay", "_server", "from_client",
+        "from_target",
+    )  # fmt: skip
+
     from_client: TlsDirection
     from_target: TlsDirection
 
@@ -109,3 +114,4 @@ class AskedLater:
             self._deadline.cancel()
         if self._answering is not None:
             self._answering.cancel()
+        del self.from_client, self.from_target  # which hold us

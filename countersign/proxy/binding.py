@@ -14,6 +14,7 @@ these words, and the words alone are kept. What cannot: a binding in Kerberos or
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from countersign.recorder.wire.events import Side
@@ -24,32 +25,38 @@ if TYPE_CHECKING:
 _SEARCHED = 8 * 1024  # bytes of each direction
 _MECHANISM = re.compile(rb"SCRAM-SHA(?:-[0-9]{1,3})?(?:-[0-9]{3})?-PLUS")
 _KIND = re.compile(rb"p=(tls-(?:unique|server-end-point|exporter)),")
+_HTTP = re.compile(rb"[A-Z]{3,20} [^\r\n]{1,8000} HTTP/[12]")
 _LONGEST = 48  # of what is searched for: what a chunk may have cut
 
 
 class ChannelBinding:
-    """Watches both directions of a relay; ``noted`` is told what there is, each time that it is more."""
+    """Watches both directions of a relay; ``noted`` is told what there is, each time that it is more.
+
+    Where the client speaks HTTP there is nothing to see: its logins are in Base64, and a page may name any mechanism.
+    """
+
+    __slots__ = ("_noted", "_over", "_record", "_seen")
 
     def __init__(self, noted: Callable[[dict[str, Any]], None]) -> None:
         self._noted = noted
         self._record: dict[str, Any] = {}
+        self._seen = dict.fromkeys(Side, (0, b""))  # how many bytes were searched, and the last ones
+        self._over = False
 
     def watcher(self, sender: Side) -> Callable[[bytes], bool]:
         """What sees the bytes of one side; it gives whether it wants to see more."""
-        searched = 0
-        tail = b""
+        return partial(self._saw, sender)
 
-        def watch(data: bytes) -> bool:
-            nonlocal searched, tail
-            if not data or searched >= _SEARCHED:
-                return False
-            part = tail + data[: _SEARCHED - searched]
-            searched += len(data)
-            tail = part[-_LONGEST:]
-            self._search(sender, part)
-            return searched < _SEARCHED
-
-        return watch
+    def _saw(self, sender: Side, data: bytes) -> bool:
+        searched, tail = self._seen[sender]
+        self._over = self._over or (sender is Side.CLIENT and not searched and _HTTP.match(data) is not None)
+        if self._over or not data or searched >= _SEARCHED:
+            return False
+        part = tail + data[: _SEARCHED - searched]
+        searched += len(data)
+        self._seen[sender] = searched, part[-_LONGEST:]
+        self._search(sender, part)
+        return searched < _SEARCHED
 
     def _search(self, sender: Side, part: bytes) -> None:
         if b"-PLUS" not in part and b"p=tls-" not in part:

@@ -226,7 +226,7 @@ async def _staple(
     orders, answer, theirs = context.orders.stapling, None, server.connection.stapled()
     if theirs:
         answer = judged(theirs, server.connection.peer_chain(), context.engine.now())
-        server.live.revocation.append(noted(theirs, answer, context.clock()))
+        server.live.revocation += (noted(theirs, answer, context.clock()),)
     if orders is None:
         orders = like(answer)
     if orders is None or not (summary.has_status_request or orders.unasked):

@@ -32,6 +32,11 @@ class Context:
     until its ClientHello has come only what can be known before, and ``conduct`` is what follows from them.
     """
 
+    __slots__ = (
+        "_began", "client", "client_host", "conduct", "engine", "legs", "orders", "recording", "settings", "shaping",
+        "target",
+    )  # fmt: skip
+
     def __init__(self, engine: Engine, client: Stream) -> None:
         settings = engine.settings
         self.engine = engine
@@ -110,14 +115,16 @@ class Context:
         """Wait for the end of a relay; one in which nothing moves any more is ended by us."""
         try:
             await relay.finished
+            if relay.timed_out:
+                self._timed_out()
         finally:
-            relay.finish()  # or its timer would hold the legs of a session that was cancelled
-        if not relay.timed_out:
-            return
+            relay.let_go()
+
+    def _timed_out(self) -> None:
         now, recording = self.clock(), self.recording
         recording.stopped = f"ended the session, in which nothing had moved for {self.settings.limits.idle:g} s"
         through = recording.legs.get(LegRole.THROUGH)
-        if through is not None and through.messages and Side.SERVER not in through.data:
+        if through is not None and through.messages and not through.has_data_of(Side.SERVER):
             # Nothing of it is encrypted yet: whoever did not speak last has fallen silent.
             recording.end(LegRole.THROUGH, through.messages[-1].sender.peer, Ending.SILENT, now)
         self.end_all(now)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from countersign.proxy.resolver import Resolver
     from countersign.proxy.settings import Address
+    from countersign.proxy.stream import ReceiveBuffer
 
 _NEXT_ADDRESS_AFTER = 0.25
 _METADATA = frozenset(
@@ -224,7 +225,7 @@ async def dial(
     target: Address,
     addresses: Sequence[SockAddr],
     *,
-    buffer: bytearray,
+    buffer: ReceiveBuffer,
     limit: float,
     source: IPv4Address | IPv6Address | None = None,
     dialled: Dialled | None = None,

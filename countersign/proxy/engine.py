@@ -38,7 +38,7 @@ from countersign.proxy.settings import Address, Mode, Mtls, SecretsKept
 from countersign.proxy.signing import Signing
 from countersign.proxy.splice import Pipes
 from countersign.proxy.stapling import Staples
-from countersign.proxy.stream import RECEIVE_BUFFER, Stream, address_text
+from countersign.proxy.stream import ReceiveBuffer, Stream, address_text
 from countersign.proxy.transport import SocketTransport
 from countersign.proxy.turns import Turns
 from countersign.proxy.ways.policy import Bypasses
@@ -109,7 +109,7 @@ class Engine:
         self.log = _log if log is None else log
         self.now = now
         self.monotonic = monotonic
-        self.receive_buffer = bytearray(RECEIVE_BUFFER)
+        self.receive_buffer = ReceiveBuffer()
         self.buffers = Buffers()
         self.pipes = Pipes()
         self.dialled = Dialled() if settings.mode is Mode.TRANSPARENT else None

@@ -85,7 +85,8 @@ class _HttpClient:
             self._reading[stream] = asyncio.create_task(stream.read(), name="read client")
         if target is not None and target not in self._reading:
             self._reading[target] = asyncio.create_task(target.read(), name="read target")
-        done, _ = await asyncio.wait({*self._reading.values(), stream.closed}, return_when=asyncio.FIRST_COMPLETED)
+        until: set[asyncio.Future[bytes] | asyncio.Future[None]] = {*self._reading.values(), stream.closed}
+        done, _ = await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
         events: list[http_in.Event] = []
         if target is not None and (read := self._reading[target]) in done:
             del self._reading[target]

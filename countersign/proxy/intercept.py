@@ -49,8 +49,8 @@ async def intercept(
     dial: Callable[[], Awaitable[Stream]],
     left: Callable[[], None],
     told: Callable[[Mapping[str, Any]], None],
-) -> None:
-    """Both legs, then the relay between them.
+) -> Relay:
+    """Both legs, then the relay between them, which has begun.
 
     ``dial`` gives the connection to the target or raises :class:`~countersign.proxy.dial.DialFailed`; ``left`` is
     called when the client leaves while the target is being spoken to, and ``told`` with what of HTTP is to be noted.
@@ -59,8 +59,7 @@ async def intercept(
     if passes and context.conduct.mtls is Mtls.BYPASS:
         context.recording.action = Action.PASSTHROUGH.value
         context.recording.mtls.update(mode=Mtls.BYPASS.value, why="the target asked for a client certificate before")
-        await pass_through(context, hello, dial=dial)
-        return
+        return await pass_through(context, hello, dial=dial)
     tap = LegTap(decoder=hello.decoder)
     context.recording.add(LegRole.CLIENT, tap.told(hello.events))
     for t, data in hello.unread:
@@ -80,13 +79,11 @@ async def intercept(
     server = await open_server_leg(context, stream, target, offered, tap, exchange=exchange, resumption=resumption)
     if not server.stands and exchange.mode is Mtls.BYPASS:
         context.engine.certificates.remember((target, context.recording.sni))
-        await _pass_by(context, hello, server, tap, _ASKED, dial=dial)
-        return
+        return await _pass_by(context, hello, server, tap, _ASKED, dial=dial)
     if not server.stands and exchange.mode is Mtls.BLOCK:
         raise _blocked(context, server, tap)
     if server.connection.verify_error is not None and context.conduct.bad_upstream == "pass-through":
-        await _pass_by(context, hello, server, tap, _UNTRUSTED, dial=dial)
-        return
+        return await _pass_by(context, hello, server, tap, _UNTRUSTED, dial=dial)
     context.recording.not_mirrored += not_mirrored(server)
     client = await open_client_leg(
         context,
@@ -98,8 +95,7 @@ async def intercept(
         exchange=exchange,
         resumption=resumption,
     )
-    del hello, offered, tap  # which may be big, and a relay long
-    await _relay(context, client, server, exchange, told)
+    return _relay(context, client, server, exchange, told)
 
 
 def _place(context: Context, target: Address, offered: Offered) -> Place:
@@ -128,7 +124,7 @@ async def _pass_by(
     why: str,
     *,
     dial: Callable[[], Awaitable[Stream]],
-) -> None:
+) -> Relay:
     """Close the connection in which the target did what is not intercepted, and make one that passes through."""
     recording = context.recording
     server.close()
@@ -156,11 +152,14 @@ async def _pass_by(
     else:
         recording.prelude["decision"] = f"{why}, so the connection was closed and made again to pass through"
     context.client.on_end = None
-    await pass_through(context, Hello(hello.first, hello.summary, hello.chunks, unread=hello.chunks), dial=dial)
+    return await pass_through(context, Hello(hello.first, hello.summary, hello.chunks, unread=hello.chunks), dial=dial)
 
 
-def _all_of(watchers: list[Callable[[bytes], bool]]) -> Callable[[bytes], bool]:
+def _both(one: Callable[[bytes], bool], other: Callable[[bytes], bool] | None) -> Callable[[bytes], bool]:
     """One that shows what it sees to each, as long as they want to see more."""
+    if other is None:
+        return one
+    watchers = [one, other]
 
     def watch(data: bytes) -> bool:
         watchers[:] = [each for each in watchers if each(data)]
@@ -169,13 +168,13 @@ def _all_of(watchers: list[Callable[[bytes], bool]]) -> Callable[[bytes], bool]:
     return watch
 
 
-async def _relay(
+def _relay(
     context: Context,
     client: TlsLeg,
     server: TlsLeg,
     exchange: Exchange,
     told: Callable[[Mapping[str, Any]], None],
-) -> None:
+) -> Relay:
     def trouble(leg: TlsLeg, trouble: TlsTrouble) -> None:
         """After the handshake: an alert is on the recording already; anything else is the peer's doing."""
         leg.flush()
@@ -197,7 +196,7 @@ async def _relay(
 
     def direction(source: TlsLeg, destination: TlsLeg) -> TlsDirection:
         summing = None if summary is None else summary.watcher(source.peer)
-        watch = _all_of([each for each in (binding.watcher(source.peer), summing) if each is not None])
+        watch = _both(binding.watcher(source.peer), summing)
         return TlsDirection(
             relay,
             source,
@@ -208,12 +207,13 @@ async def _relay(
             watch=watch,
         )
 
-    later.from_client, later.from_target = direction(client, server), direction(server, client)
-    later.from_client.begin()
-    later.from_target.begin()
-    try:
-        await context.until_finished(relay)
-    finally:
+    def over() -> None:
         later.end()
         if summary is not None:
             summary.end()
+
+    relay.at_end = over
+    later.from_client, later.from_target = direction(client, server), direction(server, client)
+    later.from_client.begin()
+    later.from_target.begin()
+    return relay

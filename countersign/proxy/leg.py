@@ -43,6 +43,11 @@ class HandshakeEnded(Exception):  # noqa: N818 - a fact about the wire
 class TlsLeg:
     """A leg in which the proxy is one of the two sides."""
 
+    __slots__ = (
+        "_armed", "_buffers", "_clock", "_early", "_heard", "_late", "_recording", "_tap", "_us", "connection", "first",
+        "live", "only_answered", "patience", "peer", "peer_alert", "role", "stands", "stream", "waits",
+    )  # fmt: skip
+
     def __init__(
         self,
         role: LegRole,
@@ -138,7 +143,7 @@ class TlsLeg:
 
     def feed(self, data: bytes | memoryview, *, seen: bool = False) -> None:
         """Bytes from the peer; ``seen`` when the tap has had them already."""
-        if len(self.first) < _FIRST:
+        if not self.stands and len(self.first) < _FIRST:
             self.first += bytes(data[: _FIRST - len(self.first)])
         if self._armed is not None and seen:
             self._tap.wire(self.peer, data, self._clock())  # a tap of its own, which has to know it too
@@ -225,7 +230,7 @@ class TlsLeg:
         """Application data came from the peer."""
         if self._armed is not None:
             return  # its tap counts what it sees on the wire
-        if self.peer not in self.live.data:
+        if not self.live.has_data_of(self.peer):
             self._recording.changed = True  # its first is news; the rest is only more
         self.live.count(self.peer, length, self._clock(), records)
 
@@ -244,6 +249,7 @@ class TlsLeg:
     def rest(self) -> None:
         """Give back what only a handshake or bulk data needs."""
         self.connection.shed()
+        self.first = b""
         if self._tap.wire_done:
             self._tap.let_go()
 

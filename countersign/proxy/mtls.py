@@ -53,7 +53,7 @@ from countersign.proxy.leg import HandshakeEnded
 from countersign.proxy.settings import Mtls
 from countersign.recorder.certificates import cut_certificate, read_certificate
 from countersign.recorder.der import DerError
-from countersign.recorder.recording import Ending
+from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire import codes, records
 from countersign.recorder.wire.events import Problem, Side
 from countersign.recorder.wire.extensions import CertificateAuthorities, distinguished_name
@@ -226,8 +226,8 @@ class Exchange:
         self._chosen: tuple[bytes, ...] = ()
         self._proven = False
         self._over = False
+        self._server: TlsLeg | None = None
         self._offers_later = False  # the client can be asked after a handshake of TLS 1.3
-        self._hears_client = False
         self._presented = False
         self.asking: Asking | None = None
         """How the client can be asked again, where it is to be."""
@@ -249,8 +249,9 @@ class Exchange:
                 leg.connection.offer_post_handshake_auth()
             else:
                 self._context.recording.not_mirrored.append("extensions: post_handshake_auth")
-        leg.connection.tap_only(codes.CERTIFICATE_REQUEST, partial(self._asked, leg), written=False)
-        leg.connection.tap_only(codes.CERTIFICATE, partial(self._answered, leg), written=True)
+        self._server = leg
+        leg.connection.tap_only(codes.CERTIFICATE_REQUEST, self._asked, written=False)
+        leg.connection.tap_only(codes.CERTIFICATE, self._answered, written=True)
         if self.mode in {Mtls.RELAY, Mtls.BYPASS, Mtls.BLOCK} or self._ordered is not None:
             leg.connection.wait_when_asked()
 
@@ -259,22 +260,23 @@ class Exchange:
         """What the target is to be shown by order. Raises :class:`IdentityRefused` where OpenSSL cannot show it."""
         return None if self._ordered is None else self._certificates.identity(self._context, self._ordered)
 
-    def _answered(self, leg: TlsLeg, data: bytes) -> None:
+    def _answered(self, data: bytes) -> None:
         if self.request is not None:
-            self._noted["presented"] = _chain_json(_chain_in(data, leg.connection.version))
+            self._noted["presented"] = _chain_json(_chain_in(data, self._version))
 
-    def _asked(self, leg: TlsLeg, data: bytes) -> None:
+    def _asked(self, data: bytes) -> None:
         if self.request is not None or self._over:
-            self._asked_again(leg, Request.of(data, leg.connection.version))
+            self._asked_again(Request.of(data, self._version))
             return
-        self.request = Request.of(data, leg.connection.version)
+        self.request = Request.of(data, self._version)
         self._noted.update(mode=self.mode.value, asked=self.request.to_json(), asked_of_client=None)
         if self.mode is Mtls.STRIP:
             self._noted["why"] = "the target's request was answered with no certificate; the client was not asked"
         elif self.mode is Mtls.PRESENT:
             self._noted["why"] = "the target is shown the certificate that was given; the client was not asked"
 
-    def _asked_again(self, leg: TlsLeg, request: Request) -> None:
+    def _asked_again(self, request: Request) -> None:
+        assert self._server is not None
         noted = self._noted
         noted["mode"] = self.mode.value
         if self._relays_later:
@@ -282,7 +284,7 @@ class Exchange:
             for old in ("differs", "chosen", "resigned", "presented", "why"):
                 noted.pop(old, None)
             noted.update(asked=request.to_json(), asked_of_client=None)
-            leg.connection.keeps_session = False  # it stands for this client from here on, and for no other
+            self._server.connection.keeps_session = False  # it stands for this client from here on, and for no other
         elif "asked_again" not in noted:
             if self.request is None:
                 self.request = request
@@ -291,7 +293,7 @@ class Exchange:
                 expected = "no CertificateRequest once the handshake is over: the client is not asked then"
                 got = "one; its answer is that of the first handshake, or no certificate where there was none"
                 problem = Problem(self._context.clock(), Side.SERVER, "certificate_request", 0, expected, got)
-                self._context.recording.problems.append((leg.role, problem))
+                self._context.recording.problems.append((LegRole.SERVER, problem))
             if self.mode is Mtls.BYPASS:
                 self._certificates.remember((self._target, self._context.recording.sni))
                 noted["why"] = "the target asked in mid-connection, too late to pass through: it was answered with no"
@@ -306,6 +308,11 @@ class Exchange:
         """The server leg stands: what it is asked from now on waits for the client, or has the answer that it had."""
         self._over = True
         leg.connection.answer = -1 if self._relays_later else 1
+
+    @property
+    def _version(self) -> int:
+        assert self._server is not None
+        return self._server.connection.version
 
     # -- the client leg
 
@@ -338,7 +345,6 @@ class Exchange:
 
     def watch_client(self, leg: TlsLeg) -> None:
         """Hear what the client is asked and what it answers."""
-        self._hears_client = True
         leg.connection.tap_only(codes.CERTIFICATE_REQUEST, partial(self._client_asked, leg), written=True)
         leg.connection.tap_only(codes.CERTIFICATE, partial(self._client_shows, leg), written=False)
         leg.connection.tap_only(_CERTIFICATE_VERIFY, self._client_proves, written=False)
@@ -354,7 +360,7 @@ class Exchange:
         if asking is None or leg.armed or (leg.connection.version == TLS13 and not self._offers_later):
             self._noted["why"] = "the target asked in mid-connection, where this client cannot be asked"
             return False
-        if not self._hears_client:
+        if not leg.connection.hears(codes.CERTIFICATE, written=False):
             self.watch_client(leg)
         self.answered = False
         self._context.engine.server_side.ask_later(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from countersign.proxy.dial import Dialled
     from countersign.proxy.settings import Address, Settings
+    from countersign.proxy.stream import ReceiveBuffer
 
 
 class Outward:
@@ -41,7 +42,7 @@ class Outward:
     """
 
     def __init__(
-        self, settings: Settings, buffer: bytearray, *, lingers: Callable[[Stream], None], dialled: Dialled | None
+        self, settings: Settings, buffer: ReceiveBuffer, *, lingers: Callable[[Stream], None], dialled: Dialled | None
     ) -> None:
         assert settings.upstream is not None
         self._proxy = settings.upstream

@@ -44,16 +44,16 @@ class _Watcher(Protocol):
         """Whether nothing that is to come needs to be looked at."""
 
 
-async def pass_through(context: Context, hello: Hello, *, dial: Callable[[], Awaitable[Stream]]) -> None:
-    """Relay TLS unchanged, and record what shows from outside."""
+async def pass_through(context: Context, hello: Hello, *, dial: Callable[[], Awaitable[Stream]]) -> Relay:
+    """Relay TLS unchanged, and record what shows from outside; the relay has begun."""
     watcher = _TlsWatcher(context, hello)
     for t, data in hello.unread:
         watcher.saw(Side.CLIENT, data, t)
-    await _relay(context, await dial(), hello, watcher)
+    return _relay(context, await dial(), hello, watcher)
 
 
-async def relay_not_tls(context: Context, hello: Hello, *, dial: Callable[[], Awaitable[Stream]]) -> None:
-    """Relay what is no TLS unchanged, and keep its first bytes."""
+async def relay_not_tls(context: Context, hello: Hello, *, dial: Callable[[], Awaitable[Stream]]) -> Relay:
+    """Relay what is no TLS unchanged, and keep its first bytes; the relay has begun."""
     recording = context.recording
     recording.not_tls = True
     recording.action = "relay"
@@ -64,7 +64,7 @@ async def relay_not_tls(context: Context, hello: Hello, *, dial: Callable[[], Aw
     recording.problems.append((LegRole.THROUGH, problem))
     for t, data in hello.chunks:
         watcher.saw(Side.CLIENT, data, t)
-    await _relay(context, await dial(), hello, watcher)
+    return _relay(context, await dial(), hello, watcher)
 
 
 class _TlsWatcher:
@@ -89,7 +89,7 @@ class _TlsWatcher:
 
     @property
     def enough(self) -> bool:
-        return sum(count.length for count in self._leg.data.values()) > _LOOKED_AT
+        return sum(count.length for count in self._leg.data) > _LOOKED_AT
 
 
 class _FirstBytes:
@@ -121,7 +121,7 @@ class _FirstBytes:
         return self._seen > _LOOKED_AT
 
 
-async def _relay(context: Context, target: Stream, hello: Hello, watcher: _Watcher) -> None:
+def _relay(context: Context, target: Stream, hello: Hello, watcher: _Watcher) -> Relay:
     relay = Relay(idle=context.settings.limits.idle)
     unwatched: dict[str, float | int] = {}
     splices: list[Splice] = []
@@ -162,10 +162,12 @@ async def _relay(context: Context, target: Stream, hello: Hello, watcher: _Watch
         target.write(data)  # seen already
     context.client.pour_into(up)
     target.pour_into(down)
-    try:
-        await context.until_finished(relay)
-    finally:
+
+    def over() -> None:
         for splice in splices:
             splice.close()
         splices.clear()
         up.back = down.back = None  # they held each other, and all of the session
+
+    relay.at_end = over
+    return relay

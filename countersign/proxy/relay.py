@@ -25,17 +25,23 @@ if TYPE_CHECKING:
     from countersign.proxy.stream import Stream
 
 
-_REST = 1.0  # seconds without a byte, from which on a connection rests
+_REST = 0.05  # seconds without a byte, from which on a connection rests
 _BULK = 8 * 1024  # bytes at once, from which on it is worth making BIOs anew
+
+
+def _nothing() -> None:
+    """What is to be done where there is nothing to do."""
 
 
 class Relay:
     """Two directions and the moment when both have ended, or nothing has moved for too long.
 
-    ``rests`` is called when nothing has moved for a second behind :meth:`bulk_moved`.
+    ``rests`` is called when nothing has moved for a moment behind :meth:`bulk_moved`.
     """
 
-    def __init__(self, *, idle: float, rests: Callable[[], None] = lambda: None) -> None:
+    __slots__ = ("_idle", "_loop", "_moved", "_open", "_resting", "_rests", "_timer", "at_end", "finished", "timed_out")
+
+    def __init__(self, *, idle: float, rests: Callable[[], None] = _nothing) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle = idle
         self._open = 2
@@ -44,6 +50,8 @@ class Relay:
         self._rests = rests
         self._resting: asyncio.TimerHandle | None = None
         self.timed_out = False
+        self.at_end: Callable[[], None] = _nothing
+        """Called once, by :meth:`let_go`."""
         self.finished: asyncio.Future[None] = self._loop.create_future()
 
     def moved(self) -> None:
@@ -78,6 +86,12 @@ class Relay:
             self.finished.set_result(None)
         else:
             self.finished.set_exception(error)
+
+    def let_go(self) -> None:
+        """Whoever waited for the end has met it, or waits no more: nothing is held from here on."""
+        self.finish()
+        at_end, self.at_end = self.at_end, _nothing
+        at_end()
 
     def _check(self) -> None:
         left = self._moved + self._idle - self._loop.time()
@@ -187,6 +201,7 @@ class TlsDirection(_Direction):
         if not self._relay.finished.done():
             self._pump()
         if not self._relay.finished.done():
+            self._source.connection.let_go()
             self._source.rest()
             self._source.stream.pour_into(self)
 

@@ -13,7 +13,6 @@ fault; nothing is only logged.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from countersign.proxy.engine import Engine
+    from countersign.proxy.relay import Relay
     from countersign.proxy.settings import Limits
     from countersign.proxy.sniff import Hello
     from countersign.proxy.stream import Stream
@@ -83,8 +83,12 @@ class Session:
         """Everything, from accept to close. Raises nothing but cancellation."""
         self._task = asyncio.current_task()
         try:
-            with contextlib.suppress(Over):
-                await self._go()
+            try:
+                relay = await self._go()
+                if relay is not None:  # nothing but it is held while it lasts
+                    await self._context.until_finished(relay)
+            except Over:
+                pass
             await self._last_words()
         except asyncio.CancelledError:
             if self._client_left:
@@ -94,7 +98,8 @@ class Session:
         finally:
             self._close()
 
-    async def _go(self) -> None:
+    async def _go(self) -> Relay | None:
+        """Everything up to the relay, which has begun; None where what had to be relayed is over."""
         context = self._context
         if not may_connect(context.client.peer_host(), context.settings.allow):
             context.recording.action = "refuse"
@@ -105,7 +110,7 @@ class Session:
         if asked is None:
             context.recording.not_tls = True
             context.recording.action = "relay"
-            return
+            return None
         context.shaping.awaiting_hello()
         hello = await self._sniffer.hello()
         context.recording.sni = hello.summary.sni if hello.summary else None
@@ -125,7 +130,7 @@ class Session:
             else:
                 what = intercept(context, target, hello, dial=reach, left=self._leave, told=self.exchanged)
             del hello  # who has it lets it go as soon as it is of no use any more
-            await what
+            return await what
         except DialFailed as failed:
             raise context.over(None, failed.by, code=failed.code, text=failed.text) from None
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -129,33 +130,23 @@ class Sessions:
         self, connection: TlsConnection, base: int, holder: Callable[[], bytes | None], *, by_ticket: bool
     ) -> None:
         """Hear which sessions a client gets on this connection; ``by_ticket``: tickets, too, whose base is known."""
-        session_id = b""
-
-        def remember(known: OrderedDict[bytes, Issued], identity: bytes, at_most: int) -> None:
-            digest = _digest(identity)
-            known[digest] = Issued(base, holder(), self._monotonic() + _HOLDS)
-            known.move_to_end(digest)
-            if len(known) > at_most:
-                known.popitem(last=False)
-
-        def answered(data: bytes) -> None:
-            nonlocal session_id
-            if connection.version != TLS13:
-                session_id = data[39 : 39 + data[38]]
-                if session_id:
-                    remember(self._ids, session_id, _IDS)
-
-        def given(data: bytes) -> None:
-            remember(self._tickets, _ticket(data, tls13=connection.version == TLS13), _TICKETS)
-
-        def closed() -> None:
-            if session_id and not connection.sound:
-                self._ids.pop(_digest(session_id), None)
-
-        connection.tap_only(codes.SERVER_HELLO, answered, written=True)
+        given = _Given(self, connection, base, holder)
+        connection.tap_only(codes.SERVER_HELLO, given.answered, written=True)
         if by_ticket:
-            connection.tap_only(codes.NEW_SESSION_TICKET, given, written=True)
-        connection.at_close = closed
+            connection.tap_only(codes.NEW_SESSION_TICKET, given.ticket, written=True)
+
+    def issued(self, identity: bytes, base: int, holder: bytes | None, *, is_ticket: bool = False) -> None:
+        """A client has got this session id or ticket."""
+        known, at_most = (self._tickets, _TICKETS) if is_ticket else (self._ids, _IDS)
+        digest = _digest(identity)
+        known[digest] = Issued(base, holder, self._monotonic() + _HOLDS)
+        known.move_to_end(digest)
+        if len(known) > at_most:
+            known.popitem(last=False)
+
+    def buried(self, session_id: bytes) -> None:
+        """Its connection was broken off, and nobody takes it up again."""
+        self._ids.pop(_digest(session_id), None)
 
     # -- with targets
 
@@ -181,20 +172,26 @@ class Sessions:
         there = self._open.setdefault(place, {})
         there[connection] = None
 
-        def closed() -> None:
-            at_close(connection)
-            if self._open.get(place) is not there:
-                return  # all was forgotten meanwhile
-            del there[connection]
-            if not there:
-                del self._open[place]
-            if connection.sound:
-                if connection.resumable:
-                    self._keep(place, connection)
-            elif (kept := self._kept.get(place)) is not None and kept.by() is connection:
-                del self._kept[place]
+        connection.at_close = partial(self._closed, place, connection, there, at_close)
 
-        connection.at_close = closed
+    def _closed(
+        self,
+        place: Place,
+        connection: TlsConnection,
+        there: dict[TlsConnection, None],
+        at_close: Callable[[TlsConnection], None],
+    ) -> None:
+        at_close(connection)
+        if self._open.get(place) is not there:
+            return  # all was forgotten meanwhile
+        del there[connection]
+        if not there:
+            del self._open[place]
+        if connection.sound:
+            if connection.resumable:
+                self._keep(place, connection)
+        elif (kept := self._kept.get(place)) is not None and kept.by() is connection:
+            del self._kept[place]
 
     def _keep(self, place: Place, connection: TlsConnection) -> None:
         session = connection.session()
@@ -206,8 +203,45 @@ class Sessions:
             self._kept.popitem(last=False)
 
 
+class _Given:
+    """Hears which sessions a client gets on one connection."""
+
+    __slots__ = ("_base", "_connection", "_holder", "_session_id", "_sessions")
+
+    def __init__(
+        self, sessions: Sessions, connection: TlsConnection, base: int, holder: Callable[[], bytes | None]
+    ) -> None:
+        self._sessions = sessions
+        self._connection = connection
+        self._base = base
+        self._holder = holder
+        self._session_id = b""
+
+    def answered(self, data: bytes) -> None:
+        """A ServerHello of ours (RFC 5246 7.4.1.3); the session id of TLS 1.3's is an echo."""
+        if self._connection.version != TLS13:
+            self._session_id = data[39 : 39 + data[38]]
+            if self._session_id:
+                self._sessions.issued(self._session_id, self._base, self._holder())
+                self._connection.at_close = self._closed
+
+    def ticket(self, data: bytes) -> None:
+        """A NewSessionTicket of ours."""
+        ticket = _ticket(data, tls13=self._connection.version == TLS13)
+        self._sessions.issued(ticket, self._base, self._holder(), is_ticket=True)
+
+    def _closed(self) -> None:
+        if not self._connection.sound:
+            self._sessions.buried(self._session_id)
+
+
 class Resumption:
     """What one connection of a client takes up again, and what it leaves to be taken up."""
+
+    __slots__ = (
+        "_context", "_exchange", "_offered_base", "_on", "_place", "_resumes_holder", "_sessions", "_target_resumed",
+        "_wanted",
+    )  # fmt: skip
 
     def __init__(self, context: Context, place: Place, summary: HelloSummary, exchange: Exchange) -> None:
         self._context = context

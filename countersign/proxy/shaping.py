@@ -84,6 +84,8 @@ def _kinds(faults: Sequence[WireFault], *, to_us: bool) -> list[Any]:
 class Shaping:
     """The streams of one session."""
 
+    __slots__ = ("_before", "_context", "_network", "_said", "_told", "came", "hung_up")
+
     def __init__(self, context: Context) -> None:
         self._context = context
         self._network: dict[_Leg, Network] = {}
@@ -191,7 +193,8 @@ class Shaping:
             if LegRole.THROUGH in recording.legs or recording.action in {"passthrough", "relay"}:
                 role = LegRole.THROUGH
             recording.fault(role, entry(applied, recording.leg(role), sender, t))
-            recording.leg(role).faults.sort(key=lambda fault: fault["t"])
+            live = recording.leg(role)
+            live.faults = tuple(sorted(live.faults, key=lambda fault: fault["t"]))
         self._told.clear()
 
     # -- what is really on the wire ------------------------------------------------------------------------------------

@@ -68,12 +68,31 @@ class Sink(Protocol):
         """A fault of our own was met in ``data`` or ``ended``; nothing more comes."""
 
 
+class ReceiveBuffer:
+    """What all streams of a loop receive into. A view of its beginning is made once for each size: an idle connection
+    holds none of its own.
+    """
+
+    __slots__ = ("_views", "_whole")
+
+    def __init__(self, size: int = RECEIVE_BUFFER) -> None:
+        self._whole = memoryview(bytearray(size))
+        self._views: dict[int, memoryview] = {}
+
+    def first(self, size: int) -> memoryview:
+        """Its first bytes, so many or all."""
+        view = self._views.get(size)
+        if view is None:
+            view = self._views[size] = self._whole[:size]
+        return view
+
+
 class Stream(asyncio.BufferedProtocol):
     """A TCP connection. ``ending`` says how the peer's bytes ended, once they have."""
 
-    def __init__(self, buffer: bytearray, on_connected: Callable[[Stream], None] | None = None) -> None:
+    def __init__(self, buffer: ReceiveBuffer, on_connected: Callable[[Stream], None] | None = None) -> None:
         self._buffer = buffer
-        self._bite = memoryview(buffer)[:_FIRST_BITE]
+        self._bite = buffer.first(_FIRST_BITE)
         self._on_connected = on_connected
         self._pulled = bytearray()
         self._reader: asyncio.Future[None] | None = None
@@ -98,7 +117,8 @@ class Stream(asyncio.BufferedProtocol):
         self.on_applied: Callable[[Applied, bool], None] | None = None  # with a fault, and whether it is in our lane
         self.on_end: Callable[[], None] | None = None  # called at the end of the bytes while nothing is relayed
         self.on_hung_up: Callable[[Ending], None] | None = None  # when an order ends our side, or both (see ``ending``)
-        self.closed = asyncio.get_running_loop().create_future()
+        self._lost = False  # the connection is, and the transport with it
+        self._closed: asyncio.Future[None] | None = None
 
     # -- called by the event loop
 
@@ -144,9 +164,9 @@ class Stream(asyncio.BufferedProtocol):
         took = time.monotonic() - began
         size = len(self._bite)
         if took > _TURN:
-            self._bite = memoryview(self._buffer)[: max(size // 2, _LEAST_BITE)]
+            self._bite = self._buffer.first(max(size // 2, _LEAST_BITE))
         elif len(chunk) == size < RECEIVE_BUFFER and took < _TURN / 4:
-            self._bite = memoryview(self._buffer)[: size * 2]
+            self._bite = self._buffer.first(size * 2)
 
     def _pour_waiting(self) -> None:
         """What came before there was a sink, in bites like the rest; then how it ended, if it has."""
@@ -179,8 +199,9 @@ class Stream(asyncio.BufferedProtocol):
         self._let_go()
         self._full = False
         self._wake_writer()
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._lost = True
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -221,8 +242,17 @@ class Stream(asyncio.BufferedProtocol):
                 self._sink.ended(how)
             except Exception as error:  # noqa: BLE001 - as in _pour: the session would wait for the end for ever
                 self._sink.crashed(error)
-            if self.closed.done():
+            if self._lost:
                 self._let_go()
+
+    @property
+    def closed(self) -> asyncio.Future[None]:
+        """Done when the connection is gone."""
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
+            if self._lost:
+                self._closed.set_result(None)
+        return self._closed
 
     def _let_go(self) -> None:
         """The connection is gone: hold nobody who holds it, so that all of them are freed at once."""
@@ -251,11 +281,13 @@ class Stream(asyncio.BufferedProtocol):
         if until is not None and loop.time() >= until:
             raise TimeoutError
         while not self._pulled and self.ending is None:
-            self._reader = loop.create_future()
+            self._reader = reader = loop.create_future()
             timer = None if until is None else loop.call_at(until, self._wake)
             try:
-                await self._reader
+                await reader
             finally:
+                if self._reader is reader:  # else this one was given up, and another waits by now
+                    self._reader = None
                 if timer is not None:
                     timer.cancel()
             if until is not None and loop.time() >= until and not self._pulled and self.ending is None:

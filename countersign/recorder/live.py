@@ -39,6 +39,7 @@ _SECRETS_KEPT = 200  # of one leg; each renegotiation makes new ones
 
 @dataclass(slots=True)
 class _Count:
+    side: Side
     records: int = 0
     length: int = 0
     first: float | None = None
@@ -48,13 +49,15 @@ class _Count:
         return DataCount(self.records, self.length, self.first, self.last)
 
 
-def _counted(counts: dict[Side, _Count], side: Side, length: int, t: float, records: int = 1) -> None:
-    counted = counts.get(side)
-    if counted is None:
-        counted = counts[side] = _Count(first=t)
-    counted.records += records
-    counted.length += length
-    counted.last = t
+def _counted(counts: tuple[_Count, ...], side: Side, length: int, t: float, records: int = 1) -> tuple[_Count, ...]:
+    """The counts of one or both sides with so much more of this one."""
+    for counted in counts:
+        if counted.side is side:
+            counted.records += records
+            counted.length += length
+            counted.last = t
+            return counts
+    return (*counts, _Count(side, records, length, t, t))
 
 
 @dataclass(slots=True)
@@ -64,16 +67,16 @@ class LiveLeg:
     role: LegRole
     messages: list[Message] = field(default_factory=list)
     budget: Budget = field(default_factory=Budget)
-    data: dict[Side, _Count] = field(default_factory=dict)
-    ends: list[End] = field(default_factory=list)
-    encrypted_records: list[EncryptedRecord] = field(default_factory=list)
-    encrypted_beyond: dict[Side, _Count] = field(default_factory=dict)
+    data: tuple[_Count, ...] = ()
+    ends: tuple[End, ...] = ()  # of these and the others there are few or none: no list is kept for each
+    encrypted_records: tuple[EncryptedRecord, ...] = ()
+    encrypted_beyond: tuple[_Count, ...] = ()
     """Those that are only counted."""
-    secrets: list[Secret] = field(default_factory=list)
+    secrets: tuple[Secret, ...] = ()
     verification: Verification | None = None
-    faults: list[dict[str, Any]] = field(default_factory=list)
+    faults: tuple[dict[str, Any], ...] = ()
     faults_beyond: int = 0
-    revocation: list[dict[str, Any]] = field(default_factory=list)
+    revocation: tuple[dict[str, Any], ...] = ()
 
     def add(self, message: Message) -> None:
         """The next message of either side, as far as it can be kept."""
@@ -84,13 +87,17 @@ class LiveLeg:
     def add_encrypted(self, record: EncryptedRecord) -> None:
         """The next protected record that was not opened, as far as it can be kept."""
         if len(self.encrypted_records) < _ENCRYPTED_KEPT:
-            self.encrypted_records.append(record)
+            self.encrypted_records += (record,)
         else:
-            _counted(self.encrypted_beyond, record.sender, record.length, record.t)
+            self.encrypted_beyond = _counted(self.encrypted_beyond, record.sender, record.length, record.t)
 
     def count(self, side: Side, length: int, t: float, records: int = 1) -> None:
         """Application data that ``side`` sent."""
-        _counted(self.data, side, length, t, records)
+        self.data = _counted(self.data, side, length, t, records)
+
+    def has_data_of(self, side: Side) -> bool:
+        """Whether this side has sent application data."""
+        return any(counted.side is side for counted in self.data)
 
     def unkept(self) -> Iterator[Problem]:
         """What there was more of than is kept."""
@@ -100,10 +107,10 @@ class LiveLeg:
         problem = self.budget.problem("leg.messages", expected)
         if problem is not None:
             yield problem
-        for side, more in self.encrypted_beyond.items():
+        for more in self.encrypted_beyond:
             expected = f"at most {_ENCRYPTED_KEPT} encrypted records of a leg kept one by one"
             got = f"{more.records} more with {more.length} bytes, which are only counted"
-            yield Problem(more.first or 0.0, side, "leg.encrypted_records", 0, expected, got)
+            yield Problem(more.first or 0.0, more.side, "leg.encrypted_records", 0, expected, got)
         if self.faults_beyond:
             expected = f"at most {_FAULTS_KEPT} faults of a leg kept one by one"
             got = f"{self.faults_beyond} more, which are only counted"
@@ -113,13 +120,13 @@ class LiveLeg:
         return Leg(
             role=self.role,
             messages=tuple(self.messages),
-            data={side: count.frozen() for side, count in self.data.items()},
-            ends=tuple(self.ends),
-            encrypted_records=tuple(self.encrypted_records),
-            secrets=tuple(self.secrets),
+            data={count.side: count.frozen() for count in self.data},
+            ends=self.ends,
+            encrypted_records=self.encrypted_records,
+            secrets=self.secrets,
             verification=self.verification,
-            faults=tuple(self.faults),
-            revocation=tuple(self.revocation),
+            faults=self.faults,
+            revocation=self.revocation,
         )
 
 
@@ -189,16 +196,16 @@ class LiveRecording:
 
     def end(self, role: LegRole, side: Side, how: Ending, t: float) -> None:
         """How the bytes of one side ended; the first ending of a side counts."""
-        ends = self.leg(role).ends
-        if not any(end.sender is side for end in ends):
-            ends.append(End(t, side, how))
+        leg = self.leg(role)
+        if not any(end.sender is side for end in leg.ends):
+            leg.ends += (End(t, side, how),)
             self.changed = True
 
     def keep(self, role: LegRole, secret: Secret, t: float) -> None:
         """A traffic secret of this leg that the recording is to hold."""
-        secrets = self.leg(role).secrets
-        if len(secrets) < _SECRETS_KEPT:
-            secrets.append(secret)
+        leg = self.leg(role)
+        if len(leg.secrets) < _SECRETS_KEPT:
+            leg.secrets += (secret,)
             self.changed = True
         elif not any(problem.field == "leg.secrets" and on is role for on, problem in self.problems):
             expected, got = f"at most {_SECRETS_KEPT} secrets kept of a leg", "more, which are not kept"
@@ -208,7 +215,7 @@ class LiveRecording:
         """What was broken on purpose on this leg: what was done (``do``), at which message, when, and in a sentence."""
         leg = self.leg(role)
         if len(leg.faults) < _FAULTS_KEPT:
-            leg.faults.append(entry)
+            leg.faults += (entry,)
         else:
             leg.faults_beyond += 1
         self.changed = True

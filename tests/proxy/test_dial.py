@@ -12,7 +12,7 @@ import pytest
 from countersign.proxy import dial as dialling
 from countersign.proxy.dial import Dialled, SockAddr, barred, barred_name, dial, embedded, literal
 from countersign.proxy.settings import Address
-from countersign.proxy.stream import address_text
+from countersign.proxy.stream import ReceiveBuffer, address_text
 
 OWN = 3128
 
@@ -163,7 +163,7 @@ async def test_of_several_addresses_that_answer_at_once_one_connection_stays(mon
     port = server.sockets[0].getsockname()[1]
     try:
         addresses = [sockaddr("127.0.0.1", port)] * 3
-        stream = await dial(Address("127.0.0.1", port), addresses, buffer=bytearray(1024), limit=5)
+        stream = await dial(Address("127.0.0.1", port), addresses, buffer=ReceiveBuffer(), limit=5)
         async with asyncio.timeout(5):
             await others_ended.wait()
         assert ended == [0, 0]
@@ -201,7 +201,7 @@ async def test_where_connections_of_ours_come_from_is_known_while_they_are_open(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         addresses = literal(Address("127.0.0.1", port))
-        stream = await dial(Address("127.0.0.1", port), addresses, buffer=bytearray(1024), limit=5, dialled=dialled)
+        stream = await dial(Address("127.0.0.1", port), addresses, buffer=ReceiveBuffer(), limit=5, dialled=dialled)
         accepted, peer = listener.accept()
         with accepted:
             there = Address("127.0.0.1", port)

@@ -45,6 +45,17 @@ def test_the_search_ends_after_eight_kilobytes() -> None:
     assert not told
 
 
+@pytest.mark.parametrize(
+    "request_line", [b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+)
+def test_a_page_that_names_a_mechanism_is_no_login(request_line: bytes) -> None:
+    told: list[dict[str, Any]] = []
+    binding = ChannelBinding(told.append)
+    assert not binding.watcher(Side.CLIENT)(request_line)
+    assert not binding.watcher(Side.SERVER)(b"HTTP/1.1 200 OK\r\n\r\nUse SCRAM-SHA-256-PLUS.")
+    assert not told
+
+
 @pytest.mark.peer("psql")
 def test_a_login_that_is_bound_to_the_channel_is_named_on_the_recording(lab: Lab) -> None:
     with PostgresServer(lab.server) as server:

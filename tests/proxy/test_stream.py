@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from countersign.proxy.faults.effects import Close, Finish, Reset, Send
-from countersign.proxy.stream import Sink, Stream
+from countersign.proxy.stream import ReceiveBuffer, Sink, Stream
 from countersign.recorder.recording import Ending
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def test_what_is_written_behind_our_own_end_is_dropped_and_no_fault(lane: bool) -> None:  # noqa: FBT001
     near, far = socket.socketpair()
     with near, far:
-        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(ReceiveBuffer(4096)), sock=near)
         if lane:
             stream.perform(())
         stream.write(b"before")
@@ -44,7 +44,7 @@ async def test_who_is_poured_into_hears_what_an_order_has_ended_before(
     """Or a relay would wait for that end until nothing has moved for too long."""
     near, far = socket.socketpair()
     with near, far:
-        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(ReceiveBuffer(4096)), sock=near)
         (stream.take_in if inward else stream.perform)((Send(b"said"), order))
         sink = Mock(spec=Sink)
         stream.pour_into(sink)
@@ -56,7 +56,7 @@ async def test_who_is_poured_into_hears_what_an_order_has_ended_before(
 async def test_what_comes_through_a_lane_while_earlier_bytes_wait_is_poured_behind_them() -> None:
     near, far = socket.socketpair()
     with near, far:
-        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(ReceiveBuffer(4096)), sock=near)
         heard = bytearray()
         sink = Mock(spec=Sink, data=heard.extend)
         stream.take_in((Send(b"a" * 10_000),))  # more than one bite
@@ -74,7 +74,7 @@ async def test_what_comes_through_a_lane_while_earlier_bytes_wait_is_poured_behi
 async def test_a_fault_of_ours_in_what_is_poured_is_told_to_the_sink(step: str) -> None:
     near, far = socket.socketpair()
     with near:
-        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(bytearray(4096)), sock=near)
+        _, stream = await asyncio.get_running_loop().create_connection(lambda: Stream(ReceiveBuffer(4096)), sock=near)
         fault, told = ValueError(step), asyncio.get_running_loop().create_future()
         sink = Mock(spec=Sink, crashed=told.set_result, **{f"{step}.side_effect": fault})
         stream.pour_into(sink)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from countersign.proxy import Address
-from countersign.proxy.stream import Stream
+from countersign.proxy.stream import ReceiveBuffer, Stream
 from countersign.proxy.transport import SocketTransport
 from countersign.recorder.recording import Ending, FailureCode
 from tests.proxy.running import RunningProxy
@@ -31,7 +31,7 @@ async def pair(kind: type[Stream] = Stream) -> AsyncIterator[tuple[Stream, socke
         far, _ = listener.accept()
     near.setblocking(False)
     far.setblocking(False)
-    stream = SocketTransport.begin(kind(bytearray(4096)), near)
+    stream = SocketTransport.begin(kind(ReceiveBuffer(4096)), near)
     with far:
         yield stream, far
         stream.abort()

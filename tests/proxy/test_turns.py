@@ -13,7 +13,7 @@ import pytest
 from OpenSSL import SSL
 
 from countersign.proxy import Action
-from countersign.proxy.stream import RECEIVE_BUFFER, Stream
+from countersign.proxy.stream import RECEIVE_BUFFER, ReceiveBuffer, Stream
 from countersign.recorder.recording import Ending, LegRole, Party, Status
 from countersign.recorder.wire.events import Content, Side
 from tests.proxy.lag import watched
@@ -62,7 +62,7 @@ async def streams() -> tuple[Stream, socket.socket]:
     """A stream, and the other end of its connection."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = Stream(bytearray(RECEIVE_BUFFER))
+    stream = Stream(ReceiveBuffer())
     await asyncio.get_running_loop().connect_accepted_socket(lambda: stream, ours)
     return stream, theirs
 

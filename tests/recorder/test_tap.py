@@ -304,7 +304,7 @@ def test_pseudo_headers_of_the_callback_and_empty_messages_are_left_out() -> Non
         tap.inside(C, content_type, 0x0304, b"\x16")
     tap.inside(S, 22, 0x0304, b"")
     assert tap.settle(0.0) == []
-    assert not any(tap._inside[side].queue for side in (C, S))
+    assert not any(tap._inside(side).queue for side in (C, S))
 
 
 def test_a_long_message_from_inside_is_cut_and_hashed() -> None:

@@ -552,11 +552,11 @@ class Conversation:
         if self._settings.kept and self.client_random is not None:
             secrets = self._settings.keylog.get(self.client_random)
             kept = KeyLog()
-            live.leg(_THROUGH).secrets += [
+            live.leg(_THROUGH).secrets += tuple(
                 kept.add(label, self.client_random, secret)
                 for label, secret in secrets.items()
                 if label in self._settings.kept
-            ]
+            )
 
 
 class _MiddleOfStream:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _KINDS = range(records.CHANGE_CIPHER_SPEC, records.HEARTBEAT + 1)
+_UNCOUNTED: list[int] = []
 
 
 class _Inside:
@@ -50,28 +51,23 @@ class _Inside:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the wire has shown, when there is nothing more to see on it."""
+    """What is still asked of the wire when there is nothing more to see on it."""
 
     version: int | None
-    handshake_counts: Mapping[Side, int]
-    alert_counts: Mapping[Side, int]
     change_cipher_spec_counts: Mapping[Side, int]
-
-    def sealed_seen(self, side: Side) -> bool:  # noqa: ARG002 - as a decoder has it
-        return True
 
 
 _NONE: Mapping[Side, int] = dict.fromkeys(Side, 0)
 
 
-def _in_clear(wire: LegDecoder | _Seen) -> tuple[Mapping[Side, int], ...]:
+def _in_clear(wire: LegDecoder) -> tuple[Mapping[Side, int], ...]:
     """How many the wire has shown in clear, by the kinds of :data:`_KINDS`; application data are not counted."""
     return wire.change_cipher_spec_counts, wire.alert_counts, wire.handshake_counts, _NONE, _NONE
 
 
 @lru_cache(maxsize=256)
-def _counts(client: int, server: int) -> Mapping[Side, int]:
-    return {Side.CLIENT: client, Side.SERVER: server}
+def _seen(version: int | None, client: int, server: int) -> _Seen:
+    return _Seen(version, {Side.CLIENT: client, Side.SERVER: server})
 
 
 class LegTap:
@@ -89,8 +85,8 @@ class LegTap:
         self._decoder = LegDecoder(keep=keep) if decoder is None else decoder
         self._decoder.clear_alone = True
         self._wire: LegDecoder | _Seen = self._decoder
-        self._in_clear = _in_clear(self._decoder)
-        self._inside = {Side.CLIENT: _Inside(), Side.SERVER: _Inside()}
+        self._in_clear: tuple[Mapping[Side, int], ...] | None = _in_clear(self._decoder)
+        self._client, self._server = _Inside(), _Inside()
         self._serial = 0
         self.wire_done = False
         """Whether both sides' Finished were given out encrypted: nothing in clear can follow, stop feeding bytes."""
@@ -101,11 +97,11 @@ class LegTap:
 
     def let_go(self) -> None:
         """Keep nothing that only more bytes of the wire would need; :attr:`wire_done` must be true."""
-        if isinstance(self._wire, LegDecoder):
-            wire = self._wire
-            counts = wire.handshake_counts, wire.alert_counts, wire.change_cipher_spec_counts
-            self._wire = _Seen(wire.version, *(_counts(each[Side.CLIENT], each[Side.SERVER]) for each in counts))
-            self._in_clear = _in_clear(self._wire)
+        if self._in_clear is not None:
+            counts = self._decoder.change_cipher_spec_counts
+            self._wire = _seen(self._decoder.version, counts[Side.CLIENT], counts[Side.SERVER])
+            self._in_clear = None  # all that comes now is encrypted, so nobody counts any more
+            self._client.seen = self._server.seen = _UNCOUNTED
             del self._decoder
 
     def wire(self, sender: Side, data: bytes | memoryview, t: float) -> list[Event]:
@@ -128,14 +124,14 @@ class LegTap:
         """Take one whole message from the library's callback. Pseudo types (256 and up) are left out."""
         if content_type in codes.CONTENTS and data:
             self._serial += 1
-            self._inside[sender].queue.append((self._serial, content_type, data))
+            self._inside(sender).queue.append((self._serial, content_type, data))
 
     def settle(self, t: float) -> list[Event]:
         """The encrypted messages of the step that is done, in order; its output was given to :meth:`wire`."""
         out: list[Event] = []
         # wire() has settled the incoming side if output followed. Without it (the wire is done) the library's own
         # order says which side began.
-        client, server = self._inside[Side.CLIENT].queue, self._inside[Side.SERVER].queue
+        client, server = self._client.queue, self._server.queue
         first = Side.SERVER if client and server and server[0][0] < client[0][0] else Side.CLIENT
         for side in (first, first.peer):
             self._settle(side, t, out)
@@ -149,6 +145,9 @@ class LegTap:
         self._add_clear(self._decoder.end(sender, t), out)
         return out
 
+    def _inside(self, side: Side) -> _Inside:
+        return self._client if side is Side.CLIENT else self._server
+
     def _add_clear(self, events: Iterable[Event], out: list[Event]) -> None:
         out += [
             event
@@ -157,11 +156,16 @@ class LegTap:
         ]
 
     def _settle(self, side: Side, t: float, out: list[Event]) -> None:
-        inside = self._inside[side]
-        queue = inside.queue
+        inside = self._inside(side)
+        queue, in_clear = inside.queue, self._in_clear
         if not queue:
             return
-        in_clear, seen, sealed = self._in_clear, inside.seen, self._wire.sealed_seen(side)
+        if in_clear is None:
+            for _, content_type, data in queue:
+                self._encrypted(side, content_type, data, t, out)
+            queue.clear()
+            return
+        seen, sealed = inside.seen, self._decoder.sealed_seen(side)
         settled = 0
         for _, content_type, data in queue:
             kind = content_type - records.CHANGE_CIPHER_SPEC
@@ -174,7 +178,7 @@ class LegTap:
         del queue[:settled]
 
     def _encrypted(self, side: Side, content_type: int, data: bytes, t: float, out: list[Event]) -> None:
-        inside = self._inside[side]
+        inside = self._inside(side)
         if content_type == records.CHANGE_CIPHER_SPEC:
             inside.change_cipher_specs += 1
         elif content_type == records.HANDSHAKE and data[0] == codes.FINISHED:
@@ -183,7 +187,7 @@ class LegTap:
                 inside.change_cipher_specs += 1
                 out.append(Message(t, side, Content.CHANGE_CIPHER_SPEC, 1, encrypted=True, length=1, raw=b"\x01"))
             inside.finished += 1
-            self.wire_done = self._inside[side.peer].finished > 0
+            self.wire_done = self._inside(side.peer).finished > 0
         if content_type == records.ALERT:
             code = data[1] if len(data) > 1 else -1
         else:

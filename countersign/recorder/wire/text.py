@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _INVISIBLE = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def host_port(host: str, port: int) -> str:
     """``host:port``, an IPv6 address in brackets (RFC 3986 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
