@@ -13,6 +13,7 @@ from countersign.proxy.relay import RawDirection, Relay
 from countersign.proxy.splice import Splice
 from countersign.recorder.recording import Ending, LegRole
 from countersign.recorder.wire.events import Problem, Side
+from countersign.recorder.wire.records import looks_like_http_request
 from countersign.recorder.wire.redaction import first_bytes
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class _FirstBytes:
             self._keep()
 
     def _keep(self) -> None:
-        self._recording.prelude["not_tls"] = {_KEYS[side]: first_bytes(data) for side, data in self._first.items()}
+        told = {_KEYS[side]: first_bytes(data) for side, data in self._first.items()}
+        http = {"protocol": "http"} if looks_like_http_request(self._first[Side.CLIENT]) else {}
+        self._recording.prelude["not_tls"] = told | http
         self._recording.changed = True
 
     def counted(self, side: Side, length: int, t: float) -> None:

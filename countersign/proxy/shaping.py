@@ -25,6 +25,7 @@ from countersign.proxy.network import Weather
 from countersign.proxy.sealer import Agreed, Keyring
 from countersign.proxy.settings import Mode
 from countersign.recorder.recording import FailureCode, LegRole, Party
+from countersign.recorder.wire.dialogue import answer_form
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.text import printable
 
@@ -223,6 +224,7 @@ class Shaping:
         status = re.match(rb"HTTP/1\.[01] (\d{3})", self._said)
         prelude["answer"] = int(status[1]) if status else None
         prelude["said"] = printable(self._said.decode("latin-1"))
+        prelude["form"] = answer_form(bytes(self._said)).value
 
     # -- how -----------------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ from countersign.recorder.wire.messages import (
     Signature,
 )
 from countersign.recorder.wire.names import alert_name, signature_scheme_name
-from countersign.recorder.wire.records import NO_RECORD
+from countersign.recorder.wire.records import HTTP, NO_RECORD
 from countersign.scenarios.expect import Expect
 from countersign.scenarios.model import Certificate, ClientAuth, ClientCertificate, Mistake, Protocol, Scenario
 
@@ -369,9 +369,9 @@ class _Rebuilding:
         if any(one.message.sender is Side.SERVER for one in self._reading.messages):
             return None
         for _, problem in self._recording.problems:
-            if problem.sender is Side.SERVER and problem.expected == NO_RECORD:
+            if problem.sender is Side.SERVER and problem.field in {NO_RECORD, HTTP}:
                 data = "".join(re.findall(r"\b[0-9a-f]{2}\b", problem.got.partition("(")[0]))
-                if "HTTP" in problem.got:
+                if problem.field == HTTP:
                     return read_fault({"do": "block_page", "leg": "client", "to": "client", "at": "server_hello"})
                 return read_fault(
                     {"do": "garbage", "leg": "client", "to": "client", "at": "server_hello", "data": data}

@@ -395,6 +395,15 @@ def test_plain_http_to_the_tls_port_is_named() -> None:
         assert cause(proxy.recording()) == "client-plain-http"
 
 
+def test_words_of_http_within_what_is_none_are_not_taken_for_it() -> None:
+    with RunningProxy() as proxy:
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as client:
+            client.sendall(b"SSH-2.0-I can GET and POST \r\n")
+            client.recv(1)
+        recording = proxy.recording()
+    assert cause(recording) == "client-not-tls"
+
+
 # -- logs ----------------------------------------------------------------------------------------------------------
 
 
@@ -492,11 +501,12 @@ def test_an_alert_behind_the_end_of_the_server_is_not_why_it_ended(how: Ending, 
     [
         ({"answer": 403}, "403"),
         ({"answer": 201}, "Java takes 200 alone"),
-        ({"answer": None, "said": ""}, "did not answer"),
-        ({"answer": None, "said": "HTTP/1.1 "}, "broke off: 'HTTP/1.1 '"),
-        ({"answer": None, "said": "SSH-2.0-x\\r\\n"}, "is no HTTP: 'SSH-2.0-x"),
+        ({"answer": None, "said": "", "form": "nothing"}, "did not answer"),
+        ({"answer": None, "said": "HTTP/1.1 ", "form": "cut"}, "broke off: 'HTTP/1.1 '"),
+        ({"answer": None, "said": "SSH-2.0-x\\r\\n", "form": "no-http"}, "is no HTTP: 'SSH-2.0-x"),
+        ({"answer": None, "said": "HTTP/", "form": "of another version"}, None),
         ({"answer": 200}, None),
-        ({"answer": 200, "said": "HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n"}, None),
+        ({"answer": 200, "said": "HTTP/1.1 200 OK\\r\\nContent-Length: 7\\r\\n", "form": "whole"}, None),
         ({"answer": None}, None),
         ({}, None),
     ],
@@ -512,8 +522,8 @@ CUT_OFF = Message(0.1, Side.CLIENT, Content.ALERT, 10, False, 2, b"\x02\x0a")
 UNKNOWN_CA = Message(0.1, Side.CLIENT, Content.ALERT, 48, False, 2, b"\x02\x30")
 PAGE = "<html>Please accept the terms of use.</html>"
 WITH_A_PAGE = (
-    {"said": f"HTTP/1.1 200 OK\\r\\nContent-Length: {len(PAGE)}\\r\\n\\r\\n{PAGE}"},
-    {"protocol": "unknown", "dialogue": [{"t": 0.1, "from": "server", "text": PAGE}]},  # of a capture
+    {"said": f"HTTP/1.1 200 OK\\r\\nContent-Length: {len(PAGE)}\\r\\n\\r\\n{PAGE}", "form": "with-body"},
+    {"protocol": "http", "dialogue": [{"t": 0.1, "from": "server", "text": PAGE}]},  # of a capture
 )
 
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from countersign.recorder.wire.dialogue import (
+    Form,
     LineRedactor,
     XmlRedactor,
     XmlScanner,
     XmlToken,
+    answer_form,
     is_mysql_ssl_request,
     ldap_message,
     ldap_messages,
@@ -172,3 +174,21 @@ def test_any_bytes_can_be_asked_for_messages(data: bytes) -> None:
         str(message)
     mysql_greeting(data)
     is_mysql_ssl_request(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"", Form.NOTHING),
+        (b"SSH-2.0-x\r\n", Form.NO_HTTP),
+        (b"HTT", Form.NO_HTTP),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n", Form.CUT),
+        (b"HTTP/1.1 200 OK\r\n\r\n", Form.WHOLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: Content-Length: 7\r\n\r\n", Form.WHOLE),
+        (b"HTTP/1.1 200 OK\r\n\r\nContent-Length: 7\r\n\r\n", Form.WHOLE),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:\t007\r\n\r\n", Form.WITH_BODY),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Form.WITH_BODY),
+    ],
+)
+def test_the_form_of_an_answer_to_connect_is_read_off_its_bytes(data: bytes, form: Form) -> None:
+    assert answer_form(data) is form

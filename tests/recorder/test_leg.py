@@ -492,7 +492,7 @@ def test_an_empty_handshake_record_and_an_interleaved_one_are_problems() -> None
     hello = client_hello()
     stream = record(22, b"") + record(22, hello[:50]) + record(21, b"\x01\x5a") + record(22, hello[50:])
     events = LegDecoder().receive(C, stream, 0.0)
-    assert fields(events) == ["record.length", "record.type"]
+    assert fields(events) == ["record.content", "record.type"]
     assert [(m[1], m[2]) for m in messages(events)] == [("alert", 90), ("handshake", 1)]
     assert messages(events)[1][4] == hello
 
@@ -568,10 +568,10 @@ def test_wrong_things_inside_tls13_records_are_problems() -> None:
     assert fields(events) == [
         "record.type",
         "record.type",
-        "record.length",
+        "record.content",
         "record.type",
-        "record.length",
-        "record.length",
+        "record.content",
+        "record.content",
         "change_cipher_spec",
         "record.type",
         "record.type",

@@ -17,6 +17,7 @@ from countersign.recorder.wire.records import (
     Record,
     RecordFramer,
     Skipped,
+    looks_like_http_answer,
     looks_like_tls,
     shown,
 )
@@ -113,7 +114,7 @@ def test_framing_of_anything_never_raises_and_does_not_depend_on_slicing(
 def test_every_strict_prefix_is_unfinished_and_says_what_is_missing() -> None:
     for cut in range(1, len(HELLO)):
         found = frames(HELLO[:cut])
-        assert fields(found) == ["record" if cut < 5 else "record.length"]
+        assert fields(found) == ["record" if cut < 5 else "record.end"]
         assert records(found) == ([] if cut < 5 else [(HANDSHAKE, HELLO[5:cut])])
     assert frames(HELLO, end=False) == frames(HELLO)
 
@@ -147,7 +148,7 @@ def test_the_longest_record_is_no_flaw() -> None:
 
 def test_garbage_is_counted_and_reading_goes_on_at_the_next_record() -> None:
     found = frames(HELLO + b"HTTP/1.1 400 Bad Request\r\n" + DATA)
-    assert fields(found) == ["record", "record"]
+    assert fields(found) == ["record.http", "record"]
     assert isinstance(found[1], Flaw)
     assert found[1].got == "48 54 54 50 2f ('HTTP/')"
     assert isinstance(found[2], Flaw)
@@ -174,8 +175,8 @@ def test_a_hello_in_sslv2_form_is_taken_as_the_first_record_only() -> None:
     found = frames(SSLV2 + HELLO, sslv2=True)
     assert found[0] == Record(SSLV2_HELLO, 0x0002, 31, SSLV2, 0)
     assert records(found)[1:] == [(HANDSHAKE, b"hello")]
-    assert fields(frames(SSLV2 + HELLO)) == ["record", "record"]
-    assert fields(frames(HELLO + SSLV2 + HELLO, sslv2=True)) == ["record", "record"]
+    assert fields(frames(SSLV2 + HELLO)) == ["record.header", "record"]
+    assert fields(frames(HELLO + SSLV2 + HELLO, sslv2=True)) == ["record.header", "record"]
 
 
 def test_skipped_records_are_counted_and_never_copied() -> None:
@@ -240,3 +241,15 @@ def test_the_first_bytes_say_whether_it_is_tls(head: bytes, *, verdict: bool | N
 def test_bytes_are_shown_as_hex_and_as_text_where_they_are_text() -> None:
     assert shown(b"GET /") == "47 45 54 20 2f ('GET /')"
     assert shown(b"\x00\xff") == "00 ff"
+
+
+@pytest.mark.parametrize(
+    ("head", "http"),
+    [(b"HTTP/1.1 200", True), (b"HTTP/", True), (b"<html>", True), (b"<!DOC", True), (b"<!doctype HTML>", True),
+     (b"SSH-2", False), (b"HTTPS", False)],
+)  # fmt: skip
+def test_an_answer_of_http_is_known_by_as_many_bytes_as_a_header_has(head: bytes, http: bool) -> None:  # noqa: FBT001
+    assert looks_like_http_answer(head) is http
+    assert fields(frames(head))[0] == ("record.http" if http else "record.header")
+    assert not looks_like_http_answer(b"HTTP/x")
+    assert not looks_like_http_answer(b"<!DOCUMENT>")

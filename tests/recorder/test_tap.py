@@ -325,7 +325,7 @@ def test_a_long_message_from_inside_is_cut_and_hashed() -> None:
 def test_a_wrong_record_on_the_wire_is_a_problem_of_the_tap() -> None:
     tap = LegTap()
     events = tap.wire(C, b"\x16\x03\x01\x00\x00", 0.0) + tap.wire(C, b"\x63\x03\x01\x00\x01x", 0.0)
-    assert [e.field for e in events if isinstance(e, Problem)] == ["record.length", "record.type"]
+    assert [e.field for e in events if isinstance(e, Problem)] == ["record.content", "record.type"]
     events = tap.wire(C, b"\x16\x03\x01\x00\x05\x01\x00\x00\x09x", 0.0) + tap.end(C, 1.0)
     assert isinstance(events[0], Message)
     assert not events[0].complete

@@ -11,15 +11,15 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from countersign.findings.diagnosing.case import is_http
 from countersign.findings.diagnosing.model import Found
 from countersign.findings.diagnosing.signing import signature_holds, signed_message
 from countersign.recorder.recording import NO_TLS, FailureCode, LegRole, Party
 from countersign.recorder.wire import codes, names
+from countersign.recorder.wire.dialogue import Form
 from countersign.recorder.wire.events import Content, Side
 from countersign.recorder.wire.extensions import SupportedVersions
 from countersign.recorder.wire.messages import ClientHello, HelloRetryRequest, ServerHello
-from countersign.recorder.wire.records import CUT, NO_RECORD
+from countersign.recorder.wire.records import HTTP, NO_RECORD, TOO_LONG
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -99,14 +99,14 @@ def echoed(case: Case) -> Iterator[Found]:
 
 
 def _no_tls(view: View, problems: list[Problem]) -> Iterator[Found]:
-    strange = next((one for one in problems if one.expected == NO_RECORD), None)
+    strange = next((one for one in problems if one.field in {NO_RECORD, HTTP}), None)
     strange = strange or next((one for one in problems if one.field == "record.type"), None)
     noted = any(failure.code in NO_TLS for failure in view.recording.failures)  # with more of its words
     if strange is None or view.answer is not None or noted:
         return
     who = view.who(Side.SERVER)
     got = printable(strange.got, limit=100)
-    http = is_http(strange.got)
+    http = strange.field == HTTP
     kind = "target-plain-http" if http else "target-not-tls"
     text = f"{who} answered the ClientHello with what is no TLS: {got}"
     if http:
@@ -125,6 +125,10 @@ _DECLINES = {
 }
 
 
+_NO_UPGRADE = {"unknown", "http"}
+"""Protocols of a dialogue before TLS in which nothing leads up to TLS."""
+
+
 def in_clear(case: Case) -> Iterator[Found]:
     """What the server said before the hello, which it then did not answer: that it will not, or another protocol's."""
     view = case.view(LegRole.THROUGH) or case.view(LegRole.SERVER)
@@ -141,20 +145,15 @@ def in_clear(case: Case) -> Iterator[Found]:
     if protocol in _DECLINES and re.match(_DECLINES[protocol], final[0], re.IGNORECASE):
         text = f"{view.who(Side.SERVER)} declined to begin TLS in {protocol}: {words}"
         yield Found("starttls-declined", text, evidence, rank=0, values={"words": words})
-    elif protocol == "unknown" and len(said) == 1:
-        http = last.startswith("HTTP/")
+    elif protocol in _NO_UPGRADE and len(said) == 1:
         text = f"{view.who(Side.SERVER)} began to speak by itself, and no TLS: {words}"
-        yield Found("target-plain-http" if http else "target-not-tls", text, evidence, rank=0)
+        yield Found("target-plain-http" if protocol == "http" else "target-not-tls", text, evidence, rank=0)
 
 
 def _records(view: View, problems: list[Problem]) -> Iterator[Found]:
     for one in problems:
-        if one.field in {"record.length", "record.version"} and CUT not in one.got:
-            kind = (
-                "oversized-record"
-                if one.field == "record.length" and one.expected.startswith("at most")
-                else "bad-answer"
-            )
+        if one.field in {TOO_LONG, "record.version", "record.content"}:
+            kind = "oversized-record" if one.field == TOO_LONG else "bad-answer"
             text = f"{view.who(Side.SERVER)} sent a record that breaks the protocol: {printable(str(one), limit=200)}"
             yield Found(kind, text, view.evidence(view.message("server_hello")), rank=0)
             return
@@ -282,12 +281,16 @@ def _waited(view: View) -> Iterator[Found]:
         yield Found("target-silent", text, view.evidence(last), rank=0)
 
 
+_NO_ANSWER: dict[str, str] = {Form.NOTHING: "", Form.CUT: "broke off", Form.NO_HTTP: "is no HTTP"}
+
+
 def no_tunnel(case: Case) -> Iterator[Found]:
     """What an explicit proxy answered to the client's CONNECT, as the dialogue before TLS has it."""
     prelude = case.recording.prelude
     if not isinstance(prelude.get("request"), dict) or "answer" not in prelude:
         return
     status, said = prelude["answer"], printable(str(prelude.get("said", "")), limit=200)
+    form = str(prelude.get("form"))
     evidence = ("the dialogue before TLS (CONNECT)",)
     went_on = any(view.leg.messages for view in case.views)
     if status == 407:
@@ -297,20 +300,20 @@ def no_tunnel(case: Case) -> Iterator[Found]:
         if status < 300:
             text += ", which opens a tunnel (RFC 9110 9.3.6), and the client did not go on: Java takes 200 alone"
         yield Found("no-tunnel", text, evidence, rank=0, values={"status": str(status)})
-    elif status == 200 and (body := _body(case, said)) is not None:
+    elif status == 200 and (body := _body(case, said, form)) is not None:
         text = f"the proxy's answer to the client's CONNECT has a body, which it cannot have: '{body}'; the client "
         text += "took that for the beginning of TLS, or TLS for its end (RFC 9110 9.3.6)"
         yield Found("no-tunnel", text, evidence, rank=0, values={"status": "200 with a body"})
-    elif status is None and not went_on and "said" in prelude:
+    elif status is None and not went_on and form in _NO_ANSWER:
         text, got = "the proxy did not answer the client's CONNECT", "no answer"
-        if said:
-            why = "broke off" if said.startswith("HTTP/") else "is no HTTP"
-            text, got = f"the proxy's answer to the client's CONNECT {why}: '{said}'", "no answer that is one"
+        if form != Form.NOTHING:
+            text = f"the proxy's answer to the client's CONNECT {_NO_ANSWER[form]}: '{said}'"
+            got = "no answer that is one"
         values = {"status": got}
         yield Found("no-tunnel", text, evidence, rank=0, values=values)
 
 
-def _body(case: Case, said: str) -> str | None:
+def _body(case: Case, said: str, form: str) -> str | None:
     """What came behind a 200 where a tunnel has no body, if the client stumbled over that.
 
     The proxy's own answer is there with its head; of a capture there are the words before TLS, and they are the
@@ -319,10 +322,10 @@ def _body(case: Case, said: str) -> str | None:
     view, prelude = case.of_client, case.recording.prelude
     if view is None or not _read_nothing(view):
         return None
-    if re.search(r"(?i)\\r\\n(content-length: *0*[1-9]|transfer-encoding:)", said):
+    if form == Form.WITH_BODY:
         return said
     turns = prelude.get("dialogue")
-    if view.answer is None or prelude.get("protocol") != "unknown" or not isinstance(turns, list | tuple):
+    if view.answer is None or prelude.get("protocol") not in _NO_UPGRADE or not isinstance(turns, list | tuple):
         return None
     words = [one.get("text") for one in turns if isinstance(one, dict) and one.get("from") == Side.SERVER.value]
     alone = bool(words) and len(words) == len(turns)

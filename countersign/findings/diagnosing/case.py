@@ -290,12 +290,6 @@ def noted(failure: Failure) -> tuple[str, ...]:
     return (f"what the proxy noted{leg} after {failure.t:.3f} s ({failure.code.value})",)
 
 
-def is_http(said: str) -> bool:
-    """Whether these words are the beginning of an answer of HTTP; one to an HTTP/0.9 request is a page alone."""
-    lowered = said.lower()
-    return "http/" in lowered or "<html" in lowered or "<!doctype html" in lowered
-
-
 def named(name: str | None) -> str:
     """A distinguished name for a sentence."""
     return printable(name, limit=200) if name else "(no name)"

@@ -78,12 +78,13 @@ def conversation(case: Case) -> Iterator[Found]:
 
 
 def _not_tls(case: Case) -> Iterator[Found]:
-    said = case.recording.prelude.get("not_tls") or case.recording.prelude
-    words = printable(str(said), limit=300)
-    is_http = any(method in words for method in ("GET ", "POST ", "HEAD ", "PUT ", "CONNECT ", "OPTIONS "))
+    first = case.recording.prelude.get("not_tls")
+    first = first if isinstance(first, dict) else {}
+    words = printable(str(first.get("from_client") or ""), limit=300)
+    is_http = first.get("protocol") == "http"
     kind = "client-plain-http" if is_http else "client-not-tls"
     text = "the client speaks plain HTTP to a TLS port" if is_http else "the client does not speak TLS"
-    evidence = (f"the first bytes of the client: {words}" if words != "{}" else "the first bytes of the client",)
+    evidence = (f"the first bytes of the client{': ' if words else ''}{words}",)
     yield Found(kind, text, evidence, rank=0)
 
 

@@ -28,6 +28,7 @@ from countersign.recorder.live import LiveRecording
 from countersign.recorder.outcome import judge
 from countersign.recorder.recording import Ending, Failure, FailureCode, LegRole, Party, Recording
 from countersign.recorder.wire import codes, records, tds
+from countersign.recorder.wire.dialogue import answer_form
 from countersign.recorder.wire.events import ApplicationData, Content, EncryptedRecord, Event, Message, Problem, Side
 from countersign.recorder.wire.leg import STRAY_DATA, LegDecoder
 from countersign.recorder.wire.proxy_protocol import V2_AT_MOST, ProxyHeader, read_proxy_header
@@ -256,9 +257,11 @@ class Conversation:
         live.legs.clear()
         if plain:
             begun = {"from_client": asked, "from_target": answer}
-            live.prelude = {"not_tls": {key: first_bytes(data[:_FIRST_BYTES]) for key, data in begun.items()}}
+            told = {key: first_bytes(data[:_FIRST_BYTES]) for key, data in begun.items()}
+            live.prelude = {"not_tls": told | {"protocol": "http"}}
         else:
-            said = {} if status is not None else {"said": first_bytes(answer[:_FIRST_BYTES])}
+            said = {"said": first_bytes(answer[:_FIRST_BYTES]), "form": answer_form(answer).value}
+            said = {} if status is not None else said
             live.prelude = {"answer": None, **said, **prelude.record}
             live.target = prelude.target or live.target
         for t, by, how in self._ends[:1]:

@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from countersign.recorder.wire import dialogue, tds
+from countersign.recorder.wire import dialogue, records, tds
 from countersign.recorder.wire.dialogue import TURN_AT_MOST, TURNS_AT_MOST
 from countersign.recorder.wire.proxy_protocol import ProxyHeader, read_proxy_header
 from countersign.recorder.wire.redaction import request_record
@@ -204,6 +204,8 @@ def _dialect(turns: list[Chunk]) -> tuple[str, Callable[[list[Chunk]], Iterator[
         return "tds", _tell_tds
     if re.match(rb"\s*<(?:\?xml|stream:stream)", client):
         return "xmpp", _tell_xml
+    if not client and records.looks_like_http_answer(server):
+        return "http", _tell_lines
     if not _is_text(client + server):
         return next((name for start, name in _BINARY.items() if client.startswith(start)), "unknown"), _tell_sizes
     upgrade = client.upper()

@@ -16,6 +16,7 @@ named here is told, never the bytes.
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from countersign.recorder.wire.redaction import REDACTED
@@ -23,9 +24,34 @@ from countersign.recorder.wire.redaction import REDACTED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ANSWER_WITH_BODY = re.compile(rb"(?i)\r\n(?:content-length:[ \t]*0*[1-9]|transfer-encoding:)")
 TURNS_AT_MOST: Final = 100
 TURN_AT_MOST: Final = 4_000
 """Turns of a dialogue that a recording keeps, and characters of each."""
+
+
+class Form(StrEnum):
+    """What came in answer to a CONNECT, whatever it says (RFC 9110 9.3.6): a ``prelude`` has it as ``form``."""
+
+    NOTHING = "nothing"
+    NO_HTTP = "no-http"
+    CUT = "cut"
+    """It ended within its head."""
+    WITH_BODY = "with-body"
+    WHOLE = "whole"
+
+
+def answer_form(data: bytes) -> Form:
+    """The form of an answer that begins so."""
+    if not data:
+        return Form.NOTHING
+    if not data.startswith(b"HTTP/"):
+        return Form.NO_HTTP
+    head, end, _ = data.partition(b"\r\n\r\n")
+    if not end:
+        return Form.CUT
+    return Form.WITH_BODY if _ANSWER_WITH_BODY.search(head) else Form.WHOLE
+
 
 # -- lines ---------------------------------------------------------------------------------------------------------
 

@@ -505,7 +505,7 @@ class LegDecoder:
     def _handshake(self, direction: _Direction, payload: bytes, offset: int, sink: _Sink, *, encrypted: bool) -> None:
         if not payload:
             # RFC 8446 5.1, RFC 5246 6.2.1: no zero-length fragments of handshake messages.
-            sink.problem("record.length", offset, "at least 1", "an empty handshake record")
+            sink.problem("record.content", offset, "at least 1 byte", "an empty handshake record")
             return
         assembler = direction.assembler
         under = 1 + direction.key_number if encrypted else 0
@@ -529,7 +529,7 @@ class LegDecoder:
             sink.message(Content.ALERT, -1, b"", encrypted=True, length=len(payload))
             return
         if not whole:
-            sink.problem("record.length", offset, "2, one alert", str(len(payload)))
+            sink.problem("record.content", offset, "2 bytes, one alert", str(len(payload)))
             payload = direction.half_alert + payload
             direction.half_alert = b""
         for at in range(0, min(len(payload), 2 * _ALERTS_IN_A_RECORD), 2):

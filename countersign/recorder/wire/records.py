@@ -40,12 +40,13 @@ MAX_TLS13 = MAX_PLAINTEXT + 256
 MAX_RECORD = MAX_PLAINTEXT + 2048
 """RFC 5246 6.2.3."""
 
-NO_RECORD = "the header of a TLS record"
-"""What a problem expected where bytes came that are no TLS."""
-CUT = "the end of the stream"
-"""What a problem got, alone or behind what had come, where the bytes ended in a record."""
+NO_RECORD, HTTP = "record.header", "record.http"
+"""The fields of problems with bytes that are no TLS at all; the second: they are the beginning of an answer of HTTP."""
+TOO_LONG, CUT = "record.length", "record.end"
+"""The fields of problems with a record that is longer than it may be, and with one in which the bytes ended."""
 
-_HTTP_ANSWER = re.compile(rb"HTTP/\d|<(?:!doctype )?html", re.IGNORECASE)
+_HTTP_ANSWER = re.compile(rb"HTTP/(?:\d|\Z)|<html|<!doc(?:type html|\Z)", re.IGNORECASE)
+_HTTP_REQUEST = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE|CONNECT) [!-~]")
 _KNOWN_TYPES = frozenset(range(CHANGE_CIPHER_SPEC, HEARTBEAT + 1))
 _HEADER = re.compile(rb"[\x14-\x18]\x03[\x00-\x04](?:\x00[^\x00]|[\x01-\x47].|\x48\x00)", re.DOTALL)
 _HEADER_SIZE = 5
@@ -192,7 +193,7 @@ class RecordFramer:
         elif self._skip_left:
             frames.append(_cut(self.offset, self._skipping, self._skipping - self._skip_left))
         elif self._opaque_left:
-            frames.append(Flaw("record.length", self.offset, f"{self._opaque_left} bytes more", CUT))
+            frames.append(Flaw(CUT, self.offset, f"{self._opaque_left} bytes more", "the end of the stream"))
         elif carry:
             offset = self.offset - len(carry)
             if not self._record_end:
@@ -336,7 +337,7 @@ class RecordFramer:
         if version >> 8 != 3 or version > 0x0304:
             flaws.append(Flaw("record.version", offset + 1, "0x0300 to 0x0304", f"0x{version:04x}"))
         if length > MAX_RECORD:
-            flaws.append(Flaw("record.length", offset + 3, f"at most {MAX_RECORD}", str(length)))
+            flaws.append(Flaw(TOO_LONG, offset + 3, f"at most {MAX_RECORD}", str(length)))
         skipped = self.skip and content_type == APPLICATION_DATA and length <= self.skip_at_most
         if not flaws and skipped and length not in self.skip_not:
             self._carry.clear()
@@ -347,7 +348,8 @@ class RecordFramer:
             return None
         if len(flaws) > 1:
             self._lost_at = offset
-            return Flaw("record", offset, NO_RECORD, shown(head))
+            field = HTTP if looks_like_http_answer(head) else NO_RECORD
+            return Flaw(field, offset, "the header of a TLS record", shown(head))
         if flaws[0].field == "record.version":
             self._record_end = _HEADER_SIZE + length
         else:
@@ -419,8 +421,16 @@ def looks_like_tls(head: bytes) -> bool | None:
 
 
 def looks_like_http_answer(head: bytes) -> bool:
-    """Whether a server that begins so answers in HTTP (RFC 9112 4), or takes it for HTTP/0.9 and gives a page alone."""
+    """Whether a server that begins so answers in HTTP (RFC 9112 4), or takes it for HTTP/0.9 and gives a page alone.
+
+    Five bytes, as many as the header of a record has, are enough.
+    """
     return _HTTP_ANSWER.match(head) is not None
+
+
+def looks_like_http_request(head: bytes) -> bool:
+    """Whether a client that begins so asks in HTTP (RFC 9112 3)."""
+    return _HTTP_REQUEST.match(head) is not None
 
 
 def shown(data: bytes) -> str:
@@ -431,4 +441,4 @@ def shown(data: bytes) -> str:
 
 
 def _cut(offset: int, length: int, came: int) -> Flaw:
-    return Flaw("record.length", offset, f"{length} bytes of payload", f"{came}, then {CUT}")
+    return Flaw(CUT, offset, f"{length} bytes of payload", f"{came}, then the end of the stream")
