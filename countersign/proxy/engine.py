@@ -12,6 +12,7 @@ second, for somebody else may have closed one. It is said once when this begins 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -161,6 +162,7 @@ class Engine:
         if self.settings.mode is Mode.TRANSPARENT and sys.platform != "linux":
             raise EnvironmentFault("--mode transparent is there on Linux only; use --mode connect or socks5")
         await self._check_places()
+        self._check_source()
         try:
             await self._listen(listen)
         except OSError as error:
@@ -173,6 +175,19 @@ class Engine:
             self._close_listeners()
             raise
         self._snapshots = asyncio.create_task(self._take_snapshots(), name="countersign-snapshots")
+
+    def _check_source(self) -> None:
+        """What is dialled from is an address of this machine."""
+        source = self.settings.bind_out
+        if source is None:
+            return
+        family = socket.AF_INET if source.version == 4 else socket.AF_INET6
+        try:
+            with socket.socket(family) as one:
+                one.bind((str(source), 0))
+        except OSError as error:
+            text = f"--bind-out {source} is no address to dial from here: {os.strerror(error.errno or 0).lower()}"
+            raise EnvironmentFault(f"{text}; give one that this machine has") from None
 
     async def _check_places(self) -> None:
         """Each target has an address, as long as we are who looks for it."""

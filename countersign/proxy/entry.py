@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,13 @@ class Fronted:
         header = await _header(stream, reach)
         client = str(header.source) if header.source is not None and header.command == "PROXY" else None
         reach.note({"proxy_protocol": header.record()}, client=client)
+        if header.command == "LOCAL":  # for itself, which need not be more than a look whether we are there
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(reach.limits.hello):
+                    data = await stream.read()
+                    if not data:
+                        return None
+                    stream.unread(data)
         return await self.inner.run(stream, reach)
 
 

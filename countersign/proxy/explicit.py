@@ -103,6 +103,8 @@ class _HttpClient:
 
     def _left(self) -> None:
         """The client reset its connection: there is nobody left to serve."""
+        if self._machine.turned_away is not None and not self._machine.midway:
+            raise self._failed(FailureCode.NOT_AUTHENTICATED, self._machine.turned_away)
         if self._asked_before and not self._machine.midway:
             raise self._failed(FailureCode.CLIENT_LEFT, "reset the connection before it had its answer")
         if self._machine.midway:

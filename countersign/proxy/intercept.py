@@ -22,7 +22,7 @@ from countersign.proxy.sessions import Place, Resumption
 from countersign.proxy.settings import Action, Mtls
 from countersign.proxy.sniff import Hello
 from countersign.proxy.summary import Summary
-from countersign.proxy.trouble import peer_of
+from countersign.proxy.trouble import behind_records, in_clear, peer_of
 from countersign.recorder.recording import Failure, FailureCode, LegRole, Party
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.tap import LegTap
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _ASKED = "the target asked for a client certificate"
 _UNTRUSTED = "the target is not trusted"
+_NO_RENEGOTIATION = "no renegotiation"  # OpenSSL's word
 
 
 async def intercept(
@@ -175,13 +176,20 @@ def _relay(
     exchange: Exchange,
     told: Callable[[Mapping[str, Any]], None],
 ) -> Relay:
-    def trouble(leg: TlsLeg, trouble: TlsTrouble) -> None:
+    def trouble(leg: TlsLeg, trouble: TlsTrouble, chunk: bytes) -> None:
         """After the handshake: an alert is on the recording already; anything else is the peer's doing."""
         leg.flush()
-        if leg.peer_alert is None:
-            text = f"sent something after the handshake that cannot be taken: OpenSSL says {trouble.reason!r}"
-            failure = Failure(context.clock(), leg.role, peer_of(leg), code=FailureCode.BROKEN_MESSAGE, text=text)
-            context.recording.fail(failure)
+        if leg.peer_alert is not None:
+            return
+        code, text = FailureCode.BROKEN_MESSAGE, "sent something after the handshake that cannot be taken: OpenSSL says"
+        text = f"{text} {trouble.reason!r}"
+        clear = behind_records(chunk)
+        if clear:
+            code = FailureCode.LEFT_TLS
+            text = f"gave TLS up after the handshake and went on in clear: {in_clear(clear)}"
+        elif trouble.reason == _NO_RENEGOTIATION:
+            text = "does not renegotiate, and below TLS 1.3 it cannot be asked for a certificate in mid-connection else"
+        context.recording.fail(Failure(context.clock(), leg.role, peer_of(leg), code=code, text=text))
 
     def rests() -> None:
         for leg in (client, server):

@@ -45,7 +45,7 @@ class TlsLeg:
 
     __slots__ = (
         "_armed", "_buffers", "_clock", "_early", "_heard", "_late", "_recording", "_tap", "_us", "connection", "first",
-        "live", "only_answered", "patience", "peer", "peer_alert", "role", "stands", "stream", "waits",
+        "last_read", "live", "only_answered", "patience", "peer", "peer_alert", "role", "stands", "stream", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class TlsLeg:
         """The handshake is done, and neither a fatal alert nor a close_notify of the peer has come since."""
         self.only_answered = False
         """What the peer said last was for OpenSSL alone, and OpenSSL has answered it."""
+        self.last_read = b""  # of the handshake; what is behind its end has yet to be read
         self.waits = False
         """The peer is not to be read: OpenSSL waits for what we have to say."""
         self.patience = 0
@@ -224,6 +225,7 @@ class TlsLeg:
             if not data:
                 assert self.stream.ending is not None
                 raise HandshakeEnded(self.stream.ending)
+            self.last_read = data
             self.feed(data)
 
     def count(self, length: int, records: int = 1) -> None:

@@ -171,7 +171,8 @@ class TlsDirection(_Direction):
     """Application data of one leg, decrypted and encrypted again for the other.
 
     ``watch`` sees it when it has been passed on, and nothing at its end; it gives whether it wants to see more.
-    ``asked`` is called when the source asks for a certificate and its leg waits for one; :meth:`go_on` goes on.
+    ``trouble`` hears of a leg that broke, with what came from it last. ``asked`` is called when the source asks for a
+    certificate and its leg waits for one; :meth:`go_on` goes on.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class TlsDirection(_Direction):
         destination: TlsLeg,
         *,
         buffers: Buffers,
-        trouble: Callable[[TlsLeg, TlsTrouble], None],
+        trouble: Callable[[TlsLeg, TlsTrouble, bytes], None],
         asked: Callable[[], None],
         watch: Callable[[bytes], bool] | None = None,
     ) -> None:
@@ -199,8 +200,9 @@ class TlsDirection(_Direction):
     def begin(self) -> None:
         """Pass on what came with the end of the handshake, then pour; nothing when the relay is over already."""
         if not self._relay.finished.done():
-            self._pump()
+            self._pump(self._source.last_read)
         if not self._relay.finished.done():
+            self._source.last_read = b""
             self._source.connection.let_go()
             self._source.rest()
             self._source.stream.pour_into(self)
@@ -221,9 +223,9 @@ class TlsDirection(_Direction):
         except TlsTrouble as trouble:
             self._broken(self._source, trouble)
             return
-        self._pump()
+        self._pump(chunk)
 
-    def _pump(self) -> None:
+    def _pump(self, chunk: memoryview | bytes = b"") -> None:
         source, destination, buffers = self._source, self._destination, self._buffers
         moved = False
         watched: list[bytes] = []
@@ -257,7 +259,7 @@ class TlsDirection(_Direction):
         for data in watched:
             self._show(data)
         if broken is not None:
-            self._broken(leg, broken)
+            self._broken(leg, broken, bytes(chunk) if leg is source else b"")
             return
         if asked:
             self._asked()
@@ -270,10 +272,10 @@ class TlsDirection(_Direction):
         if self._watch is not None and not self._watch(data):
             self._watch = None
 
-    def _broken(self, leg: TlsLeg, trouble: TlsTrouble) -> None:
+    def _broken(self, leg: TlsLeg, trouble: TlsTrouble, chunk: bytes = b"") -> None:
         """``leg`` is over; what the other one still has to say is for :class:`LastWords`."""
         leg.stands = False
-        self._trouble(leg, trouble)
+        self._trouble(leg, trouble, chunk)
         leg.stream.close()
         other = self._destination if leg is self._source else self._source
         other.stream.pause()  # nothing more is passed on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from countersign.recorder.certificates import read_certificate
 from countersign.recorder.recording import FailureCode, LegRole, Party
 from countersign.recorder.wire.reading import read_leg
 from countersign.recorder.wire.records import looks_like_http_answer, looks_like_tls
-from countersign.recorder.wire.redaction import first_line
+from countersign.recorder.wire.redaction import first_bytes, first_line
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from countersign.proxy.leg import TlsLeg
     from countersign.recorder.certificates import CertificateFacts
 
+_WORDS = 80  # bytes in clear that are quoted
 _KINDS = {
     **dict.fromkeys((2, 18, 19, 20, 21, 27, 28), FailureCode.UNTRUSTED),
     **dict.fromkeys((9, 10), FailureCode.NOT_VALID_NOW),
@@ -32,6 +34,28 @@ _KINDS = {
 def peer_of(leg: TlsLeg) -> Party:
     """Who of a leg is not the proxy."""
     return Party.CLIENT if leg.role is LegRole.CLIENT else Party.TARGET
+
+
+def behind_records(chunk: bytes) -> bytes:
+    """What stands behind the last record in these bytes, which begin with one, and cannot begin another (RFC 8446 5.1).
+
+    Of bytes that begin in the middle of a record it is all that is unlike one.
+    """
+    at = 0
+    while at + 5 <= len(chunk) and 20 <= chunk[at] <= 24 and chunk[at + 1] == 3:
+        at += 5 + int.from_bytes(chunk[at + 3 : at + 5])
+    rest = chunk[at:]
+    return rest if rest[:1] and (not 20 <= rest[0] <= 24 or rest[1:2] not in {b"", b"\3"}) else b""
+
+
+_UNBIND = re.compile(rb"\x30.{1,5}\x42\x00", re.DOTALL)  # RFC 4511 4.3
+
+
+def in_clear(data: bytes) -> str:
+    """What bytes in clear say, in a few words."""
+    if _UNBIND.match(data):
+        return "an LDAP unbindRequest, as a client sends it that would not have the certificate"
+    return printable(first_bytes(data[:_WORDS]), limit=2 * _WORDS)
 
 
 def failed_handshake(context: Context, leg: TlsLeg, trouble: TlsTrouble | HandshakeEnded) -> Over:

@@ -760,12 +760,25 @@ def _who(recording: Recording, party: Party) -> str:
     }.get(party, "somebody")
 
 
+def is_health_check(recording: Recording) -> bool:
+    """Whether it is a connection of the load balancer's own (PROXY protocol 2.2, LOCAL), which carried nothing."""
+    header = recording.prelude.get("proxy_protocol")
+    local = isinstance(header, dict) and header.get("command") == "LOCAL"
+    return local and "not_tls" not in recording.prelude and not recording.legs
+
+
 def _not_tls(recording: Recording) -> Outcome:
     failure = recording.failures[0] if recording.failures else None
     if failure is not None:
         return Outcome(Status.NOT_TLS, failure.by, failure.leg, None, f"not TLS; {_sentence(recording, failure)}")
     if any(leg.faults for leg in recording.legs):
         return Outcome(Status.FAILED, Party.UNKNOWN, text="the client did not begin with TLS")
+    if recording.http:
+        text = f"the client sent plain HTTP requests, which were forwarded: {len(recording.http)} of them"
+        return Outcome(Status.NOT_TLS, text=text)
+    if is_health_check(recording):
+        text = "a load balancer connected for itself (PROXY LOCAL), as its health checks do, and sent nothing"
+        return Outcome(Status.NOT_TLS, text=text)
     return Outcome(
         Status.NOT_TLS,
         text=f"the client did not speak TLS; {recording.from_client} bytes from it went by as they were,"

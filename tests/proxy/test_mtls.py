@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from countersign.ca import Authority, Plan
 from countersign.ca.signer import impostor_key
 from countersign.errors import UserError
+from countersign.findings.diagnosing import diagnose
 from countersign.proxy import Address, Identity, Limits, Mtls, Settings
 from countersign.recorder.recording import LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Side
@@ -474,7 +475,9 @@ def asking_later(
     root.write_bytes(clients().root_pem)
     how = ("-no_resumption_on_reneg",) if version == "TLSv1.2" else ()
     with (
-        OpensslServer(lab.server, *how, "-verifyCAfile", root, mode="plain", version=version) as server,
+        OpensslServer(
+            lab.server, *how, "-verifyCAfile", root, "-alpn", "http/1.1", mode="plain", version=version
+        ) as server,
         RunningProxy(
             target=Address("127.0.0.1", server.port),
             roots=(lab.root.certificate.public_bytes(Encoding.DER),),
@@ -512,7 +515,7 @@ LATE += [("TLSv1.3", mode) for mode in (Mtls.RELAY, Mtls.PRESENT, Mtls.BYPASS)]
 def test_what_a_target_asks_in_mid_connection_has_an_answer(lab: Lab, tmp_path: Path, version: str, mode: Mtls) -> None:
     """A renegotiation (RFC 5246 7.4.1.1), and authentication after the handshake (RFC 8446 4.6.2)."""
     with asking_later(lab, tmp_path, version, mode) as (server, proxy):
-        with talking(proxy, *showing(lab)) as client:
+        with talking(proxy, *showing(lab), "-alpn", "http/1.1") as client:
             client.say(b"ping\n")
             server.wait_for("ping")
             asked_later(server, version)
@@ -529,6 +532,7 @@ def test_what_a_target_asks_in_mid_connection_has_an_answer(lab: Lab, tmp_path: 
     assert recording.outcome.status is Status.ESTABLISHED
     assert (mtls["asked_again"], mtls["mode"]) == (True, mode.value)
     assert mtls["presented"]["certificates"] == {Mtls.RELAY: 2, Mtls.PRESENT: 1}.get(mode, 0)
+    assert "alpn-lost" not in {one.id for one in diagnose(recording).findings}  # OpenSSL renegotiates without ALPN
     unasked = mode in {Mtls.STRIP, Mtls.BYPASS}
     assert [problem.field for _, problem in recording.problems] == ["certificate_request"] * unasked
     assert ("extensions: post_handshake_auth" in recording.not_mirrored) is (mode is Mtls.STRIP)

@@ -395,7 +395,7 @@ class BrokenLegs:
             self.source,
             self.destination,
             buffers=MagicMock(),
-            trouble=lambda leg, _: self.blamed.append(leg),
+            trouble=lambda leg, _trouble, _chunk: self.blamed.append(leg),
             asked=MagicMock(),
         )
 

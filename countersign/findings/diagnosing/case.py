@@ -109,8 +109,9 @@ class View:
 
     @cached_property
     def hello(self) -> ClientHello | None:
-        """The last ClientHello that was answered or not, as typed data."""
-        found = [one.value for one in self.reading.messages if isinstance(one.value, ClientHello)]
+        """The last ClientHello that was answered or not, as typed data; those of renegotiations are encrypted."""
+        messages = self.reading.messages
+        found = [one.value for one in messages if isinstance(one.value, ClientHello) and not one.message.encrypted]
         return found[-1] if found else None
 
     @cached_property

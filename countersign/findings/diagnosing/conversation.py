@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from countersign.findings.diagnosing.case import noted
-from countersign.findings.diagnosing.model import Found
+from countersign.findings.diagnosing.model import Found, Severity
+from countersign.recorder.outcome import is_health_check
 from countersign.recorder.recording import Ending, FailureCode, LegRole, Party, Status
 from countersign.recorder.wire import codes, names
 from countersign.recorder.wire.events import Side
@@ -55,6 +56,7 @@ _BY_CODE = {
     FailureCode.CA_EXPIRED: "inspection-ca-expired",
     FailureCode.INTERNAL: "proxy-fault",
     FailureCode.BROKEN_MESSAGE: "broken-message",
+    FailureCode.LEFT_TLS: "left-tls",
 }
 
 
@@ -69,6 +71,8 @@ def conversation(case: Case) -> Iterator[Found]:
         text = f"{who} {failure.text}"
         if failure.code is FailureCode.SILENT and failure.by is Party.TARGET:
             kind = "target-silent"
+        elif failure.code is FailureCode.SILENT and not case.recording.from_client:
+            kind = "client-says-nothing"
         rank = 2 if kind == "broken-message" else 0
         yield Found(kind, text, noted(failure), rank=rank, values={"target": target, "status": "another"})
     if case.recording.outcome.status is Status.NOT_TLS:
@@ -78,7 +82,21 @@ def conversation(case: Case) -> Iterator[Found]:
 
 
 def _not_tls(case: Case) -> Iterator[Found]:
-    first = case.recording.prelude.get("not_tls")
+    prelude = case.recording.prelude
+    if case.recording.http:
+        text = f"the client sent plain HTTP requests to a proxy, which forwarded them ({len(case.recording.http)})"
+        yield Found("plain-http-forwarded", text, ("what the proxy noted (http)",), Severity.NOTE)
+        return
+    if is_health_check(case.recording):
+        text = "a load balancer connected for itself (LOCAL in its PROXY header), as its health checks do"
+        yield Found("health-check", text, ("the PROXY header",), Severity.NOTE)
+        return
+    if "dialogue" in prelude:
+        protocol = printable(str(prelude.get("protocol")), limit=40)
+        text = f"the dialogue in clear ({protocol}) ended without TLS: the client did not ask for it, or was denied it"
+        yield Found("stayed-in-clear", text, ("the dialogue before TLS",), rank=0)
+        return
+    first = prelude.get("not_tls")
     first = first if isinstance(first, dict) else {}
     words = printable(str(first.get("from_client") or ""), limit=300)
     is_http = first.get("protocol") == "http"

@@ -68,6 +68,9 @@ _OF_A_TLS_SERVER = {
 }
 """What would be wrong with a server that speaks TLS."""
 
+_BEHIND_IT = {"channel-binding"}
+"""What breaks a session whose handshake is good."""
+
 _STANDS = {Status.ESTABLISHED, Status.OPEN}
 
 
@@ -92,7 +95,7 @@ def diagnose(recording: Recording, *, history: Sequence[Recording] = (), family:
             if known is None or _order(one) < _order(known):
                 found[one.id] = one
     if recording.outcome.status in _STANDS:
-        found = {name: one for name, one in found.items() if one.severity is not Severity.CAUSE}
+        found = {name: one for name, one in found.items() if one.severity is not Severity.CAUSE or name in _BEHIND_IT}
     if "outside-name-constraints" in found:
         found.pop("cannot-mimic", None)  # the same, as the proxy noticed it
     if _NO_TLS_THERE & found.keys():

@@ -103,6 +103,25 @@ def inspection(case: Case) -> Iterator[Found]:
         text = f"interception could not repeat: {printable(left_out, limit=200)}"
         yield Found("not-mirrored", text, ("what the proxy noted (not_mirrored)",), severity=Severity.NOTE)
     yield from _mtls(case)
+    yield from _channel_binding(case)
+
+
+def _channel_binding(case: Case) -> Iterator[Found]:
+    """A login that signs something of one TLS conversation, where there are two."""
+    bound = case.recording.prelude.get("channel_binding")
+    if not isinstance(bound, dict) or case.view(LegRole.THROUGH) is not None:
+        return
+    chosen = [printable(str(bound[key]), limit=60) for key in ("chosen", "kind") if key in bound]
+    offered = bound.get("offered")
+    evidence = ("the words of the login (prelude.channel_binding)",)
+    if chosen:
+        text = f"the client's login is bound to its TLS channel ({', '.join(chosen)}), and the target is at the end of "
+        text += "another one: a target that checks this refuses the login as a forged one"
+        yield Found("channel-binding", text, evidence, rank=0)
+    elif isinstance(offered, list | tuple):
+        mechanisms = printable(", ".join(map(str, offered)), limit=100)
+        text = f"the target offers logins that are bound to the TLS channel ({mechanisms})"
+        yield Found("channel-binding", text, evidence, Severity.NOTE)
 
 
 def _issuer_changed(case: Case) -> Iterator[Found]:

@@ -493,11 +493,11 @@ def none_shown(case: Case, view: View, evidence: tuple[str, ...]) -> Iterator[Fo
     """The target asked for a certificate, and the client had none to show."""
     names = view.reading.requested_ca_texts or ()
     mtls = case.recording.mtls
-    if view.role is LegRole.SERVER and mtls.get("mode") == "strip":
-        text = (
-            "the target asked for a client certificate, and the inspecting proxy answered with none: it does not ask "
-            "the client (--mtls strip)"
-        )
+    if view.role is LegRole.SERVER and mtls.get("mode") and mtls.get("asked_of_client") is None:
+        text = "the target asked for a client certificate, and the inspecting proxy answered with none: it did not ask "
+        text += f"the client (--mtls {printable(str(mtls['mode']), limit=20)})"
+        if mtls.get("asked_again") and mtls.get("why"):
+            text += f"; {printable(str(mtls['why']), limit=300)}"
         yield Found("mtls-stripped", text, evidence, rank=0)
         return
     asked = view.asked_for_certificate

@@ -153,6 +153,8 @@ class HttpIn:
         self._head = 0  # bytes of the request's head so far
         self._first = b""
         self._challenges = 0
+        self.turned_away: str | None = None
+        """What there is to say of a client that asks no more, where the last that it heard was that it may not."""
         self._requests = 0
         self.record: dict[str, Any] = {}
         """What a recording's ``prelude`` keeps: the last request, and the answer that it got from this proxy."""
@@ -251,6 +253,7 @@ class HttpIn:
         self._requests += 1
         self._request, self._outgoing, self._status = request, None, None
         self.record = {"request": _record(request)}
+        self.turned_away = None
         wrong = _two_meanings(request)
         if head > HEAD_AT_MOST:  # h11 minds only a request that is not whole
             text = f"sent no proxy request that can be understood: its head is longer than {HEAD_AT_MOST} bytes"
@@ -294,6 +297,11 @@ class HttpIn:
     def _challenge(self) -> Iterator[Event]:
         """RFC 9110 11.7: the client may ask again, on the same connection where its request is over."""
         self._challenges += 1
+        assert self._request is not None
+        showed = any(name == b"proxy-authorization" for name, _ in self._request.headers)
+        self.turned_away = "showed a user name and password that this proxy does not know (407), and left"
+        if not showed:
+            self.turned_away = "was asked for a user name and password (407), and left without showing any"
         answer = "this proxy wants a user name and password"
         if self._challenges == _CHALLENGES_AT_MOST:
             text = f"showed no user name and password that this proxy knows in {self._challenges} requests"
@@ -415,10 +423,8 @@ class HttpIn:
 
     def _finish(self) -> Iterator[Event]:
         self._state = _State.OVER
-        if self.record.get("answer") == 407:
-            yield Refused(
-                Party.CLIENT, FailureCode.NOT_AUTHENTICATED, "was asked for a user name and password and left"
-            )
+        if self.turned_away is not None:
+            yield Refused(Party.CLIENT, FailureCode.NOT_AUTHENTICATED, self.turned_away)
         else:
             yield Finished(self._requests)
 

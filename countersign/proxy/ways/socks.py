@@ -293,7 +293,6 @@ class SocksClient:
         if method == _USER_PASSWORD and self._login is not None:
             user, password = self._login.user.encode(), self._login.password.encode()
             self._step = self._authenticated
-            self.record["authenticated"] = True
             return [Send(b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password)]
         if method == _NO_METHOD:
             had = "a user name and password" if self._login is not None else "no user name and password"
@@ -309,6 +308,7 @@ class SocksClient:
             return self._unauthenticated(f"does not take the user name and password (status {status})")
         if version != 1:
             return self._broken(f"answered the password with version 0x{version:02x} where 1 belongs")
+        self.record["authenticated"] = True
         return self._request()
 
     def _request(self) -> list[Event]:

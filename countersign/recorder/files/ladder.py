@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 200
 _MOST_NAMES = 5  # CA names that are listed
 _MOST_CERTIFICATES = 10
+_MOST_TURNS = 50
 _MOST_PROBLEMS = 20  # of a leg
 
 
@@ -161,6 +162,7 @@ def rows(recording: Recording) -> list[Row]:
         timed += _leg_rows(leg, reading, [*noticed, *reading.problems])
     timed += [(0.0, 2, row) for row in _not_tls(recording)]
     timed += [(row.t or 0.0, 2, row) for row in _http(recording)]
+    timed += [(row.t or 0.0, 2, row) for row in _dialogue(recording)]
     timed += [(failure.t, 4, _failure(failure)) for failure in recording.failures]
     timed.sort(key=lambda entry: entry[:2])
     return [row for _, _, row in timed]
@@ -198,6 +200,17 @@ def _not_tls(recording: Recording) -> Iterator[Row]:
         begins = first.get(key)
         said = (Detail(f"begins {printable(begins, limit=500)}"),) if isinstance(begins, str) and begins else ()
         yield Row(Kind.DATA, None, "not TLS", LegRole.THROUGH, side, length=length, details=said)
+
+
+def _dialogue(recording: Recording) -> Iterator[Row]:
+    """What both sides said in clear before TLS."""
+    turns = recording.prelude.get("dialogue")
+    for turn in (turns if isinstance(turns, list | tuple) else ())[:_MOST_TURNS]:
+        said = turn if isinstance(turn, dict) else {}
+        t, text, sender = said.get("t"), said.get("text"), said.get("from")
+        if isinstance(t, int | float) and isinstance(text, str) and sender in set(Side):
+            words = Detail(printable(" / ".join(text.strip().splitlines()), limit=200))
+            yield Row(Kind.DATA, float(t), "in clear", LegRole.THROUGH, Side(sender), details=(words,))
 
 
 def _http(recording: Recording) -> Iterator[Row]:
