@@ -154,6 +154,9 @@ def test_an_inspection_root_that_is_not_trusted_is_to_be_imported_and_not_its_le
     assert diagnosis.cause.id == "untrusted-inspection-ca"
     assert diagnosis.cause.fix.startswith("Import the root of the inspecting device")
     assert "not the leaf" in diagnosis.cause.fix
+    (unseen,) = (text for text in diagnosis.unseen if "which was not sent" in text)
+    assert "path length" in unseen
+    assert unseen.startswith("CN=countersign inspection root")
 
 
 @pytest.mark.peer("java")
@@ -187,6 +190,7 @@ def test_a_chain_that_changed_since_the_last_good_session_is_named(root: Path, l
     diagnosis = diagnose(bad, history=[good])
     assert diagnosis.cause is not None
     assert diagnosis.cause.id == "untrusted-inspection-ca"
+    assert f"took a chain under the same root in recording {good.id}: was it this one" in diagnosis.cause.text
     rotated = next(one for one in diagnosis.findings if one.id == "rotated")
     assert good.id in rotated.text
     assert "the leaf" in rotated.text

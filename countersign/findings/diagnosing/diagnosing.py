@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from countersign.errors import UserError
 from countersign.findings.diagnosing.answered import answered, echoed, in_clear, no_tunnel
-from countersign.findings.diagnosing.case import FAMILIES, Case
+from countersign.findings.diagnosing.case import FAMILIES, Case, named
 from countersign.findings.diagnosing.conversation import by_hand, conversation, internal, records_damaged
 from countersign.findings.diagnosing.inspection import inspection
 from countersign.findings.diagnosing.model import Diagnosis, Finding, Found, Severity, kinds
@@ -15,13 +15,14 @@ from countersign.findings.diagnosing.refused import abandoned, refused, revocati
 from countersign.findings.diagnosing.said import said
 from countersign.findings.diagnosing.standing import standing
 from countersign.findings.diagnosing.unseen import refused_unseen
-from countersign.recorder.recording import LegRole, Status
+from countersign.recorder.recording import LegRole, Party, Status
 from countersign.recorder.wire.events import Side
 from countersign.recorder.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
+    from countersign.findings.diagnosing.case import View
     from countersign.recorder.recording import Recording
 
 _RULES: tuple[Callable[[Case], Iterator[Found]], ...] = (
@@ -71,6 +72,7 @@ _OF_A_TLS_SERVER = {
 _BEHIND_IT = {"channel-binding"}
 """What breaks a session whose handshake is good."""
 
+_FOR_WANT_OF_A_ROOT = ("untrusted-inspection-ca", "untrusted-root")
 _STANDS = {Status.ESTABLISHED, Status.OPEN}
 
 
@@ -105,7 +107,7 @@ def diagnose(recording: Recording, *, history: Sequence[Recording] = (), family:
         found = {name: one for name, one in found.items() if name not in _NO_MORE_THAN_SAID}
     ordered = sorted(found.values(), key=_order)
     findings = tuple(_worded(one, case) for one in ordered)
-    return Diagnosis(recording.id, recording.outcome.text, findings, tuple(_unseen(case)), recording.scenario)
+    return Diagnosis(recording.id, recording.outcome.text, findings, tuple(_unseen(case, found)), recording.scenario)
 
 
 def _order(one: Found) -> tuple[int, int]:
@@ -132,8 +134,21 @@ class _Values(dict[str, str]):
         return key.upper()
 
 
-def _unseen(case: Case) -> Iterator[str]:
+def _refused_by_client(view: View) -> bool:
+    ended = view.ended
+    return ended is not None and ended.party is Party.CLIENT
+
+
+def _unseen(case: Case, found: Container[str]) -> Iterator[str]:
     """What the recording could not show, so that nothing was concluded from it."""
+    if any(name in found for name in _FOR_WANT_OF_A_ROOT):
+        for view in case.views:
+            last = view.facts(Side.SERVER)[-1:]
+            if last and not last[0].self_issued and _refused_by_client(view):
+                text = (
+                    f"{named(last[0].issuer)}, which was not sent: whether it is a root, what it allows below it (path "
+                )
+                yield f"{text}length, names), and whether it signed {named(last[0].subject)}"
     for view in case.views:
         sealed = bool(view.leg.encrypted_records) or any(one.sealed for one in view.reading.messages)
         if sealed and not view.chain(Side.SERVER) and not view.reading.resumed:

@@ -365,6 +365,9 @@ def _untrusted(case: Case, view: View, ended: Ended, evidence: tuple[str, ...], 
         sent = f"its root {issuer} was sent with it"
     else:
         sent = f"{issuer}, above the last certificate sent, was not sent, as is usual for a root"
+    if trusted is not None:
+        sent += f"; a client with the same hello took a chain under the same root in recording {trusted}: was it this "
+        sent += "one, then what that root allows (path length, names) or what has changed is the reason"
     if ours or product:
         device = f"looks like {product}" if product else "is this proxy's own inspection CA"
         text = f"the client does not trust the CA that signed {leaf} again on the way; it {device}; {sent}"
