@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Recording
 
 _SNAPSHOT_EVERY = 0.1
-_ACCEPTED_AT_ONCE = 16
+_ACCEPTED_AT_ONCE = 16  # where descriptors were short: whether there are enough now is known when nobody waits
+_QUIET = 0.0002  # seconds that a turn of the loop takes in which there is nothing to do
+_WAITS_AT_MOST = 0.005  # seconds that a client waits for such a turn
 _ACCEPT_AGAIN_AFTER = 0.5
 
 Log = FilteringBoundLogger
@@ -145,6 +147,8 @@ class Engine:
         self._set_aside: list[socket.socket] = []
         self._try_again: asyncio.TimerHandle | None = None
         self._refused_since: float | None = None
+        self._looked = 0.0  # when the loop last told that a client waits
+        self._waits_since = 0.0  # 0: none does
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._snapshots: asyncio.Task[None] | None = None
         self._lingering: set[asyncio.Future[None]] = set()
@@ -322,6 +326,18 @@ class Engine:
         self._listeners.clear()
 
     def _accept(self, listener: socket.socket) -> None:
+        """A client waits. It is let in when nobody else has anything for us, or it has waited for long.
+
+        What has begun goes on first: handshakes that are worked off side by side all become slow. Whether there is
+        something else to do shows in how long the loop took since it asked the last time, which it does again at once.
+        """
+        now = asyncio.get_running_loop().time()
+        quiet, self._looked = now - self._looked < _QUIET, now
+        if not quiet:
+            self._waits_since = self._waits_since or now
+            if now - self._waits_since < _WAITS_AT_MOST:
+                return
+        self._waits_since = 0.0
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
                 accepted, peer = listener.accept()
@@ -335,6 +351,8 @@ class Engine:
                 return
             accepted.setblocking(False)
             self._connected(accepted, peer)
+            if self._refused_since is None:
+                return
 
     def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()

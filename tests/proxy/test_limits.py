@@ -20,7 +20,7 @@ import pytest
 import structlog
 
 from countersign.errors import EnvironmentFault
-from countersign.proxy import Action, Address, Engine, Limits, Mode, Settings
+from countersign.proxy import Action, Address, Engine, Limits, Mode, Settings, engine as engine_module
 from countersign.recorder.recording import Ending, LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Side
 from tests.proxy.running import AUTHORITY, Kept, RunningProxy
@@ -179,6 +179,27 @@ def test_a_session_that_was_stopped_before_its_first_step(target: Target) -> Non
         assert proxy.recording().outcome.status is Status.INTERRUPTED
 
 
+def test_a_client_is_let_in_when_nothing_else_is_to_do_or_it_has_waited_for_long(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_QUIET", 0.0)  # there is always something else to do
+    monkeypatch.setattr(engine_module, "_WAITS_AT_MOST", 1e9)
+    with proxied(target) as proxy:
+        looked = proxy.engine._looked
+        with connect(proxy) as waiting:
+            until(lambda: proxy.engine._looked > looked)  # it was seen
+            time.sleep(0.05)
+            assert proxy.engine.open_sessions == 0
+            monkeypatch.setattr(engine_module, "_WAITS_AT_MOST", 0.0)
+            until(lambda: proxy.engine.open_sessions == 1)
+            waiting.close()
+        proxy.recording()
+        monkeypatch.setattr(engine_module, "_QUIET", 1e9)
+        monkeypatch.setattr(engine_module, "_WAITS_AT_MOST", 1e9)
+        with connect(proxy):
+            until(lambda: proxy.engine.open_sessions == 1)
+
+
 def test_no_session_is_born_after_the_stop(target: Target) -> None:
     with contextlib.ExitStack() as stack:
         proxy = proxied(target, limits=Limits(stop=0))
@@ -188,7 +209,8 @@ def test_no_session_is_born_after_the_stop(target: Target) -> None:
                 listener = proxy.engine._listeners[0]
                 for _ in range(5):
                     stack.enter_context(socket.create_connection(listener.getsockname()))
-                proxy.engine._accept(listener)
+                while proxy.engine.open_sessions < 5:
+                    proxy.engine._accept(listener)
                 await proxy.engine.stop()
                 assert proxy.engine.open_sessions == 0
                 assert len(proxy.kept.finished) == 5
