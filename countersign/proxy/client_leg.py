@@ -87,7 +87,7 @@ def check_hello(context: Context, hello: Hello, tap: LegTap) -> Offered:
         text += "a NUL byte is in it" if b"\0" in name else f"it has {len(name)} bytes"
         # The alert is the one that OpenSSL has for such a name.
         raise refused("unrecognized_name", Party.CLIENT, FailureCode.BAD_HELLO, text)
-    context.recording.not_mirrored += mirrored.left_out
+    context.recording.not_mirrored += mirrored.missing(summary)
     return Offered(summary, mirrored)
 
 

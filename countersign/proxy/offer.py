@@ -75,6 +75,7 @@ _UNUSED_GROUP = "X25519"
 _NO_SUITES = frozenset({0x00FF, 0x5600})  # signals (RFC 5746 3.3, RFC 7507): OpenSSL says them in its own way
 _SHARES_AT_MOST = 4
 _NAMED_AT_MOST = 20
+_EXTENSIONS_KEPT = 64  # of a list that is remembered
 _KEPT_AT_MOST = 1000  # numbers in an offer that is remembered: no honest client has as many
 
 
@@ -91,12 +92,22 @@ class CannotSpeak(Exception):  # noqa: N818 - a fact about the client's offer
 class Mirrored:
     """How the target is spoken to on behalf of a client, and what of its offer is missing there, in words.
 
-    ``asks_status``: whether the target is asked for an OCSP response; None: where the client asks us.
+    ``asks_status``: whether the target is asked for an OCSP response; None: where the client asks us. ``extensions``
+    are those of our hello where it is made after the client's own.
     """
 
     prepared: Prepared
     left_out: tuple[str, ...]
     asks_status: bool | None = None
+    extensions: tuple[int, ...] = ()
+
+    def missing(self, summary: HelloSummary) -> tuple[str, ...]:
+        """What is missing of this client's offer, its extensions among it."""
+        if not self.extensions:
+            return self.left_out
+        make = _unlike_extensions
+        unlike = make if len(summary.extensions) <= _EXTENSIONS_KEPT else make.__wrapped__
+        return (*self.left_out, *unlike(summary.extensions, self.extensions))
 
 
 _SUITES_OF_ALL_VERSIONS = (0x1301, 0x1302, 0x1303, 0xC009, 0xC013, 0xC00A, 0xC014, 0x002F, 0x0035)
@@ -202,7 +213,9 @@ class Mirror:
                     raise
                 except TlsTrouble:
                     continue
-                return Mirrored(prepared, _left_out(offered, run, prepared.hello))
+                ours = summarize_client_hello(prepared.hello)
+                extensions = ours.extensions if self._hello == "mirror" else ()
+                return Mirrored(prepared, _left_out(offered, run, ours), extensions=extensions)
         raise _cannot_speak(offered)
 
     def _schemes(self, offered: _Offered, run: Sequence[int]) -> tuple[int, ...] | None:
@@ -317,9 +330,23 @@ def _runs(versions: set[int]) -> Iterator[tuple[int, ...]]:
         yield tuple(range(lowest, highest + 1))
 
 
-def _left_out(offered: _Offered, run: Sequence[int], hello: bytes) -> tuple[str, ...]:
+_TOLD_ELSEWHERE = frozenset({0, 5, 16, 41, 42, 44, 49, 65281})
+"""server_name, status_request and ALPN come with the connection. Of sessions, 0-RTT and post-handshake authentication
+who decides about them tells; a cookie is the server's, and renegotiation_info can be a signal among the suites.
+"""
+
+
+@lru_cache(maxsize=128)
+def _unlike_extensions(theirs: tuple[int, ...], ours: tuple[int, ...]) -> tuple[str, ...]:
+    """The client's extensions that our hello has not, and ours that the client has not (RFC 8446 4.2)."""
+    telling = [code for code in theirs if code not in _TOLD_ELSEWHERE and code not in GREASE]
+    missing = _named("extensions", telling, ours, extension_name)
+    added = _named("extensions", [code for code in ours if code not in _TOLD_ELSEWHERE], theirs, extension_name)
+    return tuple(filter(None, (missing, f"{added}, added" if added else "")))
+
+
+def _left_out(offered: _Offered, run: Sequence[int], ours: HelloSummary) -> tuple[str, ...]:
     """What of the offer is not in our hello, and what is in it for the sake of our own certificate."""
-    ours = summarize_client_hello(hello)
     schemes = offered.schemes or () if run[-1] >= TLS12 else ()
     missing = [
         _named("versions", offered.versions, run, version_name),

@@ -20,7 +20,13 @@ from countersign.proxy import Identity
 from countersign.proxy._openssl import signature_name
 from countersign.proxy.offer import _groups, _offered
 from countersign.recorder.recording import LegRole, Party, Recording, Status, to_json
-from countersign.recorder.wire.names import GREASE, SIGNATURE_SCHEMES, signature_scheme_name, version_name
+from countersign.recorder.wire.names import (
+    GREASE,
+    SIGNATURE_SCHEMES,
+    extension_name,
+    signature_scheme_name,
+    version_name,
+)
 from countersign.recorder.wire.reading import HelloSummary, summarize_client_hello
 from tests.peers.openssl import openssl_client
 from tests.proxy.running import RunningProxy
@@ -291,7 +297,23 @@ def test_what_is_left_out_of_suites_and_groups_is_named_and_grease_is_not(listen
         "cipher_suites: TLS_RSA_WITH_3DES_EDE_CBC_SHA, TLS_RSA_WITH_RC4_128_SHA",
         "supported_groups: secp224r1",
         "signature_algorithms: ecdsa_sha1, rsa_pkcs1_sha1",
+        "extensions: psk_key_exchange_modes, added",
     )
+
+
+def test_each_extension_that_is_not_there_or_only_there_is_named(listening: Listening) -> None:
+    """Whatever is told elsewhere (names, sessions) or means the same (RFC 5746 3.3) is not; nor is GREASE."""
+    strange = [(0x1A1A, b""), (18, b""), (28, b"\x40\1"), (27, b"\2\0\2"), (65281, b"\0"), (23, b""), (35, b"")]
+    hello = client_hello(alpn=(b"h2",), extra=strange, padding=9)
+    _, ours, recording = listening.offer(hello)
+    assert ours is not None
+    theirs = summarize_client_hello(hello)
+    silent = {0x1A1A, 65281}
+    missing = [extension_name(code) for code in theirs.extensions if code not in {*ours.extensions, *silent}]
+    added = [extension_name(code) for code in ours.extensions if code not in theirs.extensions]
+    named = [text for text in recording.not_mirrored if text.startswith("extensions: ")]
+    assert named == [f"extensions: {', '.join(missing)}", f"extensions: {', '.join(added)}, added"]
+    assert missing == ["signed_certificate_timestamp", "record_size_limit", "compress_certificate", "padding"]
 
 
 def test_groups_that_openssl_does_not_have_are_not_replaced_by_its_own(listening: Listening) -> None:
