@@ -130,12 +130,12 @@ class _HttpClient:
                 case Fetch(target):
                     self._asked_before = True
                     try:
-                        self._target = await self._reach.fetch(target)
+                        self._target, through = await self._reach.fetch(target)
                     except DialFailed as failed:
                         text = f"the {failed.by.value} {failed.text}"
                         waiting += self._machine.failed(_status(failed.code), text)
                     else:
-                        waiting += self._machine.connected()
+                        waiting += self._machine.connected(through)
                 case Exchanged(record):
                     self._reach.exchanged(record)
                 case Dropped():

@@ -330,9 +330,10 @@ def _runs(versions: set[int]) -> Iterator[tuple[int, ...]]:
         yield tuple(range(lowest, highest + 1))
 
 
-_TOLD_ELSEWHERE = frozenset({0, 5, 16, 41, 42, 44, 49, 65281})
+_TOLD_ELSEWHERE = frozenset({0, 5, 16, 21, 41, 42, 44, 49, 65281})
 """server_name, status_request and ALPN come with the connection. Of sessions, 0-RTT and post-handshake authentication
-who decides about them tells; a cookie is the server's, and renegotiation_info can be a signal among the suites.
+who decides about them tells; a cookie is the server's, renegotiation_info can be a signal among the suites, and padding
+says nothing (RFC 7685).
 """
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from countersign.proxy.dial import Dialled
     from countersign.proxy.settings import Address, Settings
     from countersign.proxy.stream import ReceiveBuffer
+    from countersign.proxy.ways.http_in import Shows
 
 
 class Outward:
@@ -97,6 +98,27 @@ class Outward:
             raise DialFailed(FailureCode.DIAL_TIMEOUT, Party.UPSTREAM_PROXY, text) from None
         finally:
             note({"upstream": {"proxy": str(self._proxy), **machine.record}})
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it may take plain requests as they are: many proxies give tunnels to port 443 alone."""
+        return self._proxy.kind != "socks"
+
+    async def forward(self, *, limit: float) -> tuple[Stream, Shows]:
+        """A connection to the proxy itself, for a request in absolute-form, and what it is shown.
+
+        Raises :class:`DialFailed`.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                stream = await self._dial(limit)
+        except TimeoutError:
+            text = f"gave no connection within {limit:g} s"
+            raise DialFailed(FailureCode.DIAL_TIMEOUT, Party.UPSTREAM_PROXY, text) from None
+        return stream, self._shows
+
+    def _shows(self, method: str, target: str) -> bytes | None:
+        return None if self._authenticator is None else self._authenticator.answer(method, target)
 
     async def _dial(self, limit: float) -> Stream:
         """A connection to the proxy itself."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from countersign.proxy.dial import SockAddr
     from countersign.proxy.settings import Address, Limits
     from countersign.proxy.stream import Stream
+    from countersign.proxy.ways.http_in import Shows
     from countersign.recorder.wire.events import Problem
 
 
@@ -94,8 +95,10 @@ class Reach(Protocol):
         with an exception that a prelude lets through.
         """
 
-    async def fetch(self, target: Address) -> Stream:
+    async def fetch(self, target: Address) -> tuple[Stream, Shows | None]:
         """Another connection, to a target that the client has named, checked alike; who fetches it closes it.
+
+        Where it leads to a proxy that forwards what it is asked for, with what that is shown.
 
         Raises :class:`~countersign.proxy.dial.DialFailed`.
         """

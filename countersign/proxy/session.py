@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from countersign.proxy.settings import Limits
     from countersign.proxy.sniff import Hello
     from countersign.proxy.stream import Stream
+    from countersign.proxy.ways.http_in import Shows
     from countersign.recorder.recording import Recording
     from countersign.recorder.wire.events import Problem
 
@@ -214,12 +215,19 @@ class Session:
             self._context.shaping.dialled(self._context.target)
         return self._context.target
 
-    async def fetch(self, target: Address) -> Stream:
+    async def fetch(self, target: Address) -> tuple[Stream, Shows | None]:
         """:meth:`countersign.proxy.prelude.Reach.fetch`."""
-        stream = await self._dial(Asked(target))
+        through, upstream = None, self._engine.upstream
+        try:
+            stream = await self._dial(Asked(target))
+        except DialFailed as failed:
+            if upstream is None or failed.code is not FailureCode.UPSTREAM_REFUSED or not upstream.forwards:
+                raise
+            stream, through = await upstream.forward(limit=self.limits.connect)
+            self.note({"upstream": {**self.recording.prelude["upstream"], "forwards": True}})
         self._forget_fetched()
         self._fetched.append(stream)
-        return stream
+        return stream, through
 
     async def _dial(self, asked: Asked) -> Stream:
         """A TCP connection to what was asked for, if it may be had. Raises :class:`DialFailed`."""

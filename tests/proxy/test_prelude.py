@@ -111,7 +111,7 @@ class Served:
             except PreludeFailed:
                 return
             try:
-                target = await reach.fetch(parse_address(asked, what="test"))
+                target, _ = await reach.fetch(parse_address(asked, what="test"))
             except DialFailed as failed:
                 stream.write(f"NO {failed.code}\n".encode())
                 continue

@@ -237,3 +237,50 @@ def test_basic_is_shown_as_the_rfc_has_it(target: Target) -> None:
         recording = proxy.recording()
     assert base64.b64encode(b"a:b:c") in seen[1]
     assert [failure.code for failure in recording.failures] == [FailureCode.UPSTREAM_NOT_AUTHENTICATED]
+
+
+def no_tunnels(connection: socket.socket, heard: list[bytes], *, password: bool) -> None:
+    """A proxy that gives tunnels to nobody, forwards what it is asked for, and may want alice's password first."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    heard.append(data)
+    if password and b"Proxy-Authorization: Basic YWxpY2U6eA==" not in data:
+        answer = b'407 No\r\nProxy-Authenticate: Basic realm="r"'
+    else:
+        answer = b"403 Forbidden" if data.startswith(b"CONNECT ") else b"200 OK"
+    connection.sendall(b"HTTP/1.1 " + answer + b"\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+
+
+@pytest.mark.parametrize("login", ["", "alice:x@"])
+def test_plain_requests_go_as_they_are_through_a_proxy_that_gives_no_tunnel(login: str) -> None:
+    """As OCSP and CRLs do where only port 443 may be asked for by CONNECT (RFC 9112 3.2.2)."""
+    heard: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        no_tunnels(connection, heard, password=bool(login))
+
+    with Target(serve) as upstream, through(f"http://{login}{upstream.address}", mode=Mode.CONNECT) as proxy:
+        for line in (b"GET http://ocsp.invalid/a?b", b"OPTIONS http://ocsp.invalid:81"):
+            answer = send(proxy, line + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+        recording = proxy.recordings(2)[0]
+    forwarded = [one for one in heard if not one.startswith(b"CONNECT ")]
+    assert [one.split(b" HTTP")[0] for one in forwarded] == [
+        b"GET http://ocsp.invalid/a?b",
+        b"OPTIONS http://ocsp.invalid:81",
+    ]
+    assert all((b"Proxy-Authorization: Basic" in one) is bool(login) for one in forwarded)
+    assert (recording.prelude["upstream"]["answer"], recording.prelude["upstream"]["forwards"]) == (403, True)
+
+
+def test_a_proxy_that_wants_a_password_for_a_plain_request_alone_is_told_as_that() -> None:
+    def serve(connection: socket.socket) -> None:
+        tunnel = connection.recv(65536).startswith(b"CONNECT ")
+        answer = b"403 Forbidden" if tunnel else b'407 No\r\nProxy-Authenticate: Basic realm="r"'
+        connection.sendall(b"HTTP/1.1 " + answer + b"\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+
+    with Target(serve) as upstream, through(f"http://{upstream.address}", mode=Mode.CONNECT) as proxy:
+        answer = send(proxy, b"GET http://ocsp.invalid/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"the upstream proxy wants a user name and password" in answer

@@ -25,6 +25,7 @@ head of 64 KiB is held each way, plus what the client has pipelined in one readi
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
@@ -126,6 +127,9 @@ class Finished:
     requests: int
 
 
+Shows = Callable[[str, str], bytes | None]
+"""What a proxy is to be shown (Proxy-Authorization) for a request of this method and target."""
+
 Event = Send | Wanted | Fetch | ToTarget | Dropped | Exchanged | Ready | Finished | Refused
 
 
@@ -146,6 +150,7 @@ class HttpIn:
         self._state = _State.REQUEST
         self._request: h11.Request | None = None  # as the client sent it
         self._outgoing: h11.Request | None = None  # as it goes on; none for a tunnel
+        self._through = False  # it goes to a proxy
         self._status: int | None = None  # of the answer to it
         self._length_known = False  # the answer's length, which leaves no place for trailers
         self._waiting = b""  # from the client, not yet given to h11
@@ -185,11 +190,17 @@ class HttpIn:
         """What the target of a plain request sent; empty when its bytes have ended."""
         return list(self._answer_on(data))
 
-    def connected(self) -> list[Event]:
-        """The connection that :class:`Wanted` or :class:`Fetch` asked for stands."""
+    def connected(self, through: Shows | None = None) -> list[Event]:
+        """The connection that :class:`Wanted` or :class:`Fetch` asked for stands.
+
+        ``through``: it leads to a proxy that forwards in its turn, and this is what that one is shown.
+        """
         assert self._state is _State.DIALLING
         if self._outgoing is None:
             return self._tunnel()
+        self._through = through is not None
+        if through is not None:
+            self._outgoing = _for_a_proxy(self._outgoing, through)
         self._target = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST)
         self._state = _State.FORWARDING
         return [*self._to_target(self._outgoing), *self._pump()]
@@ -352,6 +363,9 @@ class HttpIn:
                 yield from self._to_client(
                     h11.InformationalResponse(status_code=event.status_code, headers=headers, reason=event.reason)
                 )
+        elif isinstance(event, h11.Response) and event.status_code == 407 and self._through:
+            yield from self._answer(502, "the upstream proxy wants a user name and password that it was not shown")
+            yield from self._exchange_over(502)
         elif isinstance(event, h11.Response):
             yield from self._to_client(self._response(event))
         elif isinstance(event, h11.Data):
@@ -531,6 +545,17 @@ def _outgoing(request: h11.Request, target: Address, path: bytes) -> h11.Request
         headers.append((b"Transfer-Encoding", b"chunked"))
     headers.append((b"Connection", b"close"))
     return h11.Request(method=request.method, target=path, headers=headers)
+
+
+def _for_a_proxy(request: h11.Request, shows: Shows) -> h11.Request:
+    """The request in absolute-form (RFC 9112 3.2.2), ``OPTIONS *`` without a path (3.2.4)."""
+    host = next(value for name, value in request.headers if name == b"host")
+    target = b"http://" + host + (b"" if request.target == b"*" else request.target)
+    answer = shows(request.method.decode("ascii"), target.decode("ascii"))
+    headers = list(request.headers.raw_items())
+    if answer is not None:
+        headers.append((b"Proxy-Authorization", answer))
+    return h11.Request(method=request.method, target=target, headers=headers)
 
 
 def _forwarded(headers: Headers, version: bytes) -> list[tuple[bytes, bytes]]:
