@@ -97,9 +97,9 @@ _MODE_SEND_FALLBACK_SCSV = 0x80
 _FALLBACK_SCSV = 0x5600  # RFC 7507: the target has to know, or it could not notice a downgrade
 _MODES = _MODE_NO_AUTO_CHAIN | _lib.SSL_MODE_RELEASE_BUFFERS | _lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
 _HANDSHAKE = 22
-_SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE = 2, 4, 11, 12
+_SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE, _CERTIFICATE_REQUEST = 2, 4, 11, 12, 13
 _WEIGHED = frozenset({_SERVER_HELLO, _NEW_SESSION_TICKET, _CERTIFICATE, _SERVER_KEY_EXCHANGE})
-_LATE = frozenset({(13, False), (_CERTIFICATE, True)})  # CertificateRequest, and our answer
+_LATE = frozenset({(_CERTIFICATE_REQUEST, False), (_CERTIFICATE, True)})  # what is asked, and our answer
 _EARLY_DATA = 42
 _KEY_NAME = 16  # bytes at the beginning of each ticket
 _WITHOUT = {
@@ -116,6 +116,9 @@ _VERDICT_HOLDS = 60.0  # seconds
 _TOO_LONG = "excessive message size"  # its bound is 100 KiB for certificates
 _NO_CERTIFICATE = "peer did not return a certificate"
 _STRANGE_VERSION = "unsupported protocol"
+_RECORD_LAYER = "record layer failure"  # around what the record layer itself says
+_NO_RECORD = frozenset({"wrong version number", "bad record type"})
+_NO_RENEGOTIATION = "no renegotiation"
 _NOTHING_SHARED = ("no shared", "no suitable", "no protocols available", "no ciphers available")
 
 CHUNK = 128 * 1024
@@ -158,6 +161,16 @@ class TlsTrouble(Exception):  # noqa: N818 - a fact about the wire, not an error
         return self.reason == _STRANGE_VERSION
 
     @property
+    def no_record(self) -> bool:
+        """What the peer sent does not begin like a record of TLS (RFC 8446 5.1)."""
+        return self.reason in _NO_RECORD
+
+    @property
+    def no_renegotiation(self) -> bool:
+        """The peer was asked to renegotiate and will not (RFC 5246 7.2.2)."""
+        return self.reason == _NO_RENEGOTIATION
+
+    @property
     def nothing_shared(self) -> bool:
         """No version, suite, group or signature scheme is common to both sides, or none is left on this one."""
         return self.strange_version or any(words in self.reason for words in _NOTHING_SHARED)
@@ -182,6 +195,7 @@ class EndOfData(Exception):  # noqa: N818 - the peer's close_notify has been rea
 def _reason(error: Exception) -> str:
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reasons = [entry[2] for entry in entries if len(entry) == 3 and entry[2]]
+    reasons = [each for each in reasons if each != _RECORD_LAYER] or reasons
     return reasons[-1] if reasons else "it gives no reason"
 
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _ASKED = "the target asked for a client certificate"
 _UNTRUSTED = "the target is not trusted"
-_NO_RENEGOTIATION = "no renegotiation"  # OpenSSL's word
 
 
 async def intercept(
@@ -183,11 +182,11 @@ def _relay(
             return
         code, text = FailureCode.BROKEN_MESSAGE, "sent something after the handshake that cannot be taken: OpenSSL says"
         text = f"{text} {trouble.reason!r}"
-        clear = behind_records(chunk)
+        clear = behind_records(chunk) if trouble.no_record else b""
         if clear:
             code = FailureCode.LEFT_TLS
             text = f"gave TLS up after the handshake and went on in clear: {in_clear(clear)}"
-        elif trouble.reason == _NO_RENEGOTIATION:
+        elif trouble.no_renegotiation:
             text = "does not renegotiate, and below TLS 1.3 it cannot be asked for a certificate in mid-connection else"
         context.recording.fail(Failure(context.clock(), leg.role, peer_of(leg), code=code, text=text))
 

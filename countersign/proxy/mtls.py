@@ -90,9 +90,7 @@ _NAMED_AT_MOST = 100  # names of authorities, and certificates, on a recording
 _REMEMBERED = 1000  # targets that are passed through
 _REMEMBERED_FOR = 600.0  # seconds
 _IDENTITIES = 256
-_CERTIFICATE_VERIFY = 15
 _SIGNATURE_ALGORITHMS = 13
-_FINISHED = 20
 _POST_HANDSHAKE_AUTH = 49
 _LONGEST_RECORD = 5 + 16384 + 2048  # RFC 5246 6.2.3
 _IMPLIED_SCHEMES = (0x0201, 0x0203)  # RFC 5246 7.4.1.4.1: what a client that names none can check
@@ -347,8 +345,8 @@ class Exchange:
         """Hear what the client is asked and what it answers."""
         leg.connection.tap_only(codes.CERTIFICATE_REQUEST, partial(self._client_asked, leg), written=True)
         leg.connection.tap_only(codes.CERTIFICATE, partial(self._client_shows, leg), written=False)
-        leg.connection.tap_only(_CERTIFICATE_VERIFY, self._client_proves, written=False)
-        leg.connection.tap_only(_FINISHED, self._client_finishes, written=False)
+        leg.connection.tap_only(codes.CERTIFICATE_VERIFY, self._client_proves, written=False)
+        leg.connection.tap_only(codes.FINISHED, self._client_finishes, written=False)
 
     def ask_again(self, leg: TlsLeg) -> bool:
         """Ask the client what the target has asked in mid-connection; False where it cannot be.

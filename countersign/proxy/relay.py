@@ -5,7 +5,7 @@ once, and while the destination's send buffer is full its source is not read. En
 close_notify becomes a close_notify, a FIN a FIN, a reset a reset; the other direction goes on until it ends too.
 
 What OpenSSL's memory BIOs grow to they keep, so a connection that rests gets new ones: after its handshake, and when
-nothing has moved for a second after bulk data.
+nothing has moved for a moment after bulk data.
 """
 
 from __future__ import annotations

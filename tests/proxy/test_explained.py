@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 from ipaddress import ip_address
@@ -17,7 +18,7 @@ from countersign.proxy.ways.credentials import Credentials
 from countersign.recorder.files.ladder import rows
 from countersign.recorder.recording import FailureCode, Party, Recording, Status
 from tests.proxy.running import AUTHORITY, RunningProxy
-from tests.proxy.wire import Target, client_context, connect, connect_request, echo, reset, rest, server_context
+from tests.proxy.wire import Client, Target, client_context, connect, connect_request, echo, reset, rest, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,27 @@ def test_a_client_that_goes_on_in_clear_is_told_from_one_that_breaks_a_record(
     assert (failure.code, failure.by) == (FailureCode.LEFT_TLS, Party.CLIENT)
     assert "an LDAP unbindRequest" in recording.outcome.text
     assert first_finding(recording) == "left-tls"
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_long_record_that_was_altered_is_not_taken_for_clear_text(lab: Lab, version: str) -> None:
+    """The bytes with which it cannot be opened begin in its middle, and are like no record."""
+    with (
+        echoing(lab) as target,
+        RunningProxy(target=target.address, verify=False) as proxy,
+        Client(proxy, client_context(version=version)) as client,
+    ):
+        client.handshake()
+        client.send(b"hello")
+        assert client.recv()
+        client.tls.write(os.urandom(16_000))
+        altered = bytearray(client._out.read())
+        altered[-1] ^= 1
+        client.connection.sendall(altered)
+        recording = proxy.recording()
+    (failure,) = recording.failures
+    assert (failure.code, failure.by) == (FailureCode.BROKEN_MESSAGE, Party.CLIENT)
+    assert "OpenSSL says 'decryption failed or bad record mac'" in failure.text
 
 
 def test_what_a_server_says_in_clear_behind_the_handshake_is_quoted(lab: Lab) -> None:

@@ -77,7 +77,7 @@ _MOST_PROBLEMS: Final = 100
 _MOST_HELD: Final = 64  # dumps of what a thread has read, before it is known what of
 _DUMPS = frozenset({"socket", "plain", "messages"})
 _AGAIN = frozenset({codes.HELLO_REQUEST, codes.NEW_SESSION_TICKET, codes.KEY_UPDATE})
-_AFTER_FINISHED = frozenset({codes.CERTIFICATE_REQUEST, codes.CERTIFICATE, 15, codes.FINISHED})
+_AFTER_FINISHED = frozenset({codes.CERTIFICATE_REQUEST, codes.CERTIFICATE, codes.CERTIFICATE_VERIFY, codes.FINISHED})
 _IN_CLEAR_12 = frozenset({0, 1, 2, 4, 11, 12, 13, 14, 15, 16, 20, 22})
 _MERE_ALERT = re.compile(r"TlsFatalAlert\w*: \w+\(\d+\)$")
 _URL = re.compile(r"https://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:]+\])(?::(\d{1,5}))?(?=[/?#\s]|$)")
