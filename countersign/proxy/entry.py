@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 def prelude_of(settings: Settings) -> Prelude:
     """What a client says before TLS under these settings."""
     prelude = _mode_of(settings)
+    client_first = True
     if settings.starttls is not None:
-        prelude = Starttls(prelude, dialect_named(settings.starttls))
-    return Fronted(prelude) if settings.proxy_protocol else prelude
+        dialect = dialect_named(settings.starttls)
+        prelude = Starttls(prelude, dialect)
+        client_first = settings.mode in {Mode.CONNECT, Mode.SOCKS5} or dialect.server_first is False
+    return Fronted(prelude, client_first=client_first) if settings.proxy_protocol else prelude
 
 
 def _mode_of(settings: Settings) -> Prelude:
@@ -76,15 +79,20 @@ class Transparent:
 
 @dataclass(frozen=True, slots=True)
 class Fronted:
-    """A load balancer stands in front, and says in the header of the PROXY protocol who the client is."""
+    """A load balancer stands in front, and says in the header of the PROXY protocol who the client is.
+
+    ``client_first``: nothing comes from the target before the client has spoken.
+    """
 
     inner: Prelude
+    client_first: bool
 
     async def run(self, stream: Stream, reach: Reach) -> Asked | None:
         header = await _header(stream, reach)
         client = str(header.source) if header.source is not None and header.command == "PROXY" else None
         reach.note({"proxy_protocol": header.record()}, client=client)
-        if header.command == "LOCAL":  # for itself, which need not be more than a look whether we are there
+        for_itself = header.command == "LOCAL"  # which need not be more than a look whether we are there
+        if for_itself and self.client_first:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(reach.limits.hello):
                     data = await stream.read()

@@ -761,7 +761,7 @@ def _who(recording: Recording, party: Party) -> str:
 
 
 def is_health_check(recording: Recording) -> bool:
-    """Whether it is a connection of the load balancer's own (PROXY protocol 2.2, LOCAL), which carried nothing."""
+    """Whether it is a connection of the load balancer's own (PROXY protocol 2.2, LOCAL), which began no TLS."""
     header = recording.prelude.get("proxy_protocol")
     local = isinstance(header, dict) and header.get("command") == "LOCAL"
     return local and "not_tls" not in recording.prelude and not recording.legs
@@ -777,7 +777,7 @@ def _not_tls(recording: Recording) -> Outcome:
         text = f"the client sent plain HTTP requests, which were forwarded: {len(recording.http)} of them"
         return Outcome(Status.NOT_TLS, text=text)
     if is_health_check(recording):
-        text = "a load balancer connected for itself (PROXY LOCAL), as its health checks do, and sent nothing"
+        text = "a load balancer connected for itself (PROXY LOCAL), as its health checks do, and began no TLS"
         return Outcome(Status.NOT_TLS, text=text)
     return Outcome(
         Status.NOT_TLS,

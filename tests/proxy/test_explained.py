@@ -155,6 +155,23 @@ def test_a_health_check_of_the_balancer_is_no_failure(lab: Lab, leaves: Callable
     assert first_finding(recording) == "health-check"
 
 
+@pytest.mark.parametrize("protocol", ["smtp", "auto"])
+def test_a_health_check_that_waits_for_a_greeting_has_it_at_once(protocol: str) -> None:
+    """HAProxy's smtpchk over send-proxy-v2."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"220 ready\r\n")
+        rest(connection)
+
+    settings = {"proxy_protocol": True, "starttls": protocol, "limits": Limits(hello=1e6)}
+    with Target(serve) as target, RunningProxy(target=target.address, **settings) as proxy:
+        with connect(proxy) as connection:
+            connection.sendall(LOCAL)
+            assert connection.recv(11, socket.MSG_WAITALL) == b"220 ready\r\n"
+        recording = proxy.recording()
+    assert first_finding(recording) == "health-check"
+
+
 def test_a_client_that_waits_for_a_greeting_is_told_of_starttls(lab: Lab) -> None:
     limits = Limits(hello=0.2)
     with echoing(lab) as target, RunningProxy(target=target.address, verify=False, limits=limits) as proxy:
