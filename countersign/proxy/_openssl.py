@@ -121,7 +121,10 @@ _NO_RECORD = frozenset({"wrong version number", "bad record type"})
 _NO_RENEGOTIATION = "no renegotiation"
 _NOTHING_SHARED = ("no shared", "no suitable", "no protocols available", "no ciphers available")
 
+_AT = _ffi.new("char **")  # where something is, for the next line of code
+
 CHUNK = 128 * 1024
+_LENT_FROM = 16 * 1024  # bytes that cost more to copy than to have a BIO made for them
 _RECORD = 16 * 1024  # the most that one record can hold (RFC 8446 5.1)
 _SEALED = CHUNK + 8 * 1024  # a chunk in full records, with what protects them
 
@@ -215,23 +218,28 @@ def _accepted(result: int) -> None:
 
 # -- callbacks ---------------------------------------------------------------------------------------------------
 
-_connections: dict[Any, TlsConnection] = {}
-"""By their ``SSL *``: cffi's pointers are equal where they point to the same."""
+_connections: dict[int, TlsConnection] = {}
+"""By the address of their ``SSL``."""
+
+
+def _address(ssl: Any) -> int:
+    return int(_ffi.cast("uintptr_t", ssl))
 
 
 _callback: Callable[[str], Callable[[Callable[..., Any]], Any]] = _ffi.callback
 
 
-@_callback("void(int, int, int, void *, size_t, SSL *, void *)")
-def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
-    written: int, version: int, content_type: int, buf: Any, length: int, ssl: Any, _arg: Any
-) -> None:
-    if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers, two of three calls
+@_callback("void(int, int, int, uintptr_t, size_t, uintptr_t)")
+def _told(written: int, version: int, content_type: int, at: int, length: int, ssl: int) -> None:  # noqa: PLR0917
+    """SSL_CTX_set_msg_callback(3). It comes four times for each record of bulk data and says nothing then, so its
+    pointers are taken for numbers, and the argument at its end for nothing: cffi makes an object of each.
+    """
+    if not 20 <= content_type <= 24:  # 256 and 257 are pseudo headers
         return
     made = _connections.get(ssl)
     if made is None:
         return
-    original = _ffi.buffer(buf, length)
+    original = _ffi.buffer(_ffi.cast("char *", at), length)
     data = original[:]
     if content_type != _HANDSHAKE:
         made.hear(written == 1, content_type, version, data)
@@ -246,6 +254,8 @@ def _on_message(  # noqa: PLR0917 - the callback's shape is OpenSSL's
         if awaited == kind and ours == written:
             hear(data)
 
+
+_on_message = _ffi.cast("void (*)(int, int, int, const void *, size_t, SSL *, void *)", _told)
 
 _SHARED_UP_TO = 8 * 1024
 
@@ -264,7 +274,7 @@ def _kept_once(data: bytes) -> bytes:
 def _on_verify(ok: int, store: Any) -> int:
     """Notes the first thing that is wrong with the target's chain; OpenSSL sends the alert that goes with it."""
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
-    made = _connections.get(ssl)
+    made = _connections.get(_address(ssl))
     return int(made is not None and made.judge(store, ok=bool(ok)))
 
 
@@ -286,7 +296,7 @@ def _on_verify_client(ok: int, store: Any) -> int:
     """Judges a client's chain; OpenSSL sends the alert that goes with what is wrong."""
     _take_its_curve(store)
     ssl = _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx())
-    made = _connections.get(ssl)
+    made = _connections.get(_address(ssl))
     return int(made is not None and made.judge_client(store, ok=bool(ok)))
 
 
@@ -302,7 +312,7 @@ def _take_its_curve(store: Any) -> None:
 @_callback("int(SSL *, void *)")
 def _on_status_asked(ssl: Any, _arg: Any) -> int:
     """The client asks for an OCSP response (RFC 6066 8): it gets ours, where there is one, from OpenSSL's memory."""
-    made = _connections.get(ssl)
+    made = _connections.get(_address(ssl))
     staple = b"" if made is None else made.staple
     if not staple:
         return int(_lib.SSL_TLSEXT_ERR_NOACK)
@@ -315,7 +325,7 @@ def _on_status_asked(ssl: Any, _arg: Any) -> int:
 @_callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")
 def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _arg: Any) -> int:
     """RFC 7301 3.2: the protocol that the target chose, where the client offered it; ours points into the offer."""
-    made = _connections.get(ssl)
+    made = _connections.get(_address(ssl))
     chosen = None if made is None else made.alpn
     at = 0
     while chosen and at < length:
@@ -333,13 +343,13 @@ def _on_alpn(ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _ar
 @_callback("int(SSL *, void *)")
 def _on_certificate_asked(ssl: Any, _arg: Any) -> int:
     """SSL_CTX_set_cert_cb(3): 1 goes on with what there is, -1 waits, 0 ends the handshake."""
-    made = _connections.get(ssl)
+    made = _connections.get(_address(ssl))
     return 0 if made is None else made.answer
 
 
 @_callback("void(SSL *, char *)")
 def _on_secret(ssl: Any, line: Any) -> None:
-    made = _connections.get(ssl)
+    made = _connections.get(_address(ssl))
     if made is not None:
         made.on_secret(_ffi.string(line))
 
@@ -1004,11 +1014,11 @@ class TlsConnection:
     """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
     __slots__ = (
-        "__weakref__", "_address", "_broken", "_closing", "_context", "_empty", "_from", "_held", "_into", "_late",
-        "_logs_secrets", "_offered", "_parted", "_peer_chain", "_presented", "_session_id", "_suite", "_ticket",
-        "_too_costly", "_verified", "_verifying", "alpn", "answer", "at_close", "awaited", "early_data", "hear",
-        "judging", "keeps_session", "on_secret", "records", "ssl", "staple", "unoffered", "verify_error",
-        "verify_number",
+        "__weakref__", "_address", "_broken", "_closing", "_context", "_empty", "_from", "_held", "_into",
+        "_late", "_lent", "_logs_secrets", "_offered", "_parted", "_peer_chain", "_presented", "_session_id",
+        "_suite", "_ticket", "_too_costly", "_verified", "_verifying", "alpn", "answer", "at_close",
+        "awaited", "early_data", "hear", "judging", "keeps_session", "on_secret", "records", "ssl", "staple",
+        "unoffered", "verify_error", "verify_number",
     )  # fmt: skip
 
     def __init__(
@@ -1056,8 +1066,8 @@ class TlsConnection:
         self.at_close: Callable[[], None] = _nothing
         self.keeps_session = True  # what the server gives may be taken up by a later connection
         self.answer = 1  # to a target that asks for a certificate, as SSL_CTX_set_cert_cb(3) has it
-        self._address = made
-        _connections[made] = self
+        self._address = _address(made)
+        _connections[self._address] = self
 
     def tap(self, callback: Callable[[bool, int, int, bytes], None]) -> None:
         """``callback(written, content type, version, bytes)`` for every message, in clear."""
@@ -1275,6 +1285,7 @@ class TlsConnection:
 
     def _new_bios(self) -> None:
         self._into = _lib.BIO_new(_lib.BIO_s_mem())
+        self._lent: Any = None  # the memory that OpenSSL reads instead, kept as long as it can
         self._from = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self.ssl, self._into, self._from)  # which is the owner of both from here on, and frees the old
 
@@ -1287,12 +1298,35 @@ class TlsConnection:
 
     def shed(self) -> None:
         """Give back what the BIOs have grown to: they never shrink. Nothing where something waits in one of them."""
-        at = _ffi.new("char **")
-        if not _lib.BIO_get_mem_data(self._into, at) and not _lib.BIO_get_mem_data(self._from, at):
+        if not _lib.BIO_get_mem_data(self._into, _AT) and not _lib.BIO_get_mem_data(self._from, _AT):
             self._new_bios()
+
+    def lend(self, data: bytes | memoryview) -> None:
+        """Bytes from the network that OpenSSL may read where they are, until :meth:`take_back`; or copies of them."""
+        if len(data) < _LENT_FROM or _lib.BIO_get_mem_data(self._into, _AT):
+            self.feed(data)
+            return
+        lent = _ffi.from_buffer(data)
+        self._read_from(_lib.BIO_new_mem_buf(lent, len(data)))
+        _lib.BIO_set_mem_eof_return(self._into, -1)  # its end is not that of the connection
+        self._lent = lent
+
+    def take_back(self) -> None:
+        """What was lent may be overwritten from here on: what OpenSSL has not read of it is copied."""
+        if self._lent is not None and (left := _lib.BIO_get_mem_data(self._into, _AT)):
+            self.feed(_ffi.buffer(_AT[0], left)[:])
+
+    def _read_from(self, bio: Any) -> None:
+        if bio == _ffi.NULL:
+            raise MemoryError("OpenSSL can make no BIO")
+        _lib.SSL_set_bio(self.ssl, bio, self._from)  # which frees the old one
+        self._into = bio
 
     def feed(self, data: bytes | memoryview) -> None:
         """Bytes from the network."""
+        if self._lent is not None:  # a BIO on it takes no more
+            self._read_from(_lib.BIO_new(_lib.BIO_s_mem()))
+            self._lent = None
         if _lib.BIO_write(self._into, _ffi.from_buffer(data), len(data)) != len(data):
             raise TlsTrouble("OpenSSL took no more bytes")
 

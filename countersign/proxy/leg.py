@@ -142,8 +142,10 @@ class TlsLeg:
         """The level means nothing in TLS 1.3 (RFC 8446 6)."""
         return description not in codes.NEVER_FATAL and (level == codes.FATAL or is_tls13(self._tap.version))
 
-    def feed(self, data: bytes | memoryview, *, seen: bool = False) -> None:
-        """Bytes from the peer; ``seen`` when the tap has had them already."""
+    def feed(self, data: bytes | memoryview, *, seen: bool = False, lent: bool = False) -> None:
+        """Bytes from the peer; ``seen`` when the tap has had them already, ``lent`` when they need not be copied before
+        :meth:`TlsConnection.take_back`.
+        """
         if not self.stands and len(self.first) < _FIRST:
             self.first += bytes(data[: _FIRST - len(self.first)])
         if self._armed is not None and seen:
@@ -152,7 +154,10 @@ class TlsLeg:
             return
         if self._armed is None and not seen and not self._tap.wire_done:
             self._recording.add(self.role, self._tap.wire(self.peer, data, self._clock()))
-        self.connection.feed(data)
+        if lent:
+            self.connection.lend(data)
+        else:
+            self.connection.feed(data)
 
     def flush(self) -> int:
         """Send what OpenSSL wants sent, and settle what it said meanwhile; how many bytes that were."""

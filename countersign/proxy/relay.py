@@ -219,11 +219,14 @@ class TlsDirection(_Direction):
         if self._closed:
             return  # nothing belongs after a close_notify (RFC 8446 6.1), and it must not pile up in OpenSSL
         try:
-            self._source.feed(chunk)
+            self._source.feed(chunk, lent=True)
         except TlsTrouble as trouble:
             self._broken(self._source, trouble)
             return
-        self._pump(chunk)
+        try:
+            self._pump(chunk)
+        finally:
+            self._source.connection.take_back()
 
     def _pump(self, chunk: memoryview | bytes = b"") -> None:
         source, destination, buffers = self._source, self._destination, self._buffers

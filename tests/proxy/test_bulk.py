@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -34,9 +36,9 @@ def connections(proxy: RunningProxy) -> list[TlsConnection]:
 
 
 def rested(proxy: RunningProxy, before: list[object]) -> None:
-    """Both legs have new BIOs."""
+    """Both legs have new BIOs; the one that is read may be another one for each bite."""
     deadline = time.monotonic() + 60
-    while any(one._into is other for one, other in zip(connections(proxy), before, strict=True)):
+    while any(one._from is other for one, other in zip(connections(proxy), before, strict=True)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -85,7 +87,7 @@ def test_a_connection_that_rests_after_bulk_gets_new_bios_and_goes_on(
         with Client(proxy, client_context(version=version)) as client:
             client.handshake()
             for _ in range(3):
-                before = [one._into for one in connections(proxy)] if proxy.engine._sessions else []
+                before = [one._from for one in connections(proxy)] if proxy.engine._sessions else []
                 thread = threading.Thread(target=client.send, args=(said,))
                 thread.start()
                 thread.join(10)
@@ -127,6 +129,37 @@ def test_a_bio_in_which_something_waits_is_kept() -> None:
     assert not connection.handshake()  # OpenSSL has it now
     connection.shed()
     assert connection._into != before[0]
+    connection.close()
+
+
+def test_what_was_lent_may_be_overwritten_once_it_is_taken_back(lab: Lab) -> None:
+    side, buffers = TlsClientSide((), enforce=False), Buffers()
+    prepared = side.prepare(Offer((0x0303, 0x0304), (0x1301, 0xC02F)), level=2)
+    connection = side.connection(prepared, name="localhost", sni=b"localhost", alpn=())
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context(lab.server).wrap_bio(into, out, server_side=True)
+    done = False
+    while not done:
+        done = connection.handshake()
+        into.write(connection.drain(buffers))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+        connection.feed(out.read())
+    assert connection.read(buffers) == 0  # but tickets
+    first, second = b"1" * 40_000, b"2" * 40_000  # the last record of each is not full: a read ends there
+    server.write(first)
+    server.write(second)
+    lent = bytearray(out.read())
+    connection.lend(memoryview(lent))
+    assert connection._lent is not None
+    assert buffers.read(connection.read(buffers)) == first
+    connection.take_back()
+    lent[:] = bytes(len(lent))
+    assert buffers.read(connection.read(buffers)) == second
+    assert connection.read(buffers) == 0
+    server.write(first)
+    connection.feed(out.read())
+    assert buffers.read(connection.read(buffers)) == first
     connection.close()
 
 
