@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -163,7 +163,7 @@ def test_a_health_check_that_waits_for_a_greeting_has_it_at_once(protocol: str) 
         connection.sendall(b"220 ready\r\n")
         rest(connection)
 
-    settings = {"proxy_protocol": True, "starttls": protocol, "limits": Limits(hello=1e6)}
+    settings: dict[str, Any] = {"proxy_protocol": True, "starttls": protocol, "limits": Limits(hello=1e6)}
     with Target(serve) as target, RunningProxy(target=target.address, **settings) as proxy:
         with connect(proxy) as connection:
             connection.sendall(LOCAL)
