@@ -187,6 +187,7 @@ def _relay(
             code = FailureCode.LEFT_TLS
             text = f"gave TLS up after the handshake and went on in clear: {in_clear(clear)}"
         elif trouble.no_renegotiation:
+            code = FailureCode.NO_RENEGOTIATION
             text = "does not renegotiate, and below TLS 1.3 it cannot be asked for a certificate in mid-connection else"
         context.recording.fail(Failure(context.clock(), leg.role, peer_of(leg), code=code, text=text))
 

@@ -143,6 +143,8 @@ class FailureCode(StrEnum):
     """The target answered with a version that was not offered."""
     NOTHING_SHARED = "nothing-shared"
     """There is no version, suite, group or protocol that both sides speak."""
+    NO_RENEGOTIATION = "no-renegotiation"
+    """The client does not renegotiate, and the target wants to."""
     LEFT_TLS = "left-tls"
     """A peer went on in clear behind the handshake."""
     BROKEN_MESSAGE = "broken-message"

@@ -609,6 +609,22 @@ def test_a_client_that_does_not_answer_when_it_is_asked_later_has_none_presented
     assert recording.mtls["why"].endswith("the client left" if leaves else "the client gave no answer within 1 s")
 
 
+def test_a_client_that_does_not_renegotiate_is_told_so(lab: Lab, tmp_path: Path) -> None:
+    context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    with asking_later(lab, tmp_path, "TLSv1.2") as (server, proxy):
+        with connect(proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+            client.sendall(b"ping\n")
+            server.wait_for("ping")
+            server.command("R")
+            with contextlib.suppress(OSError):
+                assert client.recv(10) == b""
+        recording = proxy.recording()
+    assert recording.outcome.broken_by is Party.CLIENT
+    assert "does not renegotiate" in recording.outcome.text
+    assert diagnose(recording).findings[0].id == "no-renegotiation"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_nobody_inherits_a_certificate_that_was_shown_in_mid_connection(lab: Lab, tmp_path: Path, version: str) -> None:
     """The target's session stands for the client from then on, and is not taken up for another."""

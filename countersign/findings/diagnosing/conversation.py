@@ -57,6 +57,7 @@ _BY_CODE = {
     FailureCode.INTERNAL: "proxy-fault",
     FailureCode.BROKEN_MESSAGE: "broken-message",
     FailureCode.LEFT_TLS: "left-tls",
+    FailureCode.NO_RENEGOTIATION: "no-renegotiation",
 }
 
 
