@@ -121,8 +121,6 @@ _NO_RECORD = frozenset({"wrong version number", "bad record type"})
 _NO_RENEGOTIATION = "no renegotiation"
 _NOTHING_SHARED = ("no shared", "no suitable", "no protocols available", "no ciphers available")
 
-_AT = _ffi.new("char **")  # where something is, for the next line of code
-
 CHUNK = 128 * 1024
 _LENT_FROM = 16 * 1024  # bytes that cost more to copy than to have a BIO made for them
 _RECORD = 16 * 1024  # the most that one record can hold (RFC 8446 5.1)
@@ -1010,6 +1008,11 @@ def _nothing(*_: object) -> None:
     """What is called where nobody wants to know."""
 
 
+def _waiting(bio: Any) -> int:
+    """How many bytes a memory BIO holds."""
+    return int(_lib.BIO_get_mem_data(bio, _ffi.NULL))
+
+
 class TlsConnection:
     """One OpenSSL connection between memory BIOs. :meth:`close` must be called; the callbacks find it until then."""
 
@@ -1298,12 +1301,12 @@ class TlsConnection:
 
     def shed(self) -> None:
         """Give back what the BIOs have grown to: they never shrink. Nothing where something waits in one of them."""
-        if not _lib.BIO_get_mem_data(self._into, _AT) and not _lib.BIO_get_mem_data(self._from, _AT):
+        if not _waiting(self._into) and not _waiting(self._from):
             self._new_bios()
 
     def lend(self, data: bytes | memoryview) -> None:
         """Bytes from the network that OpenSSL may read where they are, until :meth:`take_back`; or copies of them."""
-        if len(data) < _LENT_FROM or _lib.BIO_get_mem_data(self._into, _AT):
+        if len(data) < _LENT_FROM or _waiting(self._into):
             self.feed(data)
             return
         lent = _ffi.from_buffer(data)
@@ -1313,8 +1316,10 @@ class TlsConnection:
 
     def take_back(self) -> None:
         """What was lent may be overwritten from here on: what OpenSSL has not read of it is copied."""
-        if self._lent is not None and (left := _lib.BIO_get_mem_data(self._into, _AT)):
-            self.feed(_ffi.buffer(_AT[0], left)[:])
+        if self._lent is not None and _waiting(self._into):
+            at = _ffi.new("char **")
+            left = _lib.BIO_get_mem_data(self._into, at)
+            self.feed(_ffi.buffer(at[0], left)[:])
 
     def _read_from(self, bio: Any) -> None:
         if bio == _ffi.NULL:

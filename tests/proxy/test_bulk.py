@@ -6,11 +6,11 @@ import contextlib
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from countersign.proxy import relay
+from countersign.proxy import _openssl, relay
 from countersign.proxy._openssl import Buffers, Offer, TlsClientSide
 from countersign.recorder.recording import LegRole
 from countersign.recorder.wire.events import Side
@@ -21,6 +21,7 @@ from tests.proxy.wire import Client, Target, client_context, echo, server_contex
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from countersign.proxy._openssl import TlsConnection
@@ -132,8 +133,9 @@ def test_a_bio_in_which_something_waits_is_kept() -> None:
     connection.close()
 
 
-def test_what_was_lent_may_be_overwritten_once_it_is_taken_back(lab: Lab) -> None:
-    side, buffers = TlsClientSide((), enforce=False), Buffers()
+def agreed(lab: Lab, buffers: Buffers) -> tuple[TlsConnection, Callable[[bytes], bytes]]:
+    """A connection whose handshake is done, and what makes records of its server."""
+    side = TlsClientSide((), enforce=False)
     prepared = side.prepare(Offer((0x0303, 0x0304), (0x1301, 0xC02F)), level=2)
     connection = side.connection(prepared, name="localhost", sni=b"localhost", alpn=())
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -146,10 +148,19 @@ def test_what_was_lent_may_be_overwritten_once_it_is_taken_back(lab: Lab) -> Non
             server.do_handshake()
         connection.feed(out.read())
     assert connection.read(buffers) == 0  # but tickets
+
+    def said(data: bytes) -> bytes:
+        server.write(data)
+        return out.read()
+
+    return connection, said
+
+
+def test_what_was_lent_may_be_overwritten_once_it_is_taken_back(lab: Lab) -> None:
+    buffers = Buffers()
+    connection, said = agreed(lab, buffers)
     first, second = b"1" * 40_000, b"2" * 40_000  # the last record of each is not full: a read ends there
-    server.write(first)
-    server.write(second)
-    lent = bytearray(out.read())
+    lent = bytearray(said(first) + said(second))
     connection.lend(memoryview(lent))
     assert connection._lent is not None
     assert buffers.read(connection.read(buffers)) == first
@@ -157,10 +168,38 @@ def test_what_was_lent_may_be_overwritten_once_it_is_taken_back(lab: Lab) -> Non
     lent[:] = bytes(len(lent))
     assert buffers.read(connection.read(buffers)) == second
     assert connection.read(buffers) == 0
-    server.write(first)
-    connection.feed(out.read())
+    connection.feed(said(first))
     assert buffers.read(connection.read(buffers)) == first
     connection.close()
+
+
+def test_what_is_taken_back_is_the_connection_s_own_whatever_another_thread_does(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each proxy of a program has a thread, and a call of OpenSSL lets another one run."""
+    buffers = Buffers()
+    (one, said), (other, others_said) = agreed(lab, buffers), agreed(lab, buffers)
+    real, between = _openssl._lib, [other.take_back]
+
+    class Interrupted:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def BIO_get_mem_data(self, bio: Any, at: Any) -> int:  # noqa: N802 - OpenSSL's name
+            held: int = real.BIO_get_mem_data(bio, at)
+            if at != _openssl._ffi.NULL and between:
+                between.pop()()
+            return held
+
+    one.lend(said(b"1" * 40_000))
+    other.lend(others_said(b"2" * 40_000))
+    monkeypatch.setattr(_openssl, "_lib", Interrupted())
+    one.take_back()
+    assert not between
+    assert buffers.read(one.read(buffers)) == b"1" * 40_000
+    assert buffers.read(other.read(buffers)) == b"2" * 40_000
+    one.close()
+    other.close()
 
 
 def test_a_message_behind_a_rest_is_still_recorded(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
