@@ -7,8 +7,8 @@ then, one step after the other, while the relay goes on beneath:
     target: CertificateRequest -> the server leg waits, and is not read -> the client is asked by the client leg
     client: Certificate ... Finished -> signed again -> the server leg goes on, with what was kept back for it
 
-A client may have been speaking when it was asked, so what it sends meanwhile is kept, up to 1 MiB. One that leaves or
-gives no answer while a handshake may last has no certificate, and the target hears just that.
+A client may have been speaking when it was asked, so what it sends meanwhile is kept, up to 1 MiB. One that gives no
+answer while a handshake may last has no certificate, and the target hears just that; one that leaves has left both.
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ class AskedLater:
             self._deadline.cancel()
         self.from_client.moved = None
         self._answering = asyncio.create_task(self._go_on(), name="answer the target")
+        self._answering.add_done_callback(self._gone_on)
+
+    def _gone_on(self, answering: asyncio.Task[None]) -> None:
+        if not answering.cancelled() and isinstance(fault := answering.exception(), Exception):
+            self._relay.finish(fault)  # of our own, which the session has to know
 
     async def _go_on(self) -> None:
         server = self._server
@@ -99,7 +104,6 @@ class AskedLater:
         else:
             server.waits, server.patience = False, 0
             self.from_target.go_on()
-            server.connection.answer = -1  # it may ask again
 
     def _cannot(self, code: FailureCode, text: str) -> None:
         self._context.over(LegRole.SERVER, Party.PROXY, code=code, text=text)
@@ -109,7 +113,9 @@ class AskedLater:
     def end(self) -> None:
         """The relay is over."""
         if self.from_client.moved is not None:
-            self._exchange.give_up("left")
+            self.from_client.moved = None
+            left = self._client.stream.ending is not None
+            self._exchange.give_up("left" if left else "had not answered when the session ended")
         if self._deadline is not None:
             self._deadline.cancel()
         if self._answering is not None:

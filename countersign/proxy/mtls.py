@@ -261,6 +261,8 @@ class Exchange:
     def _answered(self, data: bytes) -> None:
         if self.request is not None:
             self._noted["presented"] = _chain_json(_chain_in(data, self._version))
+        if self._over:
+            self._await_requests()  # the next may have come already
 
     def _asked(self, data: bytes) -> None:
         if self.request is not None or self._over:
@@ -302,10 +304,14 @@ class Exchange:
     def _relays_later(self) -> bool:
         return self.mode is Mtls.RELAY and self._ordered is None
 
-    def handshake_over(self, leg: TlsLeg) -> None:
+    def handshake_over(self) -> None:
         """The server leg stands: what it is asked from now on waits for the client, or has the answer that it had."""
         self._over = True
-        leg.connection.answer = -1 if self._relays_later else 1
+        self._await_requests()
+
+    def _await_requests(self) -> None:
+        assert self._server is not None
+        self._server.connection.answer = -1 if self._relays_later else 1
 
     @property
     def _version(self) -> int:

@@ -104,7 +104,7 @@ async def go_on(
         over = failed_handshake(context, leg, trouble)
         tell(_fitting_alert(leg, trouble))
         raise over from None
-    exchange.handshake_over(leg)
+    exchange.handshake_over()
     resumption.target_done(leg.connection)
     _note_verification(context, leg)
 

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,9 @@ from countersign.ca.signer import impostor_key
 from countersign.errors import UserError
 from countersign.findings.diagnosing import diagnose
 from countersign.proxy import Address, Identity, Limits, Mtls, Settings
-from countersign.recorder.recording import LegRole, Party, Recording, Status, to_json
+from countersign.proxy.mtls import Exchange
+from countersign.proxy.relay import TlsDirection
+from countersign.recorder.recording import FailureCode, LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Side
 from tests.peers.curl import curl
 from tests.peers.java import PASSWORD, java_client, java_truststore
@@ -587,42 +590,70 @@ def test_a_client_that_is_asked_later_and_has_no_certificate_has_none_presented(
     assert recording.mtls["chosen"] == recording.mtls["presented"] == {"certificates": 0}
 
 
-@pytest.mark.parametrize("leaves", [False, True])
+NO_ANSWER = ["left", "gave no answer within 0.2 s", "had not answered when the session ended"]
+
+
+@pytest.mark.parametrize("why", NO_ANSWER)
 def test_a_client_that_does_not_answer_when_it_is_asked_later_has_none_presented(
-    lab: Lab,
-    tmp_path: Path,
-    leaves: bool,  # noqa: FBT001
+    lab: Lab, tmp_path: Path, why: str
 ) -> None:
     """RFC 5246 7.4.1.1: a client may ignore a HelloRequest."""
-    limits = Limits(handshake=20 if leaves else 1)
-    with asking_later(lab, tmp_path, "TLSv1.2", limits=limits) as (server, proxy):
+    _, silent, stopped = (why == each for each in NO_ANSWER)
+    with asking_later(lab, tmp_path, "TLSv1.2", limits=Limits(handshake=1000)) as (server, proxy):
         context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
         with connect(proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
             client.sendall(b"ping\n")  # and reads nothing more
             server.wait_for("ping")
+            if silent:
+                (session,) = proxy.engine._sessions.values()
+                within = session._context
+                within.settings = replace(within.settings, limits=Limits(handshake=0.2))
             server.command("R")
             assert select.select([client], [], [], 40)[0], "the client is asked"
-            if not leaves:
+            if silent:
                 server.wait_for_message("Finished", count=4)
+            if stopped:
+                proxy.run(proxy.engine.hang_up())
         recording = proxy.recording()
-    assert ("presented" in recording.mtls) is not leaves
-    assert recording.mtls["why"].endswith("the client left" if leaves else "the client gave no answer within 1 s")
+    assert ("presented" in recording.mtls) is silent
+    assert recording.mtls["why"].endswith(f"the client {why}")
 
 
-def test_a_client_that_does_not_renegotiate_is_told_so(lab: Lab, tmp_path: Path) -> None:
-    context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    with asking_later(lab, tmp_path, "TLSv1.2") as (server, proxy):
-        with connect(proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
-            client.sendall(b"ping\n")
+def test_a_target_that_has_its_answer_may_ask_again_at_once(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next request may lie behind the first, and is the client's to answer, too (RFC 8446 4.6.2)."""
+    answers: list[int] = []
+    real = TlsDirection.go_on
+
+    def go_on(self: TlsDirection) -> None:
+        real(self)
+        answers.append(self._source.connection.answer)
+
+    monkeypatch.setattr(TlsDirection, "go_on", go_on)
+    with asking_later(lab, tmp_path, "TLSv1.3") as (server, proxy):
+        with talking(proxy, *showing(lab)) as client:
+            client.say(b"ping\n")
             server.wait_for("ping")
-            server.command("R")
-            with contextlib.suppress(OSError):
-                assert client.recv(10) == b""
+            asked_later(server, "TLSv1.3")
+            client.hang_up()
+        proxy.recording()
+    assert answers == [-1]
+
+
+def test_a_fault_of_ours_in_the_answer_ends_the_session(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(self: Exchange, server: object) -> None:
+        raise ValueError(self, server)
+
+    monkeypatch.setattr(Exchange, "answer", answer)
+    with asking_later(lab, tmp_path, "TLSv1.3") as (server, proxy), talking(proxy, *showing(lab)) as client:
+        client.say(b"ping\n")
+        server.wait_for("ping")
+        server.command("c")
         recording = proxy.recording()
-    assert recording.outcome.broken_by is Party.CLIENT
-    assert "does not renegotiate" in recording.outcome.text
-    assert diagnose(recording).findings[0].id == "no-renegotiation"
+    assert [failure.code for failure in recording.failures] == [FailureCode.INTERNAL]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
