@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 def proxy(
     home: Home = None,
     store: StoreUrl = None,
-    listen: Annotated[str, typer.Option(help="Where clients connect; port 0 takes any free one.")] = "127.0.0.1:8443",
+    listen: Annotated[
+        str, typer.Option(help="Where clients connect; port 0 takes any free one, and [::] IPv6 alone.")
+    ] = "127.0.0.1:8443",
     mode: Annotated[str, typer.Option(help="How clients come: reverse, connect, socks5 or transparent.")] = "reverse",
     target: Annotated[
         list[str] | None,
