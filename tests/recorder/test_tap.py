@@ -242,6 +242,7 @@ def test_messages_after_the_wire_is_done_need_no_wire() -> None:
     for endpoint in (made.client, made.server):
         assert endpoint.tap.wire_done
         endpoint.tap.wire = lambda *_: []  # type: ignore[method-assign]
+        endpoint.tap.let_go()
     assert made.client.connection.renegotiate()
     made.client.done = False
     made.run()

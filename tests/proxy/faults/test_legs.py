@@ -12,6 +12,7 @@ from OpenSSL import SSL
 from countersign.ca.recipes import catalogue
 from countersign.proxy import SecretsKept
 from countersign.proxy.faults import FAULTS, read_fault
+from countersign.proxy.network import Network
 from countersign.proxy.orders import ChainOrders, Orders, ProtocolOrders
 from countersign.recorder.files.ladder import render_ladder
 from countersign.recorder.recording import LegRole, Party, Status
@@ -47,6 +48,15 @@ def names(recording: Recording, role: str = "client") -> list[str]:
 def proof(recording: Recording, fault: dict[str, object]) -> str | None:
     read = read_fault(fault)
     return FAULTS[read.do].proof(recording, read)
+
+
+def test_what_was_done_to_the_network_and_to_messages_is_told_in_its_order(tmp_path: Path) -> None:
+    wrong = read_fault({"do": "wrong_finished", "leg": "client"})
+    with RunningProxy(orders=Orders(network=Network(latency=0.01), faults=(wrong,))) as proxy:
+        by_python(proxy.port, proxy.root_file(tmp_path), 1)
+        faults = leg_of(proxy.recording(), "client").faults
+    assert [fault["do"] for fault in faults] == ["network", "wrong_finished"]
+    assert faults[0]["t"] < faults[1]["t"]
 
 
 # -- the server leg ------------------------------------------------------------------------------------------------
