@@ -1373,7 +1373,10 @@ class TlsConnection:
             return 0
         if self._late is not None:
             late, self._late = self._late, None
-            raise late
+            try:
+                raise late
+            finally:
+                del late  # or this frame would hold what holds it
         _lib.ERR_clear_error()
         ssl, plain, total, read = self.ssl, buffers.plain, 0, _lib.SSL_read
         while (count := read(ssl, plain + total, CHUNK - total)) > 0:

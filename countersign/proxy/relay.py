@@ -253,7 +253,7 @@ class TlsDirection(_Direction):
             watched.append(b"")
             destination.connection.close_notify()
         except TlsTrouble as trouble:
-            broken = trouble
+            broken = trouble.with_traceback(None)  # which has this frame, and this frame has it
         except CertificateAsked:
             asked = True
         answered = source.flush()

@@ -88,8 +88,8 @@ class Session:
                 relay = await self._go()
                 if relay is not None:  # nothing but it is held while it lasts
                     await self._context.until_finished(relay)
-            except Over:
-                pass
+            except Over as over:
+                over.__traceback__ = over.__context__ = None  # whose frames hold all of the session, and some hold it
             await self._last_words()
         except asyncio.CancelledError:
             if self._client_left:

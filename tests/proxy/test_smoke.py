@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import ssl
@@ -9,16 +10,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from countersign.proxy.context import Context
 from countersign.recorder.recording import LegRole, Status
 from countersign.recorder.wire.codes import CERTIFICATE
 from tests.peers.curl import curl
 from tests.proxy.running import RunningProxy
 from tests.proxy.test_relay import leg_of
+from tests.proxy.wire import Client, client_context, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from typing import Any
+
+    from countersign.proxy._openssl import TlsConnection
+    from countersign.proxy.leg import TlsLeg
+    from countersign.proxy.stream import Stream
 
 
 @pytest.mark.peer("curl")
@@ -71,6 +78,58 @@ def test_a_session_that_is_over_is_freed_without_the_garbage_collector(
             assert len(held) == 2
             leave(tls)
             assert proxy.recording().outcome.status is Status.ESTABLISHED
+            deadline = time.monotonic() + 30
+            while any(each() is not None for each in held) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert [each() for each in held] == [None, None]
+        finally:
+            gc.enable()
+
+
+def _refuses(proxy: RunningProxy) -> None:
+    client = Client(proxy, ssl.create_default_context())
+    with pytest.raises(ssl.SSLCertVerificationError), client:
+        client.handshake()
+
+
+def _says_all_at_once(proxy: RunningProxy) -> None:
+    """Its close_notify comes right behind its data, and so is met by the read that has these."""
+    with Client(proxy, client_context()) as client:
+        client.handshake()
+        client.tls.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".ljust(2**14))  # a full record is read on from
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        client.connection.sendall(client._out.read())
+        rest(client.connection)
+
+
+def _breaks_a_record(proxy: RunningProxy) -> None:
+    with Client(proxy, client_context()) as client:
+        client.handshake()
+        client.connection.sendall(b"\x17\3\3\0\x20" + bytes(32))
+        rest(client.connection)
+
+
+@pytest.mark.parametrize("ends", [_refuses, _says_all_at_once, _breaks_a_record])
+def test_what_ends_a_session_by_an_exception_does_not_hold_it(
+    ends: Callable[[RunningProxy], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A traceback has the frames of all steps, and what is in them."""
+    held: list[weakref.ref[Any]] = []
+    real = Context.leg
+
+    def leg(
+        self: Context, role: LegRole, stream: Stream, connection: TlsConnection, *more: Any, **named: Any
+    ) -> TlsLeg:
+        held.append(weakref.ref(connection))
+        return real(self, role, stream, connection, *more, **named)
+
+    monkeypatch.setattr(Context, "leg", leg)
+    with RunningProxy() as proxy:
+        gc.disable()
+        try:
+            ends(proxy)
+            proxy.recording()
             deadline = time.monotonic() + 30
             while any(each() is not None for each in held) and time.monotonic() < deadline:
                 time.sleep(0.01)
