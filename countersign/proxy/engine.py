@@ -442,12 +442,15 @@ class Engine:
     async def _take_snapshots(self) -> None:
         while True:
             await asyncio.sleep(_SNAPSHOT_EVERY)
-            for task, session in list(self._sessions.items()):
-                try:
-                    if not session.due or task not in self._sessions:  # it may have ended while others had their turn
-                        continue
-                    self._keeper.submit(session.snapshot())
-                except Exception:
-                    session.recording.changed = False  # again when there is something new
-                    self.log.exception("no snapshot of session", id=session.recording.id)
-                await asyncio.sleep(0)
+            await self._take_those_that_are_due()  # a frame of its own, or the last session would be held here
+
+    async def _take_those_that_are_due(self) -> None:
+        for task, session in list(self._sessions.items()):
+            try:
+                if not session.due or task not in self._sessions:  # it may have ended while others had their turn
+                    continue
+                self._keeper.submit(session.snapshot())
+            except Exception:
+                session.recording.changed = False  # again when there is something new
+                self.log.exception("no snapshot of session", id=session.recording.id)
+            await asyncio.sleep(0)

@@ -136,3 +136,22 @@ def test_what_ends_a_session_by_an_exception_does_not_hold_it(
             assert [each() for each in held] == [None, None]
         finally:
             gc.enable()
+
+
+def test_snapshots_do_not_hold_the_last_session() -> None:
+    with RunningProxy() as proxy:
+        gc.disable()
+        try:
+            with Client(proxy, client_context()) as client:
+                client.handshake()
+                client.send(b"GET /")
+                deadline = time.monotonic() + 30
+                while not proxy.kept.snapshots and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                (session,) = map(weakref.ref, proxy.engine._sessions.values())
+            proxy.recording()
+            while session() is not None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert session() is None
+        finally:
+            gc.enable()
