@@ -35,7 +35,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from countersign.findings.jvm import ANY, OF_A_MID
+from countersign.findings.jvm import ANY, of_family
 from countersign.recorder.files.javalog import decoded, read_blocks, without_credentials
 
 if TYPE_CHECKING:
@@ -79,7 +79,6 @@ _COLOUR: Final = re.compile(rb"(?:\x1b|\\u001[bB])\[[0-9;]{0,20}[A-Za-z]")
 _SHORT: Final = 2
 """Words of a piece that must not be part of others; a longer one is telling even so."""
 _IN_WORDS: Final = b"_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_MID: Final = "mid"
 _FOLD: Final = bytes(range(256)).lower()
 _TO_WORDS: Final = bytes(_FOLD[code] if code in _IN_WORDS else 32 for code in range(256))
 
@@ -159,7 +158,7 @@ class Explained:
 
     def cure(self, known: Jvm) -> str:
         """The same for a JVM of which more is known than what the family tells."""
-        jvm = OF_A_MID if known == ANY and self.family == _MID else known
+        jvm = of_family(self.family) if known == ANY else known
         return jvm.filled(self.kind.fixes.get(self.family, self.kind.fix))
 
     def to_json(self) -> dict[str, Any]:

@@ -51,6 +51,11 @@ OF_A_MID = Jvm(PurePosixPath("agent/jre"))
 """The one that a MID Server brings, from the folder that it is installed in."""
 
 
+def of_family(family: str) -> Jvm:
+    """What a family of clients tells of its JVM."""
+    return OF_A_MID if family == "mid" else ANY
+
+
 def by_user_agent(text: str) -> Jvm:
     """``Java/1.8.0_252``, ``Java/17.0.15``: how HttpURLConnection names the JVM."""
     found = re.match(r"Java/(?:1\.)?(\d{1,3})\b", text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from countersign.findings import explaining
 from countersign.findings.diagnosing.model import kinds
-from countersign.findings.jvm import ANY, OF_A_MID
+from countersign.findings.jvm import of_family
 from docs.generating.writing import bullets, code, paragraph, section, strong, ticked
 
 if TYPE_CHECKING:
@@ -30,14 +30,15 @@ def findings_made() -> list[nodes.Element]:
 
 
 def _cure(fix: str, fixes: Mapping[str, str]) -> list[nodes.Element]:
-    said: list[nodes.Element] = [paragraph(strong("Cure: "), ticked(ANY.filled(fix)))]
+    said: list[nodes.Element] = [paragraph(strong("Cure: "), ticked(_filled("any", fix)))]
     if fixes:
         said.append(bullets([strong(family), ": ", *ticked(_filled(family, words))] for family, words in fixes.items()))
     return said
 
 
 def _filled(family: str, words: str) -> str:
-    return (OF_A_MID if family == "mid" else ANY).filled(words)
+    """The braces that are meant as such stand doubled, for values are put into a cure when it is told."""
+    return of_family(family).filled(words).replace("{{", "{").replace("}}", "}")
 
 
 def texts_made() -> list[nodes.Element]:

@@ -17,7 +17,7 @@ from countersign.scenarios.catalogue import catalogue
 from countersign.scenarios.expect import ClientExpect, Expect
 from countersign.scenarios.model import Parameter, Scenario
 from countersign.scenarios.typed import table_schema
-from docs.generating import scenarios, schemas, writing
+from docs.generating import findings, scenarios, schemas, writing
 from tests.handbook.reading import DOCS, PAGES, ROOT, blocks
 
 if TYPE_CHECKING:
@@ -116,3 +116,9 @@ def test_every_table_of_a_scenario_file_is_told_key_by_key() -> None:
     page = page_of(schemas.scenario_keys())
     assert tables - {"wire"}
     assert [key for key in sorted(tables - {"wire"}) if f"[{key}]" not in page.text] == []
+
+
+def test_the_cures_of_findings_are_shown_as_they_are_told() -> None:
+    page = page_of(findings.findings_made())
+    assert "tls.Config{Renegotiation" in page.text
+    assert "{{" not in page.text
