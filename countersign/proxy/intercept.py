@@ -7,6 +7,7 @@ target chose (version, suite, group, ALPN) is what the client gets. A client tha
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from countersign.proxy._openssl import TlsTrouble
@@ -168,6 +169,11 @@ def _both(one: Callable[[bytes], bool], other: Callable[[bytes], bool] | None) -
     return watch
 
 
+def _end_both(later: AskedLater, summary: Summary) -> None:
+    later.end()
+    summary.end()
+
+
 def _relay(
     context: Context,
     client: TlsLeg,
@@ -191,16 +197,13 @@ def _relay(
             text = "does not renegotiate, and below TLS 1.3 it cannot be asked for a certificate in mid-connection else"
         context.recording.fail(Failure(context.clock(), leg.role, peer_of(leg), code=code, text=text))
 
-    def rests() -> None:
-        for leg in (client, server):
-            leg.rest()
-
-    relay = Relay(idle=context.settings.limits.idle, rests=rests)
+    relay = Relay(idle=context.settings.limits.idle, legs=(client, server))
     summary = None
     if context.settings.http_summary:
         summary = Summary(server.connection.chosen_alpn, clock=context.clock, told=told)
     binding = ChannelBinding(lambda found: context.recording.prelude.update(channel_binding=found))
     later = AskedLater(context, client, server, exchange, relay)
+    asked = later.asked
 
     def direction(source: TlsLeg, destination: TlsLeg) -> TlsDirection:
         summing = None if summary is None else summary.watcher(source.peer)
@@ -211,16 +214,11 @@ def _relay(
             destination,
             buffers=context.engine.buffers,
             trouble=trouble,
-            asked=later.asked,
+            asked=asked,
             watch=watch,
         )
 
-    def over() -> None:
-        later.end()
-        if summary is not None:
-            summary.end()
-
-    relay.at_end = over
+    relay.at_end = later.end if summary is None else partial(_end_both, later, summary)
     later.from_client, later.from_target = direction(client, server), direction(server, client)
     later.from_client.begin()
     later.from_target.begin()

@@ -36,18 +36,18 @@ def _nothing() -> None:
 class Relay:
     """Two directions and the moment when both have ended, or nothing has moved for too long.
 
-    ``rests`` is called when nothing has moved for a moment behind :meth:`bulk_moved`.
+    ``legs`` rest when nothing has moved for a moment behind :meth:`bulk_moved`.
     """
 
-    __slots__ = ("_idle", "_loop", "_moved", "_open", "_resting", "_rests", "_timer", "at_end", "finished", "timed_out")
+    __slots__ = ("_idle", "_legs", "_loop", "_moved", "_open", "_resting", "_timer", "at_end", "finished", "timed_out")
 
-    def __init__(self, *, idle: float, rests: Callable[[], None] = _nothing) -> None:
+    def __init__(self, *, idle: float, legs: tuple[TlsLeg, ...] = ()) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle = idle
         self._open = 2
         self._moved = self._loop.time()
         self._timer = self._loop.call_later(idle, self._check)
-        self._rests = rests
+        self._legs = legs
         self._resting: asyncio.TimerHandle | None = None
         self.timed_out = False
         self.at_end: Callable[[], None] = _nothing
@@ -68,7 +68,8 @@ class Relay:
             self._resting = self._loop.call_later(left, self._rest)
         else:
             self._resting = None
-            self._rests()
+            for leg in self._legs:
+                leg.rest()
 
     def direction_ended(self) -> None:
         self._open -= 1
