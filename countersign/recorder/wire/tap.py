@@ -43,7 +43,7 @@ class _Inside:
     __slots__ = ("change_cipher_specs", "finished", "queue", "seen")
 
     def __init__(self) -> None:
-        self.queue: list[tuple[int, int, bytes]] = []  # serial, content type, message
+        self.queue: list[tuple[int, int, bytes]] | None = None  # serial, content type, message
         self.seen = [0] * len(_KINDS)  # how many of each kind the library has reported so far
         self.finished = 0
         self.change_cipher_specs = 0  # encrypted ones that were given out
@@ -124,7 +124,11 @@ class LegTap:
         """Take one whole message from the library's callback. Pseudo types (256 and up) are left out."""
         if content_type in codes.CONTENTS and data:
             self._serial += 1
-            self._inside(sender).queue.append((self._serial, content_type, data))
+            inside, told = self._inside(sender), (self._serial, content_type, data)
+            if inside.queue is None:
+                inside.queue = [told]
+            else:
+                inside.queue.append(told)
 
     def settle(self, t: float) -> list[Event]:
         """The encrypted messages of the step that is done, in order; its output was given to :meth:`wire`."""
@@ -163,7 +167,7 @@ class LegTap:
         if in_clear is None:
             for _, content_type, data in queue:
                 self._encrypted(side, content_type, data, t, out)
-            queue.clear()
+            inside.queue = None
             return
         seen, sealed = inside.seen, self._decoder.sealed_seen(side)
         settled = 0
@@ -175,7 +179,10 @@ class LegTap:
                 self._encrypted(side, content_type, data, t, out)
             seen[kind] += 1
             settled += 1
-        del queue[:settled]
+        if settled == len(queue):
+            inside.queue = None
+        else:
+            del queue[:settled]
 
     def _encrypted(self, side: Side, content_type: int, data: bytes, t: float, out: list[Event]) -> None:
         inside = self._inside(side)
