@@ -32,6 +32,7 @@ from tests.peers.openssl import OpensslServer, openssl_client
 from tests.peers.process import Background, run
 from tests.proxy.running import AUTHORITY, RunningProxy
 from tests.proxy.wire import TLS12, TLS13, Target, client_hello, connect, in_records, server_context
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -617,6 +618,46 @@ def test_a_client_that_does_not_answer_when_it_is_asked_later_has_none_presented
         recording = proxy.recording()
     assert ("presented" in recording.mtls) is silent
     assert recording.mtls["why"].endswith(f"the client {why}")
+
+
+def test_a_client_that_does_not_renegotiate_is_told_so(lab: Lab, tmp_path: Path) -> None:
+    context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    with asking_later(lab, tmp_path, "TLSv1.2") as (server, proxy):
+        with connect(proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+            client.sendall(b"ping\n")
+            server.wait_for("ping")
+            server.command("R")
+            with contextlib.suppress(OSError):
+                assert client.recv(10) == b""
+        recording = proxy.recording()
+    assert recording.outcome.broken_by is Party.CLIENT
+    assert "does not renegotiate" in recording.outcome.text
+    assert diagnose(recording).findings[0].id == "no-renegotiation"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_client_sends_before_it_hears_that_it_is_asked_reaches_the_target(
+    lab: Lab, tmp_path: Path, version: str
+) -> None:
+    """Its answer lies behind that, so it is read on though the target takes nothing meanwhile."""
+    said = b"x" * 63 + b"\n"
+    with asking_later(lab, tmp_path, version) as (server, proxy):
+        context = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
+        context.post_handshake_auth = True
+        context.load_cert_chain(lab.client.fullchain_pem, lab.client.key_pem)
+        with connect(proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+            client.sendall(b"ping\n")
+            server.wait_for("ping")
+            server.command("R" if version == "TLSv1.2" else "c")
+            until(lambda: "asked_again" in next(iter(proxy.engine._sessions.values())).recording.mtls)
+            client.sendall(said * 8000 + b"the end\n")  # half a megabyte, and nothing was read
+            client.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                client.recv(1)  # it hears now, and answers
+            server.wait_for("the end")
+        recording = proxy.recording()
+    assert recording.mtls["presented"]["certificates"] == 2
 
 
 def test_a_target_that_has_its_answer_may_ask_again_at_once(

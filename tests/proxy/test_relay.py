@@ -16,7 +16,7 @@ import pytest
 from OpenSSL import SSL
 
 from countersign.proxy import Action, Address, Identity
-from countersign.proxy._openssl import TlsTrouble
+from countersign.proxy._openssl import CertificateAsked, EndOfData, TlsTrouble
 from countersign.proxy.relay import Relay, TlsDirection
 from countersign.recorder.recording import Ending, Leg, LegRole, Party, Recording, Status, to_json
 from countersign.recorder.wire.events import Content, Message, Side
@@ -411,6 +411,18 @@ async def test_the_leg_that_breaks_is_the_one_that_is_blamed(breaks: str) -> Non
     other.stream.close.assert_not_called()
     assert legs.relay.finished.done()
     legs.source.stream.pour_into.assert_not_called()
+
+
+@pytest.mark.parametrize("fails", [None, CertificateAsked, EndOfData, TlsTrouble("broken"), ValueError])
+async def test_what_was_lent_is_taken_back_however_its_reading_ended(fails: Any) -> None:
+    """What is left of it would be overwritten by the next bytes of any connection."""
+    legs = BrokenLegs("source")
+    legs.source.connection.read.side_effect = [5, 0] if fails is None else fails
+    with contextlib.suppress(ValueError):
+        legs.direction.data(memoryview(bytes(20_000)))
+    legs.source.feed.assert_called_once()
+    assert legs.source.feed.call_args.kwargs == {"lent": True}
+    legs.source.connection.take_back.assert_called_once()
 
 
 async def test_nothing_begins_when_the_other_direction_broke_already() -> None:

@@ -59,6 +59,14 @@ def _reset(tls: ssl.SSLSocket) -> None:
     tls.close()
 
 
+def _freed(held: list[weakref.ref[Any]]) -> None:
+    """Both connections are, soon."""
+    deadline = time.monotonic() + 30
+    while any(each() is not None for each in held) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [each() for each in held] == [None, None]
+
+
 @pytest.mark.parametrize("leave", [ssl.SSLSocket.close, _reset])
 def test_a_session_that_is_over_is_freed_without_the_garbage_collector(
     leave: Callable[[ssl.SSLSocket], None], tmp_path: Path
@@ -78,10 +86,7 @@ def test_a_session_that_is_over_is_freed_without_the_garbage_collector(
             assert len(held) == 2
             leave(tls)
             assert proxy.recording().outcome.status is Status.ESTABLISHED
-            deadline = time.monotonic() + 30
-            while any(each() is not None for each in held) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert [each() for each in held] == [None, None]
+            _freed(held)
         finally:
             gc.enable()
 
@@ -130,10 +135,7 @@ def test_what_ends_a_session_by_an_exception_does_not_hold_it(
         try:
             ends(proxy)
             proxy.recording()
-            deadline = time.monotonic() + 30
-            while any(each() is not None for each in held) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert [each() for each in held] == [None, None]
+            _freed(held)
         finally:
             gc.enable()
 

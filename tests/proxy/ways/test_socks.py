@@ -270,6 +270,7 @@ def test_an_upstream_proxy_that_does_not_speak_socks5_is_told(
         refused = refusal([event for piece in pieces for event in client.receive(piece)])
         assert (refused.by, refused.code) == (Party.UPSTREAM_PROXY, code)
         assert words.split(maxsplit=1)[0] in refused.text
+        assert not client.record.get("authenticated")
 
 
 def test_a_name_that_socks_cannot_carry_is_the_clients_fault() -> None:
