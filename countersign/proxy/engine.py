@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from countersign.recorder.recording import Recording
 
 _SNAPSHOT_EVERY = 0.1
-_ACCEPTED_AT_ONCE = 16  # where descriptors were short: whether there are enough now is known when nobody waits
+_ACCEPTED_AT_ONCE = 16  # where descriptors were short, which is over when nobody waits, and before a stop
 _QUIET = 0.0002  # seconds that a turn of the loop takes in which there is nothing to do
 _WAITS_AT_MOST = 0.005  # seconds that a client waits for such a turn
 _ACCEPT_AGAIN_AFTER = 0.5
@@ -252,6 +252,8 @@ class Engine:
 
     async def stop(self) -> None:
         """No new connections; open sessions get ``limits.stop`` seconds, then they end; all recordings are finished."""
+        for listener in [one for one in self._listeners if one not in self._set_aside]:
+            self._let_in(listener, _ACCEPTED_AT_ONCE)  # whoever waits has connected, and is on a recording
         self._close_listeners()
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=self.settings.limits.stop)
@@ -338,7 +340,10 @@ class Engine:
             if now - self._waits_since < _WAITS_AT_MOST:
                 return
         self._waits_since = 0.0
-        for _ in range(_ACCEPTED_AT_ONCE):
+        self._let_in(listener, 1 if self._refused_since is None else _ACCEPTED_AT_ONCE)
+
+    def _let_in(self, listener: socket.socket, most: int) -> None:
+        for _ in range(most):
             try:
                 accepted, peer = listener.accept()
             except BlockingIOError:
@@ -351,8 +356,6 @@ class Engine:
                 return
             accepted.setblocking(False)
             self._connected(accepted, peer)
-            if self._refused_since is None:
-                return
 
     def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
